@@ -1,0 +1,6 @@
+//! Packets, rings, headers and the runtime that every network function is built on.
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod capture;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! Packet headers: typed, bounds-checked, in-place views.

@@ -1,0 +1,1 @@
+//! What the tests share: starting managers and network functions, and waiting for them.
