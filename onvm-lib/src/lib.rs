@@ -3,4 +3,7 @@
 #![warn(missing_docs)]
 
 pub mod capture;
+pub mod pool;
+pub mod ring;
+pub mod shm;
 pub mod wire;

@@ -1,0 +1,400 @@
+//! The manager's private record of every buffer: free, or out with whom, and for the how-manieth time.
+//!
+//! A worker's [`Packet`] is a token that cannot be copied: it is made by taking a buffer from the free list
+//! ([`Books::allocate`]) or by checking a descriptor that came back ([`Books::receive`]), and it ends in
+//! exactly one of [`Books::free`] and [`Books::hand_out`]. So the compiler, and not care, keeps a worker from
+//! freeing a buffer twice or touching one that it gave away.
+//!
+//! States of a record: `free → worker → (out with a holder → worker)* → free`. A descriptor is believed when
+//! buffer, generation and holder all match the record. Generations start at random values, so that a
+//! hostile NF cannot guess the descriptors of buffers that it was never given.
+#![allow(unsafe_code)]
+
+use super::{Note, Pool};
+use crate::ring::{Descriptor, Destination};
+
+/// Who has a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder(u16);
+
+impl Holder {
+    const FREE: Self = Self(0);
+    const WORKER: Self = Self(1);
+    /// The NFs that share one pool and trust each other: which of them it is, their rings say.
+    pub const SHARED: Self = Self(2);
+    const EMPTY: u16 = 0x8000;
+
+    /// An NF that has a pool of its own; `number` (0..=32,764) tells it from the others.
+    #[must_use]
+    pub fn isolated(number: u16) -> Self {
+        Self((number % 32_765) + 3)
+    }
+
+    /// The same holder, of a buffer that was handed out without a packet.
+    #[must_use]
+    pub fn of_empty(self) -> Self {
+        Self(self.0 | Self::EMPTY)
+    }
+}
+
+/// Why a descriptor that came back was not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It names no place in the pool.
+    OutOfPool,
+    /// The buffer is not out with whoever sent the descriptor, or not any more.
+    NotHeld,
+}
+
+/// A packet in a worker's hands.
+#[derive(Debug)]
+#[must_use = "a packet that is neither freed nor handed out is a lost buffer"]
+pub struct Packet {
+    descriptor: Descriptor,
+}
+
+impl Packet {
+    /// The descriptor that names it.
+    #[must_use]
+    #[inline(always)]
+    pub fn descriptor(&self) -> Descriptor {
+        self.descriptor
+    }
+
+    /// Replaces everything but buffer and generation.
+    #[inline(always)]
+    pub fn describe(&mut self, descriptor: Descriptor) {
+        debug_assert!(descriptor.same_holding(self.descriptor));
+        if descriptor.same_holding(self.descriptor) {
+            self.descriptor = descriptor;
+        }
+    }
+
+    /// Says where it goes.
+    #[inline(always)]
+    pub fn set_destination(&mut self, destination: Destination) {
+        self.descriptor = self.descriptor.with_destination(destination);
+    }
+
+    /// Its bytes.
+    #[must_use]
+    #[inline(always)]
+    pub fn bytes<'a>(&'a self, pool: &Pool) -> &'a [u8] {
+        // SAFETY: a Packet exists once for each buffer that the books say a worker holds.
+        unsafe { pool.bytes(self.descriptor) }
+    }
+
+    /// Its bytes, to write.
+    #[must_use]
+    #[inline(always)]
+    pub fn bytes_mut<'a>(&'a mut self, pool: &Pool) -> &'a mut [u8] {
+        // SAFETY: as in bytes; the worker's mapping is writable and the borrow of self is exclusive.
+        unsafe { pool.bytes_mut(self.descriptor) }
+    }
+}
+
+/// Generation (high half) and holder (low half) of one buffer, compared as one word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Record(u32);
+
+impl Record {
+    #[inline(always)]
+    fn new(generation: u16, holder: Holder) -> Self {
+        Self(u32::from(generation) << 16 | u32::from(holder.0))
+    }
+
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // the high half is 16 bits
+    fn generation(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    #[inline(always)]
+    fn holder(self) -> Holder {
+        Holder((self.0 & 0xffff) as u16)
+    }
+}
+
+/// The free list and the records.
+#[derive(Debug)]
+pub struct Books {
+    pool: Pool,
+    free: Vec<u32>,
+    records: Vec<Record>,
+    notes: Vec<Note>,
+    empties_out: u32,
+    generated: u64,
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{:?}", self.generation(), self.holder())
+    }
+}
+
+impl Books {
+    /// Books for a pool of which every buffer is free. `seed` scatters the first generations.
+    #[must_use]
+    pub fn new(pool: Pool, seed: u64) -> Self {
+        let buffers = pool.geometry().buffers();
+        let mut state = seed | 1;
+        let mut scatter = move || {
+            // xorshift64: the generations need to be unpredictable to an NF, which never sees the seed.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 24 & 0xffff) as u16
+        };
+        let records = (0..buffers).map(|_| Record::new(scatter(), Holder::FREE)).collect();
+        let free = (0..buffers).rev().collect();
+        let notes = vec![Note::default(); buffers as usize];
+        Self { pool, free, records, notes, empties_out: 0, generated: 0 }
+    }
+
+    /// The pool that these are the books of.
+    #[must_use]
+    #[inline(always)]
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Buffers on the free list.
+    #[must_use]
+    #[inline(always)]
+    pub fn free_count(&self) -> u32 {
+        // The list never holds more than there are buffers, a u32.
+        u32::try_from(self.free.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Buffers with NFs that came to them without a packet and have not come back.
+    #[must_use]
+    pub fn empties_out(&self) -> u32 {
+        self.empties_out
+    }
+
+    /// Packets that NFs made in such buffers and that came to a worker.
+    #[must_use]
+    pub fn generated(&self) -> u64 {
+        self.generated
+    }
+
+    /// Takes a buffer off the free list: the most recently freed, whose lines are still in the cache.
+    /// The packet is `length` bytes behind the headroom, its contents as the last holder left them.
+    #[inline(always)]
+    pub fn allocate(&mut self, length: u32) -> Option<Packet> {
+        let buffer = self.free.pop()?;
+        let record = &mut self.records[buffer as usize];
+        let generation = record.generation().wrapping_add(1);
+        *record = Record::new(generation, Holder::WORKER);
+        Some(Packet { descriptor: Descriptor::new(buffer, generation, super::HEADROOM, length) })
+    }
+
+    /// Puts a buffer back on the free list.
+    #[inline(always)]
+    #[allow(clippy::needless_pass_by_value)] // the token ends here
+    pub fn free(&mut self, packet: Packet) {
+        let buffer = packet.descriptor.buffer();
+        let record = &mut self.records[buffer as usize];
+        debug_assert_eq!(record.holder(), Holder::WORKER);
+        *record = Record::new(record.generation(), Holder::FREE);
+        self.free.push(buffer);
+    }
+
+    /// Gives a packet to a holder; returns the descriptor to be pushed to it.
+    #[inline(always)]
+    #[allow(clippy::needless_pass_by_value)] // the token ends here
+    pub fn hand_out(&mut self, packet: Packet, holder: Holder) -> Descriptor {
+        let descriptor = packet.descriptor;
+        if holder.0 & Holder::EMPTY != 0 {
+            self.empties_out += 1;
+        }
+        self.records[descriptor.buffer() as usize] = Record::new(descriptor.generation(), holder);
+        descriptor
+    }
+
+    /// Checks a descriptor that came from `holder` and takes the packet over.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the descriptor is to be counted and forgotten.
+    #[inline(always)]
+    pub fn receive(&mut self, descriptor: Descriptor, holder: Holder) -> Result<Packet, Refusal> {
+        if !self.pool.contains(descriptor) {
+            return Err(Refusal::OutOfPool);
+        }
+        let record = &mut self.records[descriptor.buffer() as usize];
+        if *record != Record::new(descriptor.generation(), holder) {
+            return self.receive_made(descriptor, holder);
+        }
+        *record = Record::new(descriptor.generation(), Holder::WORKER);
+        Ok(Packet { descriptor })
+    }
+
+    /// The rare half of [`Books::receive`]: a packet that an NF made, or one that is not to be believed.
+    #[inline(never)]
+    fn receive_made(&mut self, descriptor: Descriptor, holder: Holder) -> Result<Packet, Refusal> {
+        let record = &mut self.records[descriptor.buffer() as usize];
+        if *record != Record::new(descriptor.generation(), holder.of_empty()) {
+            return Err(Refusal::NotHeld);
+        }
+        *record = Record::new(descriptor.generation(), Holder::WORKER);
+        self.empties_out -= 1;
+        if descriptor.destination().op() != crate::ring::Op::Empty {
+            self.generated += 1;
+            self.notes[descriptor.buffer() as usize] = Note::default();
+        }
+        Ok(Packet { descriptor })
+    }
+
+    /// Takes back every buffer that is out with `holder`, for holders that are known one by one.
+    pub fn reclaim(&mut self, holder: Holder) -> Vec<Packet> {
+        let held = |r: &Record| r.holder() == holder || r.holder() == holder.of_empty();
+        let lost: Vec<Descriptor> = (0u32..)
+            .zip(&self.records)
+            .filter(|(_, record)| held(record))
+            .map(|(buffer, record)| Descriptor::new(buffer, record.generation(), super::HEADROOM, 0))
+            .collect();
+        lost.into_iter()
+            .map(|d| {
+                let record = &mut self.records[d.buffer() as usize];
+                if record.holder() == holder.of_empty() {
+                    self.empties_out -= 1;
+                }
+                *record = Record::new(d.generation(), Holder::WORKER);
+                Packet { descriptor: d }
+            })
+            .collect()
+    }
+
+    /// Takes back a buffer by its name alone, whoever of the NFs has it: for what the audit proved lost.
+    pub fn recover(&mut self, buffer: u32) -> Option<Packet> {
+        let record = *self.records.get(buffer as usize)?;
+        if record.holder() == Holder::FREE || record.holder() == Holder::WORKER {
+            return None;
+        }
+        if record.holder().0 & Holder::EMPTY != 0 {
+            self.empties_out -= 1;
+        }
+        self.records[buffer as usize] = Record::new(record.generation(), Holder::WORKER);
+        Some(Packet { descriptor: Descriptor::new(buffer, record.generation(), super::HEADROOM, 0) })
+    }
+
+    /// What the input port knew of a packet; the manager's own copy, which no NF can change.
+    #[must_use]
+    #[inline(always)]
+    pub fn note(&self, packet: &Packet) -> Note {
+        self.notes[packet.descriptor.buffer() as usize]
+    }
+
+    /// Writes down what the input port knows of a packet, here and for NFs to read.
+    #[inline(always)]
+    pub fn set_note(&mut self, packet: &Packet, note: Note) {
+        let buffer = packet.descriptor.buffer();
+        self.notes[buffer as usize] = note;
+        self.pool.set_note(buffer, note);
+    }
+
+    /// Copies a packet into a fresh buffer; none when the pool is exhausted.
+    pub fn duplicate(&mut self, packet: &Packet) -> Option<Packet> {
+        let source = packet.descriptor;
+        let mut copy = self.allocate(source.length())?;
+        let fresh = copy.descriptor.with_place(source.offset(), source.length());
+        copy.describe(fresh.with_hash(source.hash()).with_port(source.port()).with_hop(source.hop()));
+        copy.bytes_mut(&self.pool).copy_from_slice(packet.bytes(&self.pool));
+        let note = self.note(packet);
+        self.set_note(&copy, note);
+        Some(copy)
+    }
+
+    /// Buffers that are out with NFs, with the generation of each and whether a packet is in it.
+    pub fn out(&self) -> impl Iterator<Item = (u32, u16, bool)> + '_ {
+        (0u32..).zip(&self.records).filter_map(|(buffer, record)| {
+            let holder = record.holder();
+            let out = holder != Holder::FREE && holder != Holder::WORKER;
+            out.then(|| (buffer, record.generation(), holder.0 & Holder::EMPTY == 0))
+        })
+    }
+
+    /// The record of a buffer when it is out with an NF: its generation.
+    #[must_use]
+    pub fn generation_out(&self, buffer: u32) -> Option<u16> {
+        let record = self.records.get(buffer as usize)?;
+        let holder = record.holder();
+        (holder != Holder::FREE && holder != Holder::WORKER).then(|| record.generation())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Geometry;
+    use super::*;
+    use crate::ring::Op;
+    use crate::shm::Pages;
+
+    fn books(buffers: u32) -> Books {
+        let pool = Pool::create(Geometry::new(buffers, 128).unwrap(), Pages::Plain).unwrap();
+        Books::new(pool, 7)
+    }
+
+    #[test]
+    fn a_buffer_comes_back_once() {
+        let mut b = books(4);
+        let packet = b.allocate(60).unwrap();
+        let d = b.hand_out(packet, Holder::SHARED);
+        let back = b.receive(d, Holder::SHARED).unwrap();
+        b.free(back);
+        assert_eq!(b.receive(d, Holder::SHARED).unwrap_err(), Refusal::NotHeld, "returned twice");
+        let again = b.allocate(60).unwrap();
+        let newer = b.hand_out(again, Holder::SHARED);
+        assert_eq!(newer.buffer(), d.buffer());
+        assert_eq!(b.receive(d, Holder::SHARED).unwrap_err(), Refusal::NotHeld, "an old generation");
+        assert!(b.receive(newer, Holder::SHARED).map(|p| b.free(p)).is_ok());
+        assert_eq!(b.free_count(), 4);
+    }
+
+    #[test]
+    fn nobody_returns_what_another_holds() {
+        let mut b = books(2);
+        let packet = b.allocate(60).unwrap();
+        let d = b.hand_out(packet, Holder::isolated(5));
+        assert_eq!(b.receive(d, Holder::SHARED).unwrap_err(), Refusal::NotHeld);
+        assert_eq!(b.receive(d, Holder::isolated(6)).unwrap_err(), Refusal::NotHeld);
+        let never = Descriptor::new(1 - d.buffer(), 0, 0, 0);
+        assert!(b.receive(never, Holder::SHARED).is_err(), "never handed out");
+        assert_eq!(b.receive(Descriptor::new(2, 0, 0, 0), Holder::SHARED).unwrap_err(), Refusal::OutOfPool);
+        let lost = b.reclaim(Holder::isolated(5));
+        assert_eq!(lost.len(), 1);
+        for packet in lost {
+            b.free(packet);
+        }
+        assert_eq!(b.free_count(), 2);
+    }
+
+    #[test]
+    fn what_an_nf_made_is_counted_when_it_arrives() {
+        let mut b = books(2);
+        for (op, generated) in [(Op::Empty, 0), (Op::Next, 1)] {
+            let packet = b.allocate(60).unwrap();
+            let d = b.hand_out(packet, Holder::SHARED.of_empty());
+            assert_eq!(b.empties_out(), 1);
+            let back = b.receive(d.with_destination(Destination::new(op, 0)), Holder::SHARED).unwrap();
+            assert_eq!((b.empties_out(), b.generated()), (0, generated));
+            b.free(back);
+        }
+    }
+
+    #[test]
+    fn a_copy_has_the_same_bytes_and_its_own_buffer() {
+        let mut b = books(2);
+        let mut packet = b.allocate(4).unwrap();
+        packet.bytes_mut(&b.pool().clone()).copy_from_slice(b"abcd");
+        b.set_note(&packet, Note { timestamp_ns: 5, wire_length: 90 });
+        let copy = b.duplicate(&packet).unwrap();
+        assert_ne!(copy.descriptor().buffer(), packet.descriptor().buffer());
+        assert_eq!(copy.bytes(b.pool()), b"abcd");
+        assert_eq!(b.note(&copy), Note { timestamp_ns: 5, wire_length: 90 });
+        assert!(b.duplicate(&packet).is_none(), "the pool is exhausted");
+        b.free(copy);
+        b.free(packet);
+        assert_eq!(b.free_count(), 2);
+    }
+}

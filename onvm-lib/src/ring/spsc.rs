@@ -1,0 +1,378 @@
+//! The two ends of a ring, and the view of it that the reaper and the auditor have.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::descriptor::Descriptor;
+use super::layout::{Error, Handle, Memory};
+use super::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::shm::Region;
+
+/// The peer wrote positions that cannot be: more entries than the ring has slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violation;
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ring positions written by the peer are out of range")
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// A ring as a thing: what the manager makes, sends to its two ends, and reads when one of them died.
+#[derive(Clone)]
+pub struct Ring {
+    memory: Handle,
+}
+
+/// What lies in a ring whose consumer is gone.
+#[derive(Debug, Default)]
+pub struct Remains {
+    /// The consumer's last turn that took from this ring.
+    pub turn: u32,
+    /// Entries that it had in its hands: in order, oldest first.
+    pub in_hand: Vec<Descriptor>,
+    /// Entries that it had not touched: in order, oldest first.
+    pub waiting: Vec<Descriptor>,
+}
+
+impl Ring {
+    /// Makes a ring of `capacity` entries (a power of two in 2..=[`super::MAX_CAPACITY`]) in shared memory.
+    ///
+    /// # Errors
+    /// [`Error::Capacity`] or [`Error::Memory`].
+    pub fn create(name: &str, capacity: u32) -> Result<Self, Error> {
+        Ok(Self { memory: Arc::new(Memory::create(name, capacity)?) })
+    }
+
+    /// Opens a ring that the manager sent.
+    ///
+    /// # Errors
+    /// [`Error::NotARing`] when the region is of another kind or version, else as [`Ring::create`].
+    pub fn open(name: &str, fd: OwnedFd, capacity: u32) -> Result<Self, Error> {
+        Ok(Self { memory: Arc::new(Memory::open(name, fd, capacity)?) })
+    }
+
+    /// A ring in this process's own memory.
+    ///
+    /// # Errors
+    /// [`Error::Capacity`].
+    pub fn on_heap(capacity: u32) -> Result<Self, Error> {
+        Ok(Self { memory: Arc::new(Memory::on_heap(capacity)?) })
+    }
+
+    /// The shared region it lies in; none for a ring on the heap.
+    #[must_use]
+    pub fn region(&self) -> Option<&Region> {
+        self.memory.region()
+    }
+
+    /// Entries it has room for.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.memory.capacity()
+    }
+
+    /// The producing end, continuing where the ring stands. There must be no other live one.
+    #[must_use]
+    pub fn producer(&self) -> Producer {
+        let line = &self.memory.header().producer.0;
+        let head = line.head.load(Relaxed);
+        // A tail of head - capacity reads as full until the first look at the real one.
+        let tail = head.wrapping_sub(self.capacity());
+        Producer { memory: Arc::clone(&self.memory), head, published: head, tail, turn: line.turn.load(Relaxed) }
+    }
+
+    /// The consuming end, continuing where the ring stands. There must be no other live one.
+    #[must_use]
+    pub fn consumer(&self) -> Consumer {
+        let tail = self.memory.header().consumer.0.tail.load(Relaxed);
+        Consumer { memory: Arc::clone(&self.memory), tail, taken: tail, head: tail }
+    }
+
+    /// Entries that are not released, as the peers' positions say (at most the capacity).
+    #[must_use]
+    pub fn occupancy(&self) -> u32 {
+        let header = self.memory.header();
+        let tail = header.consumer.0.tail.load(Acquire);
+        header.producer.0.head.load(Acquire).wrapping_sub(tail).min(self.capacity())
+    }
+
+    /// All entries between tail and head, without taking them. Exact only while both ends rest.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Descriptor> {
+        let header = self.memory.header();
+        let tail = header.consumer.0.tail.load(Acquire);
+        let head = header.producer.0.head.load(Acquire);
+        self.between(tail, head)
+    }
+
+    /// Reads what a dead consumer left.
+    ///
+    /// # Errors
+    /// [`Violation`] when the positions cannot be; nothing in the ring can be believed then.
+    pub fn remains(&self) -> Result<Remains, Violation> {
+        let header = self.memory.header();
+        let tail = header.consumer.0.tail.load(Acquire);
+        let taken = header.consumer.0.taken.load(Acquire);
+        let turn = header.consumer.0.turn.load(Acquire);
+        let head = header.producer.0.head.load(Acquire);
+        let all = head.wrapping_sub(tail);
+        // A taken behind the tail is from an earlier turn: the consumer died after its release.
+        let in_hand = if taken.wrapping_sub(tail) <= all { taken.wrapping_sub(tail) } else { 0 };
+        if all > self.capacity() {
+            return Err(Violation);
+        }
+        let middle = tail.wrapping_add(in_hand);
+        Ok(Remains { turn, in_hand: self.between(tail, middle), waiting: self.between(middle, head) })
+    }
+
+    /// Reads what a dead producer published in its turn `turn`, whether or not the consumer has taken it since.
+    #[must_use]
+    pub fn passed_on(&self, turn: u32) -> Vec<Descriptor> {
+        let line = &self.memory.header().producer.0;
+        if line.turn.load(Acquire) != turn {
+            return Vec::new();
+        }
+        self.between(line.mark.load(Acquire), line.head.load(Acquire))
+    }
+
+    /// Empties a ring whose consumer is dead: what was in it has been read by [`Ring::remains`].
+    pub fn inherit(&self, remains: &Remains) -> Consumer {
+        let mut heir = self.consumer();
+        let left = remains.in_hand.len() + remains.waiting.len();
+        heir.taken = heir.tail.wrapping_add(u32::try_from(left).unwrap_or(0));
+        heir.head = heir.taken;
+        heir.release();
+        heir
+    }
+
+    fn between(&self, from: u32, to: u32) -> Vec<Descriptor> {
+        let n = to.wrapping_sub(from);
+        if n > self.capacity() {
+            return Vec::new();
+        }
+        (0..n).map(|i| read(&self.memory, from.wrapping_add(i))).collect()
+    }
+}
+
+#[inline(always)]
+fn read(memory: &Memory, position: u32) -> Descriptor {
+    let slot = memory.slot(position);
+    Descriptor::from_words([slot.0[0].load(Relaxed), slot.0[1].load(Relaxed)])
+}
+
+/// The end that writes.
+pub struct Producer {
+    memory: Handle,
+    /// Position after the last pushed entry.
+    head: u32,
+    /// Position after the last published entry.
+    published: u32,
+    /// The consumer's tail when last looked at.
+    tail: u32,
+    /// The last turn written to the producer's line.
+    turn: u32,
+}
+
+impl Producer {
+    /// Entries that can be pushed now, 0..=capacity. Looks at the consumer's line only when fewer than
+    /// `enough` are known to be free; a tail that cannot be counts as full.
+    #[inline(always)]
+    pub fn room(&mut self, enough: u32) -> u32 {
+        let capacity = self.memory.capacity();
+        let used = self.head.wrapping_sub(self.tail);
+        if used + enough <= capacity {
+            return capacity - used;
+        }
+        self.look()
+    }
+
+    #[inline(never)]
+    fn look(&mut self) -> u32 {
+        // SYNC POINT: release
+        let tail = self.memory.header().consumer.0.tail.load(Acquire);
+        let used = self.head.wrapping_sub(tail);
+        let capacity = self.memory.capacity();
+        if used > capacity {
+            return 0;
+        }
+        self.tail = tail;
+        capacity - used
+    }
+
+    /// Puts an entry after the last one; it is not visible before [`Producer::publish`].
+    ///
+    /// # Errors
+    /// The descriptor itself when the ring is full.
+    #[inline(always)]
+    pub fn push(&mut self, turn: u32, descriptor: Descriptor) -> Result<(), Descriptor> {
+        if self.room(1) == 0 {
+            return Err(descriptor);
+        }
+        if self.turn != turn {
+            self.begin(turn);
+        }
+        let slot = self.memory.slot(self.head);
+        let [first, second] = descriptor.words();
+        slot.0[0].store(first, Relaxed);
+        slot.0[1].store(second, Relaxed);
+        self.head = self.head.wrapping_add(1);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn begin(&mut self, turn: u32) {
+        let line = &self.memory.header().producer.0;
+        // The mark before the turn: between the two the old turn still stands, and says nothing was passed on.
+        line.mark.store(self.published, Release);
+        line.turn.store(turn, Release);
+        self.turn = turn;
+    }
+
+    /// Makes everything pushed visible; true if there was anything.
+    #[inline(always)]
+    pub fn publish(&mut self) -> bool {
+        if self.head == self.published {
+            return false;
+        }
+        // SYNC POINT: publish
+        self.memory.header().producer.0.head.store(self.head, Release);
+        self.published = self.head;
+        true
+    }
+
+    /// Entries pushed or published that the consumer had not released when last looked at.
+    #[must_use]
+    #[inline(always)]
+    pub fn in_flight(&self) -> u32 {
+        self.head.wrapping_sub(self.tail)
+    }
+
+    /// The ring this is an end of.
+    #[must_use]
+    pub fn ring(&self) -> Ring {
+        Ring { memory: Arc::clone(&self.memory) }
+    }
+
+    #[inline(always)]
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+}
+
+/// The end that reads.
+pub struct Consumer {
+    memory: Handle,
+    /// Position of the oldest entry that is not released.
+    tail: u32,
+    /// Position after the last entry taken.
+    taken: u32,
+    /// The producer's head when last looked at.
+    head: u32,
+}
+
+impl Consumer {
+    /// Entries ready to be taken. Looks at the producer's line only when fewer than `enough` are known.
+    ///
+    /// # Errors
+    /// [`Violation`] when the producer's head cannot be.
+    #[inline(always)]
+    pub fn available(&mut self, enough: u32) -> Result<u32, Violation> {
+        let known = self.head.wrapping_sub(self.taken);
+        if known >= enough {
+            return Ok(known);
+        }
+        // SYNC POINT: publish
+        let head = self.memory.header().producer.0.head.load(Acquire);
+        if head.wrapping_sub(self.tail) > self.memory.capacity() || head.wrapping_sub(self.taken) < known {
+            return Err(Violation);
+        }
+        self.head = head;
+        Ok(head.wrapping_sub(self.taken))
+    }
+
+    /// Takes up to `max` entries into `burst` in the given turn; returns how many. They stay the consumer's
+    /// to answer for until [`Consumer::release`].
+    ///
+    /// # Errors
+    /// [`Violation`] as for [`Consumer::available`].
+    #[inline(always)]
+    pub fn take(&mut self, turn: u32, burst: &mut [Descriptor]) -> Result<usize, Violation> {
+        let max = u32::try_from(burst.len()).unwrap_or(u32::MAX);
+        let n = self.available(max)?.min(max);
+        if n == 0 {
+            return Ok(0);
+        }
+        let line = &self.memory.header().consumer.0;
+        let first = self.taken;
+        self.taken = first.wrapping_add(n);
+        // Turn before taken, and both before the first byte of a packet is touched. For a death a Release
+        // store is enough: what the dead thread had executed is visible, and the compiler keeps the order.
+        line.turn.store(turn, Release);
+        line.taken.store(self.taken, Release);
+        for (i, entry) in (0..n).zip(burst.iter_mut()) {
+            *entry = read(&self.memory, first.wrapping_add(i));
+        }
+        Ok(n as usize)
+    }
+
+    /// Gives back all slots taken. Call it only after what came of the entries is published elsewhere.
+    #[inline(always)]
+    pub fn release(&mut self) {
+        if self.tail != self.taken {
+            self.tail = self.taken;
+            // SYNC POINT: release
+            self.memory.header().consumer.0.tail.store(self.tail, Release);
+        }
+    }
+
+    /// Gives back the first `n` of the entries taken, and forgets having taken the rest: they will be taken again.
+    pub fn release_first(&mut self, n: u32) {
+        self.taken = self.tail.wrapping_add(n);
+        self.release();
+    }
+
+    /// The ring this is an end of.
+    #[must_use]
+    pub fn ring(&self) -> Ring {
+        Ring { memory: Arc::clone(&self.memory) }
+    }
+
+    #[inline(always)]
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ring({} of {})", self.occupancy(), self.capacity())
+    }
+}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Producer(head {}, published {}, turn {})", self.head, self.published, self.turn)
+    }
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Consumer(tail {}, taken {}, head {})", self.tail, self.taken, self.head)
+    }
+}
+
+#[cfg(test)]
+impl Ring {
+    /// Writes any positions, as a hostile peer could.
+    pub(super) fn scribble(&self, head: u32, mark: u32, tail: u32, taken: u32, turn: u32) {
+        let header = self.memory.header();
+        header.producer.0.head.store(head, Relaxed);
+        header.producer.0.mark.store(mark, Relaxed);
+        header.producer.0.turn.store(turn, Relaxed);
+        header.consumer.0.tail.store(tail, Relaxed);
+        header.consumer.0.taken.store(taken, Relaxed);
+    }
+}

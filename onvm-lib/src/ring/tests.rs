@@ -1,0 +1,196 @@
+//! Property tests: any sequence of operations, against a plain queue as the oracle.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::{Descriptor, Ring};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push(u8),
+    Publish,
+    Take(u8),
+    Release,
+    Die,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1u8..20).prop_map(Step::Push),
+        Just(Step::Publish),
+        (1u8..20).prop_map(Step::Take),
+        Just(Step::Release),
+        Just(Step::Die),
+    ]
+}
+
+fn numbered(n: u32) -> Descriptor {
+    Descriptor::new(n, 0, 0, 0).with_hash(n)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    /// What is pushed and published comes out once, in order; what a dead consumer left is all there.
+    #[test]
+    fn behaves_like_a_queue(steps in prop::collection::vec(step(), 1..200), bits in 1u32..6) {
+        let ring = Ring::on_heap(1 << bits).unwrap();
+        let (mut producer, mut consumer) = (ring.producer(), ring.consumer());
+        let (mut private, mut visible, mut taken) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        let (mut next, mut turn) = (0, 1);
+        for step in steps {
+            match step {
+                Step::Push(n) => for _ in 0..n {
+                    let in_ring = private.len() + visible.len() + taken.len();
+                    match producer.push(turn, numbered(next)) {
+                        Ok(()) => { private.push_back(next); next += 1; }
+                        Err(back) => {
+                            prop_assert_eq!(back, numbered(next));
+                            prop_assert_eq!(in_ring, ring.capacity() as usize);
+                        }
+                    }
+                },
+                Step::Publish => {
+                    prop_assert_eq!(producer.publish(), !private.is_empty());
+                    visible.append(&mut private);
+                }
+                Step::Take(n) => {
+                    let mut burst = vec![Descriptor::default(); usize::from(n)];
+                    let got = consumer.take(turn, &mut burst).unwrap();
+                    prop_assert_eq!(got, visible.len().min(usize::from(n)));
+                    for d in &burst[..got] {
+                        let want = visible.pop_front().unwrap();
+                        prop_assert_eq!(*d, numbered(want));
+                        taken.push_back(want);
+                    }
+                }
+                Step::Release => { consumer.release(); taken.clear(); turn += 1; }
+                Step::Die => {
+                    let left = ring.remains().unwrap();
+                    let hand: Vec<u32> = left.in_hand.iter().map(|d| d.hash()).collect();
+                    let waiting: Vec<u32> = left.waiting.iter().map(|d| d.hash()).collect();
+                    prop_assert_eq!(&hand, &taken.iter().copied().collect::<Vec<_>>());
+                    prop_assert_eq!(&waiting, &visible.iter().copied().collect::<Vec<_>>());
+                    consumer = ring.inherit(&left);
+                    visible.clear();
+                    taken.clear();
+                    prop_assert_eq!(ring.occupancy(), 0);
+                }
+            }
+        }
+    }
+
+    /// Whatever a peer writes into the positions, nothing panics and nobody reads more than the ring holds.
+    #[test]
+    fn wild_positions_are_refused(head: u32, mark: u32, tail: u32, taken: u32, turn: u32) {
+        let ring = Ring::on_heap(8).unwrap();
+        let (mut producer, mut consumer) = (ring.producer(), ring.consumer());
+        ring.scribble(head, mark, tail, taken, turn);
+        let mut burst = [Descriptor::default(); 32];
+        match consumer.take(1, &mut burst) {
+            Ok(n) => prop_assert!(n <= 8),
+            Err(_) => prop_assert!(head > 8),
+        }
+        prop_assert!(producer.room(1) <= 8);
+        prop_assert!(ring.entries().len() <= 8 && ring.occupancy() <= 8);
+        prop_assert!(ring.passed_on(turn).len() <= 8);
+        if let Ok(left) = ring.remains() {
+            prop_assert!(left.in_hand.len() + left.waiting.len() <= 8);
+        }
+    }
+}
+
+#[test]
+fn a_turn_says_what_was_passed_on() {
+    let ring = Ring::on_heap(8).unwrap();
+    let mut producer = ring.producer();
+    let mut consumer = ring.consumer();
+    producer.push(1, numbered(1)).unwrap();
+    assert!(ring.passed_on(1).is_empty(), "pushed but not published");
+    producer.publish();
+    assert_eq!(ring.passed_on(1), [numbered(1)]);
+    producer.push(2, numbered(2)).unwrap();
+    assert!(ring.passed_on(2).is_empty());
+    producer.publish();
+    producer.push(2, numbered(3)).unwrap();
+    producer.publish();
+    assert_eq!(ring.passed_on(2), [numbered(2), numbered(3)], "two publishes of one turn");
+    assert!(ring.passed_on(1).is_empty(), "an earlier turn says nothing about this one");
+    let mut burst = [Descriptor::default(); 8];
+    assert_eq!(consumer.take(9, &mut burst), Ok(3));
+    consumer.release();
+    assert_eq!(ring.passed_on(2).len(), 2, "also after the consumer took them");
+}
+
+#[test]
+fn two_processes_worth_of_threads_lose_nothing() {
+    const COUNT: u32 = 300_000;
+    let ring = Ring::create("test", 64).unwrap();
+    let (mut producer, mut consumer) = (ring.producer(), ring.consumer());
+    let sender = std::thread::spawn(move || {
+        let mut next = 0;
+        while next < COUNT {
+            let burst = (next + 1 + next % 32).min(COUNT);
+            while next < burst && producer.push(1, numbered(next & 0xff_ffff)).is_ok() {
+                next += 1;
+            }
+            if !producer.publish() {
+                std::thread::yield_now();
+            }
+        }
+    });
+    let mut want = 0;
+    let mut burst = [Descriptor::default(); 32];
+    while want < COUNT {
+        let n = consumer.take(1, &mut burst).unwrap();
+        for d in &burst[..n] {
+            assert_eq!(d.hash(), want);
+            want += 1;
+        }
+        consumer.release();
+        if n == 0 {
+            std::thread::yield_now();
+        }
+    }
+    sender.join().unwrap();
+    assert_eq!(ring.occupancy(), 0);
+}
+
+#[test]
+fn a_sleeper_is_woken() {
+    use super::bell::{Attention, Barriers, sleep};
+    let ring = Ring::create("test", 64).unwrap();
+    let (mut producer, mut consumer) = (ring.producer(), ring.consumer());
+    let barriers = Barriers::register();
+    let sleeper = std::thread::spawn(move || {
+        let attention = Attention::default();
+        let mut burst = [Descriptor::default(); 4];
+        let mut seen = 0;
+        while seen < 100 {
+            let n = consumer.take(1, &mut burst).unwrap();
+            consumer.release();
+            seen += n;
+            if n > 0 {
+                continue;
+            }
+            consumer.arm();
+            let _ = barriers.before_sleep();
+            if consumer.available(1) == Ok(0) {
+                // Ten seconds is a hang: the test would then fail on its own time limit below.
+                sleep(std::iter::once(&consumer), &attention, std::time::Duration::from_secs(10));
+            }
+            consumer.disarm();
+        }
+    });
+    let start = std::time::Instant::now();
+    for i in 0..100 {
+        producer.push(i, numbered(i)).unwrap();
+        producer.publish();
+        if producer.rings(barriers) {
+            producer.wake_sleeper();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(u64::from(i % 3)));
+    }
+    sleeper.join().unwrap();
+    assert!(start.elapsed() < std::time::Duration::from_secs(9), "a wake-up was lost");
+}
