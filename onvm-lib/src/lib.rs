@@ -3,7 +3,10 @@
 #![warn(missing_docs)]
 
 pub mod capture;
+pub mod node;
+pub mod packet;
 pub mod pool;
+pub mod protocol;
 pub mod ring;
 pub mod shm;
 pub mod wire;

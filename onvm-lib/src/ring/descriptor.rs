@@ -62,6 +62,9 @@ impl Op {
 pub struct Destination(u16);
 
 impl Destination {
+    /// What stands in a descriptor whose packet the NF keeps: means nothing to anybody else.
+    pub(crate) const HELD: Self = Self(0xf);
+
     /// Packs an operation and its argument (0..=[`MAX_ARGUMENT`], higher bits are cut off).
     #[must_use]
     #[inline(always)]

@@ -1,0 +1,237 @@
+//! The messages themselves.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::pool::Geometry;
+
+/// Changes whenever a message changes in a way that the other side must know of.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// A kind of NF in this host's chains, 1..=4095.
+pub type ServiceId = u16;
+/// One running copy of a service; never reused while the manager lives.
+pub type InstanceId = u32;
+/// One ring between two nodes.
+pub type EdgeId = u32;
+
+/// First message of an NF.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL_VERSION`] of the sender.
+    pub version: u32,
+    /// The service that it is an instance of.
+    pub service: ServiceId,
+    /// The instance id that it asks for; any, if none.
+    pub instance: Option<InstanceId>,
+    /// What it calls itself.
+    pub name: String,
+    /// Fixed destination of its packets.
+    pub destination: Option<ServiceId>,
+    /// It only reads packets.
+    pub reads_only: bool,
+    /// It makes packets and needs empty buffers.
+    pub emits: bool,
+    /// The processor that it asks for.
+    pub core: Option<u32>,
+    /// It shares its processor.
+    pub shared_core: bool,
+}
+
+/// A ring that an NF gets one end of; the next descriptor of the message is its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingGrant {
+    /// The edge's id.
+    pub edge: EdgeId,
+    /// Entries.
+    pub capacity: u32,
+}
+
+/// The manager takes the NF in. Descriptors: pool, node page, the ring to the NF, the ring from it, the
+/// eventfd that wakes the worker, and the ring of empties if there is one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// [`PROTOCOL_VERSION`] of the manager.
+    pub version: u32,
+    /// The instance id given.
+    pub instance: InstanceId,
+    /// Sizes of the pool.
+    pub pool: Geometry,
+    /// From the worker to the NF.
+    pub inbound: RingGrant,
+    /// From the NF to the worker.
+    pub outbound: RingGrant,
+    /// Empty buffers from the worker.
+    pub empties: Option<RingGrant>,
+    /// Processor to run on; any, if none.
+    pub core: Option<u32>,
+    /// Whether another node runs there too.
+    pub shared_core: bool,
+}
+
+/// A direct edge that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    /// The ring; its memory is the next descriptor of the message.
+    pub ring: RingGrant,
+    /// The instance at the other end.
+    pub peer: InstanceId,
+}
+
+/// Where a service's packets go: which way for each slot of the flow hash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slots {
+    /// The distinct ways: a direct edge, or none for the relay.
+    pub ways: Vec<Option<EdgeId>>,
+    /// Index into `ways` for each slot; a single one stands for all.
+    pub table: Vec<u8>,
+}
+
+/// What follows a position in a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainHop {
+    /// The next service; 0 where the chain ends.
+    pub service: ServiceId,
+    /// The position of that service.
+    pub position: u16,
+}
+
+/// A route snapshot for one NF. It replaces the one before, between two bursts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Goes up with every snapshot.
+    pub version: u64,
+    /// What follows each position that a packet can arrive with (index 0: in no chain).
+    pub next: Vec<ChainHop>,
+    /// Direct ways by service; services that are not listed go by the relay.
+    pub services: BTreeMap<ServiceId, Slots>,
+    /// Rings that the NF now consumes. It must not take from one before the marker for it has come.
+    pub consume: Vec<Edge>,
+    /// Rings that the NF now produces into. It first sends a marker for each by the relay.
+    pub produce: Vec<Edge>,
+    /// Rings that end: their producer is gone or told so; empty what is left, then forget them.
+    pub finish: Vec<EdgeId>,
+    /// Whether the NF shares its processor now.
+    pub shared_core: bool,
+}
+
+/// To whom a message between NFs goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// All instances of a service.
+    Service(ServiceId),
+    /// One instance.
+    Instance(InstanceId),
+}
+
+/// A message between NFs, or from an operator to an NF.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who sent it; none for an operator.
+    pub from: Option<InstanceId>,
+    /// What it is about.
+    pub topic: String,
+    /// What it says.
+    pub body: serde_json::Value,
+}
+
+/// What a client asks of a running manager.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Request {
+    /// Uptime, ports, services, pool.
+    Status,
+    /// All instances.
+    NfList,
+    /// Stop instances, by service or instance.
+    NfStop {
+        /// Which.
+        target: Target,
+    },
+    /// Send a message to instances.
+    NfTell {
+        /// Which.
+        target: Target,
+        /// What it is about.
+        topic: String,
+        /// What it says.
+        body: serde_json::Value,
+    },
+    /// The default chain.
+    ChainShow,
+    /// Another default chain.
+    ChainSet {
+        /// Services in order; none for straight through from port to port.
+        chain: Vec<ServiceId>,
+    },
+    /// All counters.
+    Stats,
+    /// Both conservation sums.
+    Audit,
+    /// Stop the manager after draining.
+    Shutdown,
+}
+
+/// What is said to the manager.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "kebab-case")]
+pub enum Say {
+    /// An NF introduces itself.
+    Hello(Hello),
+    /// An NF follows a route snapshot.
+    Routed {
+        /// Its version.
+        version: u64,
+    },
+    /// An NF's own statistics.
+    Report {
+        /// As the NF prints them with `--json`.
+        report: serde_json::Value,
+    },
+    /// An NF sends a message to others.
+    Tell {
+        /// To whom.
+        target: Target,
+        /// What it is about.
+        topic: String,
+        /// What it says.
+        body: serde_json::Value,
+    },
+    /// An NF has done its last turn.
+    Leaving,
+    /// A client asks.
+    Ask {
+        /// [`PROTOCOL_VERSION`] of the client.
+        version: u32,
+        /// What.
+        request: Request,
+    },
+}
+
+/// What the manager says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// An NF is taken in.
+    Welcome(Welcome),
+    /// A peer is not served; the line ends.
+    Refused {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A new route snapshot for an NF.
+    Route(Route),
+    /// Something for an NF to read.
+    Message(Message),
+    /// An NF shall leave.
+    Stop,
+    /// A client's answer.
+    Told {
+        /// The result; for errors an object with `error`.
+        body: serde_json::Value,
+        /// Whether the request succeeded.
+        ok: bool,
+    },
+}

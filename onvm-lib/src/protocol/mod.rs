@@ -1,0 +1,32 @@
+//! What the manager and its peers say to each other over the control socket.
+//!
+//! # The line
+//! A Unix socket of type `SOCK_SEQPACKET`: one message a packet, JSON, at most [`MAX_MESSAGE`] bytes,
+//! descriptors of shared memory riding along (`SCM_RIGHTS`). [`PROTOCOL_VERSION`] is in the first message from
+//! either side; a mismatch is answered with [`Answer::Refused`] and the connection ends.
+//!
+//! # Two kinds of peers
+//! ```text
+//! NF       Hello ──▶            ◀── Welcome (pool, node page, rings) or Refused
+//!          Routed, Report ──▶   ◀── Route (rings of direct edges), Message, Stop
+//!          Leaving ──▶          (the connection ends: the reaper does the rest)
+//! client   Ask ──▶              ◀── Told, any number, the last one with `last`
+//! ```
+//! | State of an NF's line | Who may speak | What |
+//! |---|---|---|
+//! | new | NF | `Hello`; anything else is refused |
+//! | welcomed | both | NF: `Routed`, `Report`, `Tell`, `Leaving`; manager: `Route`, `Message`, `Stop` |
+//! | leaving | nobody | the NF has published its last turn; packets that still wait go to a sibling |
+//!
+//! Sources: `unix(7)`, `seq_packet` and `SCM_RIGHTS`.
+
+mod line;
+mod messages;
+mod socket_path;
+
+pub use line::{Error, Line, Listener, MAX_MESSAGE, Peer};
+pub use messages::{
+    Answer, ChainHop, Edge, EdgeId, Hello, InstanceId, Message, PROTOCOL_VERSION, Request, RingGrant, Route, Say,
+    ServiceId, Slots, Target, Welcome,
+};
+pub use socket_path::{default_socket, socket_from};
