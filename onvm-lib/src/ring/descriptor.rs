@@ -64,6 +64,8 @@ pub struct Destination(u16);
 impl Destination {
     /// What stands in a descriptor whose packet the NF keeps: means nothing to anybody else.
     pub(crate) const HELD: Self = Self(0xf);
+    /// What stands in the NF's own copy of a descriptor that has been passed on already.
+    pub(crate) const SENT: Self = Self(0x1f);
 
     /// Packs an operation and its argument (0..=[`MAX_ARGUMENT`], higher bits are cut off).
     #[must_use]

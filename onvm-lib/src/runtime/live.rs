@@ -1,0 +1,580 @@
+//! An NF at work between a manager's rings.
+//!
+//! One round looks at every incoming ring once, and does a turn for each that has packets:
+//!
+//! ```text
+//! turn:  take ─▶ check ─▶ NF ─▶ choose ways ─▶ push ─▶ publish ─▶ release
+//! ```
+//! News from the manager (routes, messages, stop) is looked at between rounds, so a burst is routed by one
+//! snapshot.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use super::attach::{AttachError, Attached, attach, open_ring};
+use super::control::{Ears, Event, listen};
+use super::dispatch::{Output, Outputs, Waiter, Wake};
+use super::route::{RELAY, Routing};
+use super::{Common, NetworkFunction, Report, Setup, SetupError};
+use crate::idle::{Idle, Manner};
+use crate::node::{Counter, HeldTable, NodePage};
+use crate::packet::{Burst, Clock, DropReason, Emitter, MAX_BURST};
+use crate::pool::Pool;
+use crate::protocol::{EdgeId, InstanceId, Line, Route, Say, ServiceId, socket_from};
+use crate::ring::bell::{Barriers, sleep};
+use crate::ring::{Consumer, Descriptor, Destination, Op};
+
+/// Services that a packet may pass before it is taken for one that goes round in circles.
+const HOP_LIMIT: u8 = 128;
+/// Rounds between two looks at the clock.
+const ROUNDS_PER_LOOK: u32 = 64;
+
+/// Why a live NF ended badly.
+#[derive(Debug)]
+pub(super) enum LiveError {
+    Attach(AttachError),
+    Setup(SetupError),
+    Threads(std::io::Error),
+    ManagerGone(crate::protocol::Error),
+}
+
+impl std::fmt::Display for LiveError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Attach(error) => write!(f, "{error}"),
+            Self::Setup(error) => write!(f, "{error}"),
+            Self::Threads(error) => write!(f, "cannot start a thread: {error}"),
+            Self::ManagerGone(error) => write!(f, "the manager is gone: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for LiveError {}
+
+/// Runs an NF until it is told to stop or is done.
+pub(super) fn run<N: NetworkFunction>(
+    common: &Common,
+    own: &N::Options,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let barriers = Barriers::register();
+    let attached = attach::<N>(&socket_from(common.socket.as_deref()), common).map_err(LiveError::Attach)?;
+    let setup = Setup {
+        service: common.service_id,
+        instance: Some(attached.welcome.instance),
+        packet_room: attached.welcome.pool.packet_room() as usize,
+        replay: false,
+        json: common.json,
+    };
+    let nf = N::setup(own, &setup).map_err(LiveError::Setup)?;
+    let ears = listen(attached.line.try_clone().map_err(AttachError::Line).map_err(LiveError::Attach)?)
+        .map_err(LiveError::Threads)?;
+    let mut live = Live::new(nf, common, attached, ears, barriers);
+    let end = live.work();
+    live.leave();
+    end.map_err(Into::into)
+}
+
+/// One incoming ring of packets.
+struct Input {
+    edge: EdgeId,
+    consumer: Consumer,
+    /// Not to be read before the marker for it has come by the relay.
+    gated: bool,
+    /// Its producer writes no more; forget it when it is empty.
+    finishing: bool,
+}
+
+struct Live<'a, N: NetworkFunction> {
+    nf: N,
+    common: &'a Common,
+    instance: InstanceId,
+    line: Line,
+    ears: Ears,
+    pool: Pool,
+    page: NodePage,
+    barriers: Barriers,
+    inputs: Vec<Input>,
+    empties: Option<Consumer>,
+    outputs: Outputs,
+    routing: Routing,
+    idle: Idle,
+    turn: u32,
+    clock: Clock,
+    held: HeldTable,
+    emitter: Emitter,
+    mirrors: Vec<(usize, Destination)>,
+    started: Instant,
+    next_tick: Instant,
+    next_print: Option<Instant>,
+    produce_at: Option<Instant>,
+    received: u64,
+    leaving: bool,
+}
+
+impl<'a, N: NetworkFunction> Live<'a, N> {
+    fn new(nf: N, common: &'a Common, attached: Attached, ears: Ears, barriers: Barriers) -> Self {
+        let Attached { line, welcome, pool, page, inbound, outbound, empties, doorbell } = attached;
+        let relay =
+            Output { edge: welcome.outbound.edge, producer: outbound, wake: Wake::Worker(doorbell) };
+        let input = Input { edge: welcome.inbound.edge, consumer: inbound, gated: false, finishing: false };
+        let now = Instant::now();
+        Self {
+            nf,
+            common,
+            instance: welcome.instance,
+            line,
+            ears,
+            pool,
+            held: HeldTable::new(page.clone()),
+            page,
+            barriers,
+            inputs: vec![input],
+            empties,
+            outputs: Outputs::new(relay, barriers),
+            routing: Routing::relay_only(common.destination),
+            idle: Idle::new(manner(common, welcome.shared_core)),
+            turn: 0,
+            clock: Clock::default(),
+            emitter: Emitter::default(),
+            mirrors: Vec::new(),
+            started: now,
+            next_tick: now + N::TICK,
+            next_print: common.print_interval.map(|interval| now + interval),
+            produce_at: N::EMITS.then_some(now),
+            received: 0,
+            leaving: false,
+        }
+    }
+
+    fn work(&mut self) -> Result<(), LiveError> {
+        let mut rounds = 0u32;
+        while !self.leaving {
+            if self.ears.attention.called() {
+                self.hear()?;
+            }
+            let mut worked = 0;
+            for index in 0..self.inputs.len() {
+                worked += self.take_from(index);
+            }
+            if N::EMITS {
+                worked += self.produce();
+            }
+            rounds = rounds.wrapping_add(1);
+            if worked == 0 {
+                if self.idle.nothing() {
+                    self.rest();
+                }
+            } else {
+                self.idle.worked();
+            }
+            if rounds % ROUNDS_PER_LOOK == 0 || worked == 0 && rounds % 8 == 0 {
+                self.look_at_clock();
+            }
+        }
+        Ok(())
+    }
+
+    /// Does a turn with what an incoming ring has; returns the number of packets.
+    #[inline(always)]
+    fn take_from(&mut self, index: usize) -> usize {
+        let input = &mut self.inputs[index];
+        if input.gated {
+            return 0;
+        }
+        match input.consumer.available(MAX_BURST as u32) {
+            Ok(0) => return 0,
+            Ok(_) => {}
+            Err(_) => {
+                self.page.add(Counter::Violations, 1);
+                return 0;
+            }
+        }
+        self.begin_turn();
+        let mut burst = [Descriptor::default(); MAX_BURST];
+        let Ok(n) = self.inputs[index].consumer.take(self.turn, &mut burst) else { return 0 };
+        let sound = check(&self.pool, &mut burst[..n]);
+        let n = if sound { n } else { self.sort_out(&mut burst, n) };
+        self.run_turn(&mut burst[..n], true);
+        self.inputs[index].consumer.release();
+        self.received += n as u64;
+        self.page.add(Counter::Turns, 1);
+        self.page.add(Counter::Received, n as u64);
+        n.max(1)
+    }
+
+    #[inline(always)]
+    fn begin_turn(&mut self) {
+        // Turn 0 is what fresh rings say; a live NF skips it.
+        self.turn = self.turn.wrapping_add(1).max(1);
+        self.page.set_turn(self.turn);
+        self.clock.turn();
+        if N::EMITS {
+            self.fetch_empties();
+        }
+    }
+
+    fn fetch_empties(&mut self) {
+        self.emitter.empties.clear();
+        self.emitter.used = 0;
+        let mut fresh = [Descriptor::default(); MAX_BURST];
+        if let Some(ring) = &mut self.empties
+            && let Ok(n) = ring.take(self.turn, &mut fresh)
+        {
+            let sound = fresh[..n].iter().take_while(|d| self.pool.contains(**d)).count();
+            self.emitter.empties.extend_from_slice(&fresh[..sound]);
+        }
+    }
+
+    /// Takes out of a burst what is no packet: markers, nonsense, packets that went round too often.
+    #[cold]
+    #[inline(never)]
+    fn sort_out(&mut self, burst: &mut [Descriptor; MAX_BURST], n: usize) -> usize {
+        let mut kept = 0;
+        for i in 0..n {
+            let d = burst[i];
+            if d.destination().op() == Op::Marker {
+                for input in self.inputs.iter_mut().filter(|input| input.edge == d.hash()) {
+                    input.gated = false;
+                }
+            } else if !self.pool.contains(d) || d.destination().op() != Op::Next {
+                self.page.add(Counter::BadDescriptors, 1);
+                if d.buffer() < self.pool.geometry().buffers() {
+                    self.relay(d.with_place(0, 0).with_destination(Destination::new(Op::Invalid, 0)));
+                }
+            } else if d.hop() > HOP_LIMIT {
+                self.page.add_drop(DropReason::HopLimit);
+                self.relay(d.with_destination(Destination::new(Op::Drop, DropReason::HopLimit as u16)));
+            } else {
+                burst[kept] = d;
+                kept += 1;
+            }
+        }
+        kept
+    }
+
+    fn relay(&mut self, descriptor: Descriptor) {
+        let mut waiter =
+            Waiter { idle: &self.idle, page: &self.page, manager_gone: &self.ears.manager_gone };
+        self.outputs.send(self.turn, RELAY, descriptor, &mut waiter);
+    }
+
+    /// Runs the NF over a burst, or lets it tick or make packets over none, and passes on what comes of it.
+    #[inline(always)]
+    fn run_turn(&mut self, burst: &mut [Descriptor], packets: bool) -> Option<Duration> {
+        // SAFETY: the descriptors are of this turn's take: checked, and ours until release. Rings name a buffer
+        // once (the books and the release rule see to it); attach mapped the pool as N::Access says.
+        #[allow(unsafe_code)]
+        let mut hands = unsafe {
+            Burst::new(&self.pool, burst, &mut self.emitter, &mut self.mirrors, &mut self.held, &self.clock)
+        };
+        let mut again = None;
+        if packets {
+            self.nf.burst(&mut hands);
+        } else {
+            again = self.nf.produce(&mut hands);
+        }
+        self.pass_on(burst);
+        again
+    }
+
+    #[inline(always)]
+    fn pass_on(&mut self, burst: &mut [Descriptor]) {
+        if !self.mirrors.is_empty() {
+            self.mirror(burst);
+        }
+        let mut waiter =
+            Waiter { idle: &self.idle, page: &self.page, manager_gone: &self.ears.manager_gone };
+        let mut count = [0u64; 4];
+        for d in burst.iter() {
+            let destination = d.destination();
+            if destination == Destination::HELD || destination == Destination::SENT {
+                continue;
+            }
+            count[(destination.op() as usize).min(3)] += 1;
+            if destination.op() == Op::Drop {
+                note_drop(&self.page, destination);
+            }
+            let (output, destination) = self.routing.choose(*d);
+            self.outputs.send(self.turn, output, d.with_destination(destination), &mut waiter);
+        }
+        for (counter, n) in
+            [Counter::Next, Counter::ToService, Counter::Out, Counter::Dropped].into_iter().zip(count)
+        {
+            if n > 0 {
+                self.page.add(counter, n);
+            }
+        }
+        if !self.emitter.made.is_empty() {
+            self.pass_on_made();
+        }
+        self.outputs.publish();
+        self.held.end_turn();
+        if N::EMITS
+            && let Some(ring) = &mut self.empties
+        {
+            ring.release_first(u32::try_from(self.emitter.used).unwrap_or(0));
+        }
+    }
+
+    fn pass_on_made(&mut self) {
+        let made = std::mem::take(&mut self.emitter.made);
+        let mut waiter =
+            Waiter { idle: &self.idle, page: &self.page, manager_gone: &self.ears.manager_gone };
+        for d in &made {
+            if d.destination().op() == Op::Drop {
+                note_drop(&self.page, d.destination());
+            }
+            let (output, destination) = self.routing.choose(*d);
+            self.outputs.send(self.turn, output, d.with_destination(destination), &mut waiter);
+        }
+        self.page.add(Counter::Made, self.emitter.used as u64);
+        self.emitter.made = made;
+        self.emitter.made.clear();
+    }
+
+    /// Sends packets of which copies are wanted by the manager, each after the order for its copies.
+    #[cold]
+    #[inline(never)]
+    fn mirror(&mut self, burst: &mut [Descriptor]) {
+        let mirrors = std::mem::take(&mut self.mirrors);
+        self.page.add(Counter::Mirrored, mirrors.len() as u64);
+        for (index, d) in burst.iter_mut().enumerate() {
+            let mut wanted = mirrors.iter().filter(|(i, _)| *i == index).peekable();
+            if wanted.peek().is_none() || d.destination() == Destination::HELD {
+                continue;
+            }
+            for (_, to) in wanted {
+                let order = Destination::new(Op::Mirror, 0);
+                self.relay(Descriptor::without_buffer(order, u32::from(to.bits())));
+            }
+            let relayed = self.routing.choose_relay(*d);
+            self.relay(d.with_destination(relayed));
+            *d = d.with_destination(Destination::SENT);
+        }
+        self.mirrors = mirrors;
+        self.mirrors.clear();
+    }
+
+    /// Lets the NF make packets; returns how many it made.
+    fn produce(&mut self) -> usize {
+        if self.produce_at.is_none() {
+            return 0;
+        }
+        self.begin_turn();
+        let again = self.run_turn(&mut [], false);
+        self.produce_at = again.map(|wait| Instant::now() + wait);
+        self.emitter.used
+    }
+
+    fn look_at_clock(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_tick {
+            self.next_tick = now + N::TICK;
+            self.tick(false);
+        }
+        if let (Some(at), Some(interval)) = (self.next_print, self.common.print_interval)
+            && now >= at
+        {
+            self.next_print = Some(at.max(now - interval) + interval);
+            self.print("so far");
+        }
+        let late = self.common.time_limit.is_some_and(|limit| now - self.started >= limit);
+        let enough = self.common.packet_limit.is_some_and(|limit| self.received >= limit);
+        self.leaving |= late || enough || self.nf.done();
+    }
+
+    fn tick(&mut self, last: bool) {
+        self.begin_turn();
+        // SAFETY: an empty burst; the empties are of this turn's take.
+        #[allow(unsafe_code)]
+        let mut hands = unsafe {
+            Burst::new(
+                &self.pool,
+                &mut [],
+                &mut self.emitter,
+                &mut self.mirrors,
+                &mut self.held,
+                &self.clock,
+            )
+        };
+        if last {
+            self.nf.teardown(&mut hands);
+            for ticket in 0..u32::try_from(crate::packet::HELD).unwrap_or(0) {
+                let _ = hands.release(ticket);
+            }
+        } else {
+            self.nf.tick(&mut hands);
+        }
+        self.pass_on(&mut []);
+    }
+
+    /// Sleeps until there is something to do.
+    #[inline(never)]
+    fn rest(&mut self) {
+        let mut limit = self.next_tick.saturating_duration_since(Instant::now());
+        if let Some(at) = self.next_print {
+            limit = limit.min(at.saturating_duration_since(Instant::now()));
+        }
+        if let Some(time) = self.common.time_limit {
+            limit = limit.min((self.started + time).saturating_duration_since(Instant::now()));
+        }
+        if let Some(at) = self.produce_at {
+            limit = limit.min(at.saturating_duration_since(Instant::now()));
+        }
+        if limit.is_zero() || self.leaving {
+            self.look_at_clock();
+            return;
+        }
+        for input in self.inputs.iter_mut().filter(|input| !input.gated) {
+            input.consumer.arm();
+        }
+        if let Some(cap) = self.barriers.before_sleep() {
+            limit = limit.min(cap);
+        }
+        let nothing = self.inputs.iter_mut().all(|i| i.gated || i.consumer.available(1) == Ok(0));
+        if nothing && !self.ears.attention.called() {
+            self.page.add(Counter::Sleeps, 1);
+            let awake_for = self.inputs.iter().filter(|i| !i.gated).map(|i| &i.consumer);
+            sleep(awake_for, &self.ears.attention, limit);
+        }
+        for input in &mut self.inputs {
+            input.consumer.disarm();
+        }
+        self.idle.worked();
+        self.look_at_clock();
+    }
+
+    /// Reads the news.
+    #[cold]
+    fn hear(&mut self) -> Result<(), LiveError> {
+        self.ears.attention.heed();
+        while let Ok(event) = self.ears.events.try_recv() {
+            match event {
+                Event::Route(route, fds) => self.follow(&route, fds),
+                Event::Message(message) => self.nf.message(&message),
+                Event::Stop => {
+                    log::info!("the manager says stop");
+                    self.leaving = true;
+                }
+                Event::Signal(number) => {
+                    log::info!("signal {number}: leaving");
+                    self.leaving = true;
+                }
+                Event::ManagerGone(error) => {
+                    self.outputs.orphaned = true;
+                    if !self.leaving {
+                        self.leaving = true;
+                        return Err(LiveError::ManagerGone(error));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows a new route snapshot.
+    fn follow(&mut self, route: &Route, fds: Vec<OwnedFd>) {
+        let mut fds = fds.into_iter();
+        for edge in &route.consume {
+            let Some(fd) = fds.next() else { break };
+            match open_ring(edge.ring, fd) {
+                Ok(ring) => self.inputs.push(Input {
+                    edge: edge.ring.edge,
+                    consumer: ring.consumer(),
+                    gated: true,
+                    finishing: false,
+                }),
+                Err(error) => log::error!("edge {} cannot be used: {error}", edge.ring.edge),
+            }
+        }
+        self.begin_turn();
+        for edge in &route.produce {
+            let Some(fd) = fds.next() else { break };
+            let wake = if edge.peer == self.instance { Wake::Nobody } else { Wake::Node };
+            match open_ring(edge.ring, fd) {
+                Ok(ring) => {
+                    self.outputs.add(Output { edge: edge.ring.edge, producer: ring.producer(), wake });
+                    let marker = Destination::new(Op::Marker, 0);
+                    self.relay(Descriptor::without_buffer(marker, edge.ring.edge));
+                }
+                Err(error) => log::error!("edge {} cannot be used: {error}", edge.ring.edge),
+            }
+        }
+        self.outputs.publish();
+        for edge in &route.finish {
+            for input in self.inputs.iter_mut().filter(|input| input.edge == *edge) {
+                input.finishing = true;
+            }
+        }
+        self.inputs.retain_mut(|i| !(i.finishing && !i.gated && i.consumer.available(1) == Ok(0)));
+        let used = |edge| route.services.values().any(|s| s.ways.contains(&Some(edge)));
+        self.outputs.retain(used);
+        self.routing = Routing::compile(route, self.common.destination, |edge| self.outputs.index_of(edge));
+        self.idle.set_manner(manner(self.common, route.shared_core));
+        if let Err(error) = self.line.send(&Say::Routed { version: route.version }, &[], true) {
+            log::debug!("cannot confirm the route: {error}");
+        }
+    }
+
+    fn leave(&mut self) {
+        self.tick(true);
+        let report = self.print("at the end");
+        let sent = self
+            .line
+            .send(&Say::Report { report: report.json }, &[], true)
+            .and_then(|()| self.line.send(&Say::Leaving, &[], true));
+        if let Err(error) = sent {
+            log::debug!("cannot say good-bye: {error}");
+        }
+    }
+
+    fn print(&self, when: &str) -> Report {
+        let report = self.nf.report();
+        let counters = self.page.counters();
+        let service: ServiceId = self.common.service_id.unwrap_or(0);
+        let facts = serde_json::json!({
+            "service": service,
+            "instance": self.instance,
+            "packets": self.received,
+            "sent": counters.sent(),
+            "made": counters.get(Counter::Made),
+            "dropped": counters.get(Counter::Dropped),
+        });
+        let heading = format!(
+            "service {service}, instance {}, {when}: {} packets in, {} on, {} dropped",
+            self.instance,
+            self.received,
+            counters.sent(),
+            counters.get(Counter::Dropped)
+        );
+        super::print_report(self.common, N::NAME, &facts, &heading, &report);
+        report
+    }
+}
+
+fn manner(common: &Common, shared: bool) -> Manner {
+    if common.shared_core || shared && common.core.is_none() {
+        Manner::Yield
+    } else if common.core.is_some() {
+        Manner::Poll
+    } else {
+        Manner::Spin
+    }
+}
+
+/// Checks the descriptors of a burst, counts the hop, and fetches the first line of each packet.
+#[inline(always)]
+fn check(pool: &Pool, burst: &mut [Descriptor]) -> bool {
+    let mut sound = true;
+    for d in burst {
+        sound &= pool.contains(*d) && d.destination().op() == Op::Next && d.hop() <= HOP_LIMIT;
+        pool.prefetch(*d);
+        *d = d.with_hop(d.hop().saturating_add(1));
+    }
+    sound
+}
+
+#[cold]
+fn note_drop(page: &NodePage, destination: Destination) {
+    page.add_drop(DropReason::from_number(destination.argument()).unwrap_or(DropReason::BadVerdict));
+}

@@ -1,0 +1,202 @@
+//! What runs a network function: its trait, its command line, its life.
+//!
+//! An NF is a type that implements [`NetworkFunction`] and one line of `main`:
+//!
+//! ```no_run
+//! use onvm_lib::prelude::*;
+//!
+//! struct Count(u64);
+//!
+//! impl NetworkFunction for Count {
+//!     type Options = NoOptions;
+//!     type Access = ReadOnly;
+//!     const NAME: &'static str = "nf-count";
+//!     const ABOUT: &'static str = "Counts packets";
+//!
+//!     fn setup(_: &NoOptions, _: &Setup) -> Result<Self, SetupError> {
+//!         Ok(Self(0))
+//!     }
+//!     fn burst(&mut self, burst: &mut Burst<'_, ReadOnly>) {
+//!         self.0 += burst.len() as u64;
+//!     }
+//!     fn report(&self) -> Report {
+//!         Report::new(format!("{} packets", self.0), &self.0)
+//!     }
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     onvm_lib::run::<Count>()
+//! }
+//! ```
+//!
+//! # Two ways to run
+//! ```text
+//! live (-r 1 -d 2)      attach → [ take → NF → dispatch → publish → release ]* → leave
+//! replay (--replay f)   read → NF → write, no manager, no shared memory
+//! ```
+//! Both run the same NF code over the same kind of [`Burst`].
+
+mod attach;
+mod config;
+mod control;
+mod dispatch;
+mod live;
+mod options;
+mod replay;
+mod route;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::packet::{Access, Burst};
+use crate::protocol::{InstanceId, Message, ServiceId};
+
+pub use options::{Common, NoOptions};
+
+/// What an NF says of its work.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// For people: lines without an end of line after the last.
+    pub text: String,
+    /// For machines.
+    pub json: serde_json::Value,
+}
+
+impl Report {
+    /// A report; a value that cannot be JSON (a map with keys that are no strings) becomes null.
+    #[must_use]
+    pub fn new(text: String, value: &impl serde::Serialize) -> Self {
+        Self { text, json: serde_json::to_value(value).unwrap_or_default() }
+    }
+}
+
+/// Why an NF cannot start, in words for its user.
+#[derive(Debug)]
+pub struct SetupError(pub String);
+
+impl std::fmt::Display for SetupError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SetupError {}
+
+impl From<String> for SetupError {
+    fn from(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
+/// What an NF knows of its place when it starts.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its service; none in a replay without `-r`.
+    pub service: Option<ServiceId>,
+    /// Its instance id; none in a replay.
+    pub instance: Option<InstanceId>,
+    /// Longest packet that fits a buffer, in bytes.
+    pub packet_room: usize,
+    /// It runs over a capture, alone.
+    pub replay: bool,
+    /// Reports are for machines.
+    pub json: bool,
+}
+
+/// A network function.
+pub trait NetworkFunction: Sized {
+    /// Options of its own, beside the common ones.
+    type Options: clap::Args;
+    /// [`crate::packet::ReadOnly`] or [`crate::packet::ReadWrite`].
+    type Access: Access;
+    /// Name of the program.
+    const NAME: &'static str;
+    /// What it does, in a sentence.
+    const ABOUT: &'static str;
+    /// Whether it makes packets: [`Burst::make`] then finds buffers, and [`NetworkFunction::produce`] is called.
+    const EMITS: bool = false;
+    /// How often [`NetworkFunction::tick`] is called at least.
+    const TICK: Duration = Duration::from_secs(1);
+
+    /// Makes the NF from its options; called once.
+    ///
+    /// # Errors
+    /// [`SetupError`] says what the user must do; the program ends with exit code 1.
+    fn setup(options: &Self::Options, setup: &Setup) -> Result<Self, SetupError>;
+
+    /// Works on a burst. Packets that get no verdict go on ([`crate::packet::Verdict::Next`]).
+    fn burst(&mut self, burst: &mut Burst<'_, Self::Access>);
+
+    /// Time passes: expire, let go of held packets. No packets came in.
+    fn tick(&mut self, _burst: &mut Burst<'_, Self::Access>) {}
+
+    /// Makes packets, if it sets `EMITS`: called once a round. Returns when it wants to be called again at the
+    /// latest; none if only incoming packets matter.
+    fn produce(&mut self, _burst: &mut Burst<'_, Self::Access>) -> Option<Duration> {
+        None
+    }
+
+    /// A message from an operator or another NF.
+    fn message(&mut self, _message: &Message) {}
+
+    /// What it has to say of its work so far.
+    fn report(&self) -> Report;
+
+    /// Whether its work is done and it wants to leave.
+    fn done(&self) -> bool {
+        false
+    }
+
+    /// The last call; held packets can be let go.
+    fn teardown(&mut self, _burst: &mut Burst<'_, Self::Access>) {}
+}
+
+/// Runs an NF: parses the command line, attaches or replays, works until told to stop.
+///
+/// Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong command line.
+#[must_use]
+pub fn run<N: NetworkFunction>() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let invocation = match options::parse::<N>(std::env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(code) => return code,
+    };
+    let outcome = if invocation.common.replay.is_some() {
+        replay::run::<N>(&invocation.common, &invocation.own)
+    } else {
+        live::run::<N>(&invocation.common, &invocation.own)
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}: {error}", N::NAME);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a report in the form asked for: one line of JSON, or text under a heading.
+fn print_report(common: &Common, name: &str, facts: &serde_json::Value, heading: &str, report: &Report) {
+    use std::io::Write;
+    let line = if common.json {
+        let mut object = serde_json::json!({ "nf": common.name.as_deref().unwrap_or(name) });
+        if let (Some(to), Some(from)) = (object.as_object_mut(), facts.as_object()) {
+            to.extend(from.clone());
+            to.insert("report".into(), report.json.clone());
+        }
+        object.to_string()
+    } else {
+        format!("{}: {heading}\n{}", common.name.as_deref().unwrap_or(name), report.text)
+    };
+    // A capture may be going to standard output: reports then go to standard error.
+    let to_stderr = common.write.as_deref().is_some_and(|w| w.as_os_str() == "-");
+    let written = if to_stderr {
+        writeln!(std::io::stderr().lock(), "{line}")
+    } else {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{line}").and_then(|()| out.flush())
+    };
+    if let Err(error) = written {
+        log::debug!("cannot print the report: {error}");
+    }
+}
