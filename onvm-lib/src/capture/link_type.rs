@@ -1,0 +1,108 @@
+//! What a frame starts with, as capture files number it (<https://www.tcpdump.org/linktypes.html>).
+
+use std::fmt;
+
+use pcap_file::DataLink;
+
+/// The link types that a chain of network functions can do something with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LinkType {
+    /// Ethernet, without preamble (1).
+    Ethernet,
+    /// An IPv4 or IPv6 packet, told apart by its version field (101; 12 in files of some systems).
+    RawIp,
+    /// An IPv4 packet (228).
+    RawIpv4,
+    /// An IPv6 packet (229).
+    RawIpv6,
+    /// Linux "cooked" header of 16 bytes (113), as `tcpdump -i any` wrote it.
+    LinuxSll,
+    /// Linux "cooked" header of 20 bytes, version 2 (276).
+    LinuxSll2,
+}
+
+impl LinkType {
+    /// The number that stands for this link type in a file.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::Ethernet => 1,
+            Self::RawIp => 101,
+            Self::RawIpv4 => 228,
+            Self::RawIpv6 => 229,
+            Self::LinuxSll => 113,
+            Self::LinuxSll2 => 276,
+        }
+    }
+
+    /// The link type with this number, `None` when it is not supported.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Ethernet),
+            // 12 is DLT_RAW of Linux and most BSDs, written by programs that skip the translation.
+            12 | 101 => Some(Self::RawIp),
+            113 => Some(Self::LinuxSll),
+            228 => Some(Self::RawIpv4),
+            229 => Some(Self::RawIpv6),
+            276 => Some(Self::LinuxSll2),
+            _ => None,
+        }
+    }
+
+    /// The name of any link type, supported or not, in the spelling of tcpdump's list (`IEEE802_11_RADIOTAP`
+    /// for 127); `unassigned` for a number that the list does not have.
+    #[must_use]
+    pub fn name_of(number: u32) -> String {
+        match DataLink::from(number) {
+            DataLink::Unknown(_) => String::from("unassigned"),
+            named => format!("{named:?}"),
+        }
+    }
+}
+
+impl fmt::Display for LinkType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ethernet => "Ethernet",
+            Self::RawIp => "raw IP",
+            Self::RawIpv4 => "raw IPv4",
+            Self::RawIpv6 => "raw IPv6",
+            Self::LinuxSll => "Linux cooked",
+            Self::LinuxSll2 => "Linux cooked v2",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_survive_the_round_trip() {
+        for number in 0..1000 {
+            match LinkType::from_number(number) {
+                Some(link_type) if number == 12 => assert_eq!(link_type, LinkType::RawIp),
+                Some(link_type) => assert_eq!(u32::from(link_type.number()), number),
+                None => {}
+            }
+        }
+    }
+
+    #[test]
+    fn unsupported_link_types_have_the_names_of_the_list() {
+        let names = [
+            (0, "NULL"),
+            (9, "PPP"),
+            (105, "IEEE802_11"),
+            (108, "LOOP"),
+            (127, "IEEE802_11_RADIOTAP"),
+            (189, "USB_LINUX"),
+            (220, "USB_LINUX_MMAPPED"),
+            (65_000, "unassigned"),
+        ];
+        for (number, name) in names {
+            assert_eq!(LinkType::name_of(number), name);
+        }
+    }
+}
