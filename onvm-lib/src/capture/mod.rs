@@ -30,6 +30,7 @@
 //! pcap: `draft-ietf-opsawg-pcap`, and `pcap-savefile(5)` of libpcap. pcapng: `draft-ietf-opsawg-pcapng`.
 //! Link types: <https://www.tcpdump.org/linktypes.html>.
 
+mod as_ethernet;
 mod error;
 mod link_type;
 mod pcap;
@@ -41,6 +42,7 @@ mod writer;
 
 use std::path::Path;
 
+pub use as_ethernet::AsEthernet;
 pub use error::{BlockFault, Error};
 pub use link_type::LinkType;
 pub use reader::Reader;

@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use super::attach::{AttachError, Attached, attach, open_ring};
 use super::control::{Ears, Event, listen};
 use super::dispatch::{Output, Outputs, Waiter, Wake};
+use super::hands::Hands;
 use super::route::{RELAY, Routing};
 use super::{Common, NetworkFunction, Report, Setup, SetupError};
 use crate::idle::{Idle, Manner};
 use crate::node::{Counter, HeldTable, NodePage};
-use crate::packet::{Burst, Clock, DropReason, Emitter, MAX_BURST};
+use crate::packet::{Clock, DropReason, MAX_BURST};
 use crate::pool::Pool;
 use crate::protocol::{EdgeId, InstanceId, Line, Route, Say, ServiceId, socket_from};
 use crate::ring::bell::{Barriers, sleep};
@@ -90,7 +91,6 @@ struct Live<'a, N: NetworkFunction> {
     instance: InstanceId,
     line: Line,
     ears: Ears,
-    pool: Pool,
     page: NodePage,
     barriers: Barriers,
     inputs: Vec<Input>,
@@ -99,10 +99,7 @@ struct Live<'a, N: NetworkFunction> {
     routing: Routing,
     idle: Idle,
     turn: u32,
-    clock: Clock,
-    held: HeldTable,
-    emitter: Emitter,
-    mirrors: Vec<(usize, Destination)>,
+    hands: Hands<HeldTable>,
     started: Instant,
     next_tick: Instant,
     next_print: Option<Instant>,
@@ -124,8 +121,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             instance: welcome.instance,
             line,
             ears,
-            pool,
-            held: HeldTable::new(page.clone()),
+            hands: Hands::new(pool, HeldTable::new(page.clone()), Clock::default()),
             page,
             barriers,
             inputs: vec![input],
@@ -134,9 +130,6 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             routing: Routing::relay_only(common.destination),
             idle: Idle::new(manner(common, welcome.shared_core)),
             turn: 0,
-            clock: Clock::default(),
-            emitter: Emitter::default(),
-            mirrors: Vec::new(),
             started: now,
             next_tick: now + N::TICK,
             next_print: common.print_interval.map(|interval| now + interval),
@@ -192,7 +185,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         self.begin_turn();
         let mut burst = [Descriptor::default(); MAX_BURST];
         let Ok(n) = self.inputs[index].consumer.take(self.turn, &mut burst) else { return 0 };
-        let sound = check(&self.pool, &mut burst[..n]);
+        let sound = check(&self.hands.pool, &mut burst[..n]);
         let n = if sound { n } else { self.sort_out(&mut burst, n) };
         self.run_turn(&mut burst[..n], true);
         self.inputs[index].consumer.release();
@@ -207,21 +200,21 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         // Turn 0 is what fresh rings say; a live NF skips it.
         self.turn = self.turn.wrapping_add(1).max(1);
         self.page.set_turn(self.turn);
-        self.clock.turn();
+        self.hands.clock.turn();
         if N::EMITS {
             self.fetch_empties();
         }
     }
 
     fn fetch_empties(&mut self) {
-        self.emitter.empties.clear();
-        self.emitter.used = 0;
+        self.hands.emitter.empties.clear();
+        self.hands.emitter.used = 0;
         let mut fresh = [Descriptor::default(); MAX_BURST];
         if let Some(ring) = &mut self.empties
             && let Ok(n) = ring.take(self.turn, &mut fresh)
         {
-            let sound = fresh[..n].iter().take_while(|d| self.pool.contains(**d)).count();
-            self.emitter.empties.extend_from_slice(&fresh[..sound]);
+            let sound = fresh[..n].iter().take_while(|d| self.hands.pool.contains(**d)).count();
+            self.hands.emitter.empties.extend_from_slice(&fresh[..sound]);
         }
     }
 
@@ -236,9 +229,9 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
                 for input in self.inputs.iter_mut().filter(|input| input.edge == d.hash()) {
                     input.gated = false;
                 }
-            } else if !self.pool.contains(d) || d.destination().op() != Op::Next {
+            } else if !self.hands.pool.contains(d) || d.destination().op() != Op::Next {
                 self.page.add(Counter::BadDescriptors, 1);
-                if d.buffer() < self.pool.geometry().buffers() {
+                if d.buffer() < self.hands.pool.geometry().buffers() {
                     self.relay(d.with_place(0, 0).with_destination(Destination::new(Op::Invalid, 0)));
                 }
             } else if d.hop() > HOP_LIMIT {
@@ -261,12 +254,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
     /// Runs the NF over a burst, or lets it tick or make packets over none, and passes on what comes of it.
     #[inline(always)]
     fn run_turn(&mut self, burst: &mut [Descriptor], packets: bool) -> Option<Duration> {
-        // SAFETY: the descriptors are of this turn's take: checked, and ours until release. Rings name a buffer
-        // once (the books and the release rule see to it); attach mapped the pool as N::Access says.
-        #[allow(unsafe_code)]
-        let mut hands = unsafe {
-            Burst::new(&self.pool, burst, &mut self.emitter, &mut self.mirrors, &mut self.held, &self.clock)
-        };
+        let mut hands = self.hands.burst::<N::Access>(burst);
         let mut again = None;
         if packets {
             self.nf.burst(&mut hands);
@@ -279,7 +267,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
 
     #[inline(always)]
     fn pass_on(&mut self, burst: &mut [Descriptor]) {
-        if !self.mirrors.is_empty() {
+        if !self.hands.mirrors.is_empty() {
             self.mirror(burst);
         }
         let mut waiter =
@@ -304,20 +292,20 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
                 self.page.add(counter, n);
             }
         }
-        if !self.emitter.made.is_empty() {
+        if !self.hands.emitter.made.is_empty() {
             self.pass_on_made();
         }
         self.outputs.publish();
-        self.held.end_turn();
+        self.hands.held.end_turn();
         if N::EMITS
             && let Some(ring) = &mut self.empties
         {
-            ring.release_first(u32::try_from(self.emitter.used).unwrap_or(0));
+            ring.release_first(u32::try_from(self.hands.emitter.used).unwrap_or(0));
         }
     }
 
     fn pass_on_made(&mut self) {
-        let made = std::mem::take(&mut self.emitter.made);
+        let made = std::mem::take(&mut self.hands.emitter.made);
         let mut waiter =
             Waiter { idle: &self.idle, page: &self.page, manager_gone: &self.ears.manager_gone };
         for d in &made {
@@ -327,16 +315,16 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             let (output, destination) = self.routing.choose(*d);
             self.outputs.send(self.turn, output, d.with_destination(destination), &mut waiter);
         }
-        self.page.add(Counter::Made, self.emitter.used as u64);
-        self.emitter.made = made;
-        self.emitter.made.clear();
+        self.page.add(Counter::Made, self.hands.emitter.used as u64);
+        self.hands.emitter.made = made;
+        self.hands.emitter.made.clear();
     }
 
     /// Sends packets of which copies are wanted by the manager, each after the order for its copies.
     #[cold]
     #[inline(never)]
     fn mirror(&mut self, burst: &mut [Descriptor]) {
-        let mirrors = std::mem::take(&mut self.mirrors);
+        let mirrors = std::mem::take(&mut self.hands.mirrors);
         self.page.add(Counter::Mirrored, mirrors.len() as u64);
         for (index, d) in burst.iter_mut().enumerate() {
             let mut wanted = mirrors.iter().filter(|(i, _)| *i == index).peekable();
@@ -351,8 +339,8 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             self.relay(d.with_destination(relayed));
             *d = d.with_destination(Destination::SENT);
         }
-        self.mirrors = mirrors;
-        self.mirrors.clear();
+        self.hands.mirrors = mirrors;
+        self.hands.mirrors.clear();
     }
 
     /// Lets the NF make packets; returns how many it made.
@@ -363,7 +351,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         self.begin_turn();
         let again = self.run_turn(&mut [], false);
         self.produce_at = again.map(|wait| Instant::now() + wait);
-        self.emitter.used
+        self.hands.emitter.used
     }
 
     fn look_at_clock(&mut self) {
@@ -385,18 +373,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
 
     fn tick(&mut self, last: bool) {
         self.begin_turn();
-        // SAFETY: an empty burst; the empties are of this turn's take.
-        #[allow(unsafe_code)]
-        let mut hands = unsafe {
-            Burst::new(
-                &self.pool,
-                &mut [],
-                &mut self.emitter,
-                &mut self.mirrors,
-                &mut self.held,
-                &self.clock,
-            )
-        };
+        let mut hands = self.hands.burst::<N::Access>(&mut []);
         if last {
             self.nf.teardown(&mut hands);
             for ticket in 0..u32::try_from(crate::packet::HELD).unwrap_or(0) {

@@ -40,6 +40,7 @@ mod attach;
 mod config;
 mod control;
 mod dispatch;
+mod hands;
 mod live;
 mod options;
 mod replay;
