@@ -220,7 +220,8 @@ impl HeldTable {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.free.len() == HELD
     }
 }

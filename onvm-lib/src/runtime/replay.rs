@@ -80,7 +80,6 @@ struct Tally {
     read: u64,
     written: u64,
     made: u64,
-    not_ethernet: u64,
     drops: BTreeMap<&'static str, u64>,
     cut: Option<String>,
 }
