@@ -52,10 +52,13 @@ fn pcap_in_either_order_and_resolution() {
     }
 }
 
+/// Code and value of an option of an interface.
+type InterfaceOption = (u16, Vec<u8>);
+
 #[test]
 fn pcapng_time_has_its_own_unit_and_zero_by_interface() {
     let second = 1_000_000_000_u64;
-    let cases: [(&[(u16, Vec<u8>)], u64, u64); 9] = [
+    let cases: [(&[InterfaceOption], u64, u64); 9] = [
         (&[], 5_000_001, 5 * second + 1000),
         (&[(9, vec![0])], 7, 7 * second),
         (&[(9, vec![9])], 12_345, 12_345),

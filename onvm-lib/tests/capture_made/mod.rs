@@ -135,7 +135,8 @@ impl Made {
     }
 
     fn rest(&mut self, mut body: Vec<u8>, time: u64, data: &[u8], original_len: u32, kind: u32) -> &mut Self {
-        let (high, low) = ((time >> 32) as u32, time as u32);
+        let half = |bits: u64| u32::try_from(bits).unwrap();
+        let (high, low) = (half(time >> 32), half(time & 0xffff_ffff));
         self.order.put32s(&mut body, &[high, low, u32::try_from(data.len()).unwrap(), original_len]);
         body.extend(data);
         self.block(kind, &body)
