@@ -65,6 +65,11 @@ pub(crate) trait Port: Send {
     /// Sends packets in order and frees their buffers. Leaves in `burst` only what it could not send.
     fn send(&mut self, books: &mut Books, burst: &mut Vec<Packet>);
 
+    /// Buffers that the port has now: received too early, or on their way out.
+    fn holds(&self) -> usize {
+        0
+    }
+
     /// The time begins to run: called once, when the services that were waited for are there.
     fn start(&mut self) {}
 

@@ -188,6 +188,10 @@ impl Port for PcapPort {
         matches!(self.timing, Timing::AsFastAsPossible)
     }
 
+    fn holds(&self) -> usize {
+        usize::from(self.early.is_some())
+    }
+
     fn start(&mut self) {
         match &mut self.timing {
             Timing::AsFastAsPossible => {}

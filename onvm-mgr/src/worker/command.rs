@@ -61,7 +61,7 @@ pub(crate) enum News {
 }
 
 /// All counters at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) ports: Vec<(String, PortCounters)>,
     pub(crate) nodes: Vec<(InstanceId, NodeTotals)>,
@@ -108,6 +108,7 @@ impl Worker {
                 Command::GiveUpWaiting => self.give_up_waiting(),
                 Command::Totals { reply } => {
                     let _ = reply.send(self.totals());
+                    (self.news_bell)();
                 }
                 Command::Audit { reply } => self.audits.push(Audit::for_client(reply)),
                 Command::Manner(manner) => self.idle.set_manner(manner),

@@ -32,7 +32,7 @@ use onvm_lib::ring::bell::Barriers;
 
 use crate::ports::Port;
 
-pub(crate) use audit::{AuditReport, PacketSum, PoolSum};
+pub(crate) use audit::AuditReport;
 pub(crate) use command::{Command, News, Totals};
 pub(crate) use node::{NodeInit, NodeTotals};
 pub(crate) use table::Table;
@@ -261,7 +261,9 @@ impl Worker {
         let total = self.books.pool().geometry().buffers();
         let parked: usize = self.services.values().map(|s| s.parked.len()).sum();
         let outgoing: usize = self.ports.iter().map(|p| p.outgoing.len()).sum();
-        if self.books.free_count() + self.books.empties_out() == total && parked + outgoing == 0 {
+        let at_ports: usize = self.ports.iter().map(|p| p.port.holds()).sum();
+        let home = self.books.free_count() + self.books.empties_out() + u32::try_from(at_ports).unwrap_or(0);
+        if home == total && parked + outgoing == 0 {
             self.told_drained = true;
             self.tell(News::Drained);
         }

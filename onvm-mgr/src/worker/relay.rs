@@ -128,7 +128,7 @@ impl Worker {
     /// A descriptor without a packet: an order, or nonsense.
     #[cold]
     #[inline(never)]
-    fn relay_other(&mut self, index: usize, descriptor: Descriptor) {
+    pub(super) fn relay_other(&mut self, index: usize, descriptor: Descriptor) {
         let Some(node) = &mut self.nodes[index] else { return };
         let orders = descriptor.buffer() == Descriptor::NO_BUFFER;
         match descriptor.destination().op() {

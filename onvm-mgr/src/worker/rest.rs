@@ -92,7 +92,7 @@ impl Worker {
 
     fn something_waits(&self) -> bool {
         let blocked = self.nodes.iter().flatten().any(|n| {
-            n.blocked_since.is_some() || !n.markers.is_empty() || !n.heirs.is_empty() || n.empties.is_some()
+            n.blocked_since.is_some() || !n.markers.is_empty() || !n.heirs.is_empty()
         });
         let parked = self.services.values().any(|s| !s.parked.is_empty());
         blocked || parked || !self.audits.is_empty() || self.edges.values().any(|e| e.heir.is_some())
