@@ -169,7 +169,7 @@ impl NetworkFunction for Forward {
                 value["bridge"] = serde_json::to_value(bridge.report()).unwrap_or_default();
             }
         }
-        Report { text, json: value }
+        Report::new(text, &value)
     }
 }
 
