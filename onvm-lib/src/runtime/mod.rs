@@ -61,13 +61,21 @@ pub struct Report {
     pub text: String,
     /// For machines.
     pub json: serde_json::Value,
+    /// On a terminal, the reports of `-p` are drawn over each other.
+    pub in_place: bool,
 }
 
 impl Report {
     /// A report; a value that cannot be JSON (a map with keys that are no strings) becomes null.
     #[must_use]
     pub fn new(text: String, value: &impl serde::Serialize) -> Self {
-        Self { text, json: serde_json::to_value(value).unwrap_or_default() }
+        Self { text, json: serde_json::to_value(value).unwrap_or_default(), in_place: false }
+    }
+
+    /// The report, to be drawn over the one before.
+    #[must_use]
+    pub fn in_place(self) -> Self {
+        Self { in_place: true, ..self }
     }
 }
 
@@ -178,8 +186,8 @@ pub fn run<N: NetworkFunction>() -> ExitCode {
 
 /// Prints a report in the form asked for: one line of JSON, or text under a heading.
 fn print_report(common: &Common, name: &str, facts: &serde_json::Value, heading: &str, report: &Report) {
-    use std::io::Write;
-    let line = if common.json {
+    use std::io::{IsTerminal, Write};
+    let mut line = if common.json {
         let mut object = serde_json::json!({ "nf": common.name.as_deref().unwrap_or(name) });
         if let (Some(to), Some(from)) = (object.as_object_mut(), facts.as_object()) {
             to.extend(from.clone());
@@ -191,6 +199,11 @@ fn print_report(common: &Common, name: &str, facts: &serde_json::Value, heading:
     };
     // A capture may be going to standard output: reports then go to standard error.
     let to_stderr = common.write.as_deref().is_some_and(|w| w.as_os_str() == "-");
+    if report.in_place && common.print_interval.is_some() && !common.json && !to_stderr
+        && std::io::stdout().is_terminal()
+    {
+        line = drawn_over(&line);
+    }
     let written = if to_stderr {
         writeln!(std::io::stderr().lock(), "{line}")
     } else {
@@ -200,4 +213,12 @@ fn print_report(common: &Common, name: &str, facts: &serde_json::Value, heading:
     if let Err(error) = written {
         log::debug!("cannot print the report: {error}");
     }
+}
+
+/// Lines that cover what stands on a terminal: from the upper left corner, each wiped to its end, nothing below.
+fn drawn_over(lines: &str) -> String {
+    const HOME: &str = "\x1b[H";
+    const WIPE_LINE: &str = "\x1b[K";
+    const WIPE_BELOW: &str = "\x1b[J";
+    format!("{HOME}{}{WIPE_LINE}{WIPE_BELOW}", lines.replace('\n', &format!("{WIPE_LINE}\n")))
 }

@@ -125,7 +125,10 @@ impl<N: NetworkFunction> Replay<N> {
             json: common.json,
         };
         let nf = N::setup(own, &setup).map_err(ReplayError::Setup)?;
-        let output = common.write.as_deref().map(Writer::create).transpose()?;
+        let mut output = common.write.as_deref().map(Writer::create).transpose()?;
+        if let Some(writer) = &mut output {
+            writer.add_interface(LinkType::Ethernet, N::NAME)?;
+        }
         let books = Books::new(pool.clone(), 1);
         let hands = Hands::new(pool, PlainHeld::default(), Clock::fixed(0));
         Ok(Self { nf, books, hands, output, tally: Tally::default(), next_tick_ns: 0 })
@@ -328,7 +331,10 @@ fn admit(books: &mut Books, frame: &Frame<'_>) -> Result<Descriptor, DropReason>
     ethernet.write(bytes);
     let hash = wire::flow_hash(bytes);
     books.set_note(&packet, Note { timestamp_ns: frame.timestamp_ns, wire_length: ethernet.wire_length() });
-    let here = packet.descriptor().with_hash(hash).with_destination(Destination::new(Op::Next, 0));
+    // The interfaces of a capture stand for the ports of a host; a file with more has no port for the rest.
+    let port = u8::try_from(frame.interface).map_or(Descriptor::NO_PORT, |i| i.min(Descriptor::NO_PORT));
+    let here =
+        packet.descriptor().with_hash(hash).with_port(port).with_destination(Destination::new(Op::Next, 0));
     packet.describe(here);
     Ok(books.hand_out(packet, Holder::SHARED))
 }
