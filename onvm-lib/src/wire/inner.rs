@@ -17,8 +17,10 @@ pub const IPV6_IN_IP: u8 = 41;
 /// Tunnels are entered only if what they carry begins before this byte, which keeps all offsets below 64 KiB.
 pub(super) const MAX_TUNNEL_OFFSET: usize = 16 * 1024;
 
-/// ERSPAN type II (draft-foschiano-erspan): a frame after an 8-byte header, or for type I none.
+/// ERSPAN types I and II (draft-foschiano-erspan): a frame after an 8-byte header, or for type I none.
 const ERSPAN: EtherType = EtherType(0x88be);
+/// ERSPAN type III: a frame after 12 bytes, and 8 more if the last bit of these says so.
+const ERSPAN_III: EtherType = EtherType(0x22eb);
 
 /// What a tunnel carries, and where in the frame it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,10 @@ fn in_gre(bytes: &[u8], at: usize) -> Option<Carried> {
         EtherType::TEB => Some(Carried::Frame(start)),
         // Type II has the GRE sequence number that type I lacks.
         ERSPAN => Some(Carried::Frame(if packet.has_sequence() { start + 8 } else { start })),
+        ERSPAN_III => {
+            let optional = payload.get(11)? & 1 == 1;
+            Some(Carried::Frame(start + if optional { 20 } else { 12 }))
+        }
         gre::PPP => in_ppp(payload, start),
         ethertype if ethertype.0 >= EtherType::MIN => Some(Carried::Type(ethertype, start)),
         _ => None,
@@ -118,6 +124,17 @@ fn in_udp(port: u16, payload: &[u8], at: usize) -> Option<Carried> {
         vxlan::PORT | vxlan::PORT_LINUX => {
             let packet = vxlan::Packet::new_checked(payload).ok()?;
             packet.has_vni().then_some(Carried::Frame(at + vxlan::HEADER_LEN))
+        }
+        vxlan::PORT_GPE => {
+            let packet = vxlan::Packet::new_checked(payload).ok()?;
+            let start = at + vxlan::HEADER_LEN;
+            // The flag that says the field is valid is not asked: senders forget it, and the port is GPE's own.
+            match packet.next_protocol() {
+                1 => Some(Carried::Type(EtherType::IPV4, start)),
+                2 => Some(Carried::Type(EtherType::IPV6, start)),
+                3 => Some(Carried::Frame(start)),
+                _ => None,
+            }
         }
         vxlan::GENEVE_PORT => {
             let packet = vxlan::Geneve::new_checked(payload).ok()?;

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+mod describe;
 mod field;
 mod flow;
 mod flow_hash;
@@ -31,6 +32,7 @@ pub mod udp;
 pub mod vlan;
 pub mod vxlan;
 
+pub use describe::describe;
 pub use ethernet::{EtherType, MacAddr};
 pub use flow::FlowKey;
 pub use flow_hash::flow_hash;

@@ -1,0 +1,333 @@
+//! The fields that are compared, and this library's values for them in tshark's notation.
+
+use std::collections::HashMap;
+
+use onvm_lib::wire::tcp_option::TcpOption;
+use onvm_lib::wire::{EtherType, Headers, LinkType, Net, gre, ipv6_ext, ndp, udp, vlan, vxlan};
+
+/// tshark's names.
+pub(crate) const FIELDS: &[&str] = &[
+    "eth.dst",
+    "eth.src",
+    "eth.type",
+    "vlan.id",
+    "vlan.priority",
+    "vlan.dei",
+    "ieee8021ad.id",
+    "arp.hw.type",
+    "arp.proto.type",
+    "arp.opcode",
+    "arp.src.hw_mac",
+    "arp.src.proto_ipv4",
+    "arp.dst.hw_mac",
+    "arp.dst.proto_ipv4",
+    "ip.version",
+    "ip.hdr_len",
+    "ip.dsfield",
+    "ip.len",
+    "ip.id",
+    "ip.flags.rb",
+    "ip.flags.df",
+    "ip.flags.mf",
+    "ip.frag_offset",
+    "ip.ttl",
+    "ip.proto",
+    "ip.checksum",
+    "ip.src",
+    "ip.dst",
+    "ipv6.tclass",
+    "ipv6.flow",
+    "ipv6.plen",
+    "ipv6.nxt",
+    "ipv6.hlim",
+    "ipv6.src",
+    "ipv6.dst",
+    "ipv6.fraghdr.offset",
+    "ipv6.fraghdr.more",
+    "ipv6.fraghdr.ident",
+    "ipv6.routing.type",
+    "tcp.srcport",
+    "tcp.dstport",
+    "tcp.seq_raw",
+    "tcp.ack_raw",
+    "tcp.hdr_len",
+    "tcp.flags",
+    "tcp.window_size_value",
+    "tcp.checksum",
+    "tcp.urgent_pointer",
+    "tcp.len",
+    "tcp.options.mss_val",
+    "tcp.options.wscale.shift",
+    "tcp.options.timestamp.tsval",
+    "tcp.options.timestamp.tsecr",
+    "tcp.options.sack_le",
+    "tcp.options.sack_re",
+    "udp.srcport",
+    "udp.dstport",
+    "udp.length",
+    "udp.checksum",
+    "icmp.type",
+    "icmp.code",
+    "icmp.checksum",
+    "icmp.ident",
+    "icmp.seq",
+    "icmp.mtu",
+    "icmp.redir_gw",
+    "icmpv6.type",
+    "icmpv6.code",
+    "icmpv6.checksum",
+    "icmpv6.echo.identifier",
+    "icmpv6.echo.sequence_number",
+    "icmpv6.mtu",
+    "icmpv6.nd.ns.target_address",
+    "icmpv6.nd.na.target_address",
+    "icmpv6.opt.linkaddr",
+    "gre.proto",
+    "gre.key",
+    "gre.sequence_number",
+    "vxlan.vni",
+];
+
+/// Values by field, each in the order of the layers.
+#[derive(Default)]
+pub(crate) struct Values(HashMap<&'static str, Vec<String>>);
+
+impl Values {
+    /// The values of a field.
+    pub(crate) fn get(&self, field: &str) -> &[String] {
+        self.0.get(field).map_or(&[], Vec::as_slice)
+    }
+
+    fn put(&mut self, field: &'static str, value: impl ToString) {
+        debug_assert!(FIELDS.contains(&field), "{field}");
+        self.0.entry(field).or_default().push(value.to_string());
+    }
+
+    fn hex(&mut self, field: &'static str, value: u32, digits: usize) {
+        self.put(field, format!("0x{value:0digits$x}"));
+    }
+
+    fn flag(&mut self, field: &'static str, value: bool) {
+        self.put(field, u8::from(value));
+    }
+}
+
+/// The fields of a frame and all that it carries.
+pub(crate) fn of(link: LinkType, frame: &[u8]) -> Values {
+    let mut values = Values::default();
+    let mut layer = Some(Headers::parse_as(link, frame));
+    let mut quoted = false;
+    while let Some(headers) = layer {
+        link_layer(&headers, frame, &mut values);
+        ipv4(&headers, frame, &mut values);
+        ipv6(&headers, frame, &mut values);
+        transport(&headers, frame, &mut values);
+        // In what an ICMP error quotes, tshark gives no length.
+        if headers.tcp(frame).is_some() && !quoted {
+            values.put("tcp.len", declared_len(&headers, frame));
+        }
+        icmp(&headers, frame, &mut values);
+        tunnel(&headers, frame, &mut values);
+        layer = headers.inner(frame);
+        if layer.is_none() {
+            layer = headers.original(frame);
+            quoted |= layer.is_some();
+        }
+    }
+    values
+}
+
+/// Length of the payload by the IP header, though bytes of it may be missing.
+fn declared_len(headers: &Headers, frame: &[u8]) -> usize {
+    let l3 = headers.l3_offset().unwrap_or(0);
+    let v4 = headers.ipv4(frame).map(|ip| usize::from(ip.total_len()));
+    let v6 = headers.ipv6(frame).map(|ip| usize::from(ip.payload_len()));
+    let len = v4.unwrap_or(0) + v6.filter(|len| *len != 0).map_or(0, |len| len + 40);
+    let end = if len == 0 { headers.end() } else { l3 + len };
+    let header = headers.tcp(frame).map_or(0, |tcp| tcp.header_len());
+    end.saturating_sub(headers.l4_offset().unwrap_or(end) + header)
+}
+
+fn link_layer(headers: &Headers, frame: &[u8], values: &mut Values) {
+    if let Some(ethernet) = headers.ethernet(frame) {
+        values.put("eth.dst", ethernet.dst());
+        values.put("eth.src", ethernet.src());
+        if let Some(ethertype) = ethernet.ethertype() {
+            values.hex("eth.type", u32::from(ethertype.0), 4);
+        }
+        let mut next = ethernet.ethertype();
+        let mut rest = ethernet.payload();
+        while let Some(tag) = next.filter(|t| t.is_vlan()).and_then(|_| vlan::Tag::new_checked(rest).ok()) {
+            // tshark has fields of its own for service tags.
+            if next == Some(EtherType::QINQ) {
+                values.put("ieee8021ad.id", tag.id());
+            } else {
+                values.put("vlan.id", tag.id());
+                values.put("vlan.priority", tag.priority());
+                values.flag("vlan.dei", tag.drop_eligible());
+            }
+            next = tag.ethertype();
+            rest = &rest[vlan::HEADER_LEN..];
+        }
+    }
+    if let Some(arp) = headers.arp(frame) {
+        values.put("arp.hw.type", arp.hardware_type());
+        values.hex("arp.proto.type", u32::from(arp.protocol_type()), 4);
+        values.put("arp.opcode", arp.operation());
+        if let Some(addresses) = arp.addresses() {
+            values.put("arp.src.hw_mac", addresses.sender_mac);
+            values.put("arp.src.proto_ipv4", addresses.sender_ip);
+            values.put("arp.dst.hw_mac", addresses.target_mac);
+            values.put("arp.dst.proto_ipv4", addresses.target_ip);
+        }
+    }
+}
+
+fn ipv4(headers: &Headers, frame: &[u8], values: &mut Values) {
+    let Some(ip) = headers.ipv4(frame) else { return };
+    values.put("ip.version", ip.version());
+    values.put("ip.hdr_len", ip.header_len());
+    values.hex("ip.dsfield", u32::from(ip.tos()), 2);
+    // For 0, the sign of segmentation offload, tshark gives the length it goes by.
+    values.put("ip.len", if ip.total_len() == 0 { ip.as_bytes().len() } else { ip.total_len().into() });
+    values.hex("ip.id", u32::from(ip.id()), 4);
+    values.flag("ip.flags.rb", ip.reserved_flag());
+    values.flag("ip.flags.df", ip.dont_fragment());
+    values.flag("ip.flags.mf", ip.more_fragments());
+    values.put("ip.frag_offset", ip.fragment_offset_units());
+    values.put("ip.ttl", ip.ttl());
+    values.put("ip.proto", ip.protocol());
+    values.hex("ip.checksum", u32::from(ip.checksum()), 4);
+    values.put("ip.src", ip.src());
+    values.put("ip.dst", ip.dst());
+}
+
+fn ipv6(headers: &Headers, frame: &[u8], values: &mut Values) {
+    let Some(ip) = headers.ipv6(frame) else { return };
+    values.put("ip.version", ip.version());
+    values.hex("ipv6.tclass", u32::from(ip.traffic_class()), 8);
+    values.hex("ipv6.flow", ip.flow_label(), 6);
+    values.put("ipv6.plen", ip.payload_len());
+    values.put("ipv6.nxt", ip.next_header());
+    values.put("ipv6.hlim", ip.hop_limit());
+    values.put("ipv6.src", ip.src());
+    values.put("ipv6.dst", ip.dst());
+    for extension in ip.extensions() {
+        if let Some(fragment) = extension.fragment() {
+            values.put("ipv6.fraghdr.offset", fragment.offset / 8);
+            values.flag("ipv6.fraghdr.more", fragment.more);
+            values.hex("ipv6.fraghdr.ident", fragment.id, 8);
+        }
+        if extension.kind == ipv6_ext::ROUTING {
+            values.put("ipv6.routing.type", extension.routing().map_or(0, |(kind, _)| kind));
+        }
+    }
+}
+
+fn transport(headers: &Headers, frame: &[u8], values: &mut Values) {
+    if let Some((src, dst)) = headers.ports(frame) {
+        match headers.protocol() {
+            Some(6) => {
+                values.put("tcp.srcport", src);
+                values.put("tcp.dstport", dst);
+            }
+            Some(17) => {
+                values.put("udp.srcport", src);
+                values.put("udp.dstport", dst);
+            }
+            _ => {}
+        }
+    }
+    if let Some(udp) = headers.udp(frame) {
+        values.put("udp.length", udp.len_field());
+        values.hex("udp.checksum", u32::from(udp.checksum()), 4);
+    }
+    let Some(tcp) = headers.tcp(frame) else { return };
+    values.put("tcp.seq_raw", tcp.seq());
+    values.put("tcp.ack_raw", tcp.ack());
+    values.put("tcp.hdr_len", tcp.header_len());
+    values.hex("tcp.flags", u32::from(tcp.flags().0), 4);
+    values.put("tcp.window_size_value", tcp.window());
+    values.hex("tcp.checksum", u32::from(tcp.checksum()), 4);
+    values.put("tcp.urgent_pointer", tcp.urgent());
+    for option in tcp.options() {
+        match option {
+            TcpOption::Mss(mss) => values.put("tcp.options.mss_val", mss),
+            TcpOption::WindowScale(shift) => values.put("tcp.options.wscale.shift", shift),
+            TcpOption::Timestamps { value, echo } => {
+                values.put("tcp.options.timestamp.tsval", value);
+                values.put("tcp.options.timestamp.tsecr", echo);
+            }
+            TcpOption::Sack(blocks) => blocks.iter().for_each(|(left, right)| {
+                values.put("tcp.options.sack_le", left);
+                values.put("tcp.options.sack_re", right);
+            }),
+            _ => {}
+        }
+    }
+}
+
+fn icmp(headers: &Headers, frame: &[u8], values: &mut Values) {
+    if let Some(icmp) = headers.icmp(frame).filter(|_| headers.net() == Net::Ipv4) {
+        values.put("icmp.type", icmp.kind());
+        values.put("icmp.code", icmp.code());
+        values.hex("icmp.checksum", u32::from(icmp.checksum()), 4);
+        if let Some((id, seq)) = icmp.echo() {
+            values.put("icmp.ident", id);
+            values.put("icmp.seq", seq);
+        }
+        if (icmp.kind(), icmp.code()) == (3, 4) {
+            values.put("icmp.mtu", icmp.mtu());
+        }
+        if icmp.kind() == 5 {
+            values.put("icmp.redir_gw", icmp.gateway());
+        }
+    }
+    let Some(icmp) = headers.icmpv6(frame).filter(|_| headers.net() == Net::Ipv6) else { return };
+    values.put("icmpv6.type", icmp.kind());
+    values.put("icmpv6.code", icmp.code());
+    values.hex("icmpv6.checksum", u32::from(icmp.checksum()), 4);
+    if let Some((id, seq)) = icmp.echo() {
+        values.hex("icmpv6.echo.identifier", u32::from(id), 4);
+        values.put("icmpv6.echo.sequence_number", seq);
+    }
+    if icmp.kind() == 2 {
+        values.put("icmpv6.mtu", icmp.mtu());
+    }
+    match (icmp.kind(), ndp::target(&icmp)) {
+        (135, Some(target)) => values.put("icmpv6.nd.ns.target_address", target),
+        (136, Some(target)) => values.put("icmpv6.nd.na.target_address", target),
+        _ => {}
+    }
+    for option in ndp::options(&icmp) {
+        if let ndp::NdpOption::SourceLinkLayer(mac) | ndp::NdpOption::TargetLinkLayer(mac) = option {
+            values.put("icmpv6.opt.linkaddr", mac);
+        }
+    }
+}
+
+fn tunnel(headers: &Headers, frame: &[u8], values: &mut Values) {
+    if headers.is_later_fragment() {
+        return;
+    }
+    if let (Some(gre::PROTOCOL), Some(at)) = (headers.protocol(), headers.l4_offset())
+        && let Some(Ok(gre)) = frame.get(at..headers.end()).map(gre::Packet::new_checked)
+    {
+        values.hex("gre.proto", u32::from(gre.protocol_type()), 4);
+        if EtherType(gre.protocol_type()) != gre::PPP
+            && let Some(key) = gre.key()
+        {
+            values.hex("gre.key", key, 8);
+        }
+        if let Some(sequence) = gre.sequence() {
+            values.put("gre.sequence_number", sequence);
+        }
+    }
+    if let Some(datagram) = headers.udp(frame)
+        && matches!(datagram.dst_port(), vxlan::PORT | vxlan::PORT_LINUX | vxlan::PORT_GPE)
+        && headers.protocol() == Some(udp::PROTOCOL)
+        && let Ok(packet) = vxlan::Packet::new_checked(headers.payload(frame))
+    {
+        values.put("vxlan.vni", packet.vni());
+    }
+}

@@ -1,0 +1,212 @@
+//! The header library against tshark: every field of every layer of real captures, whole, cut and mutated.
+//!
+//! Needs the captures (`ONVM_TEST_DATA`, else `../shared/data` from the workspace) and `tshark`; without
+//! them it says that it was skipped, and under `CI` a missing tshark is a failure.
+
+mod capture;
+mod fields;
+mod tshark;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use capture::Record;
+use fields::FIELDS;
+use onvm_lib::wire::{Headers, LinkType, describe, flow_hash};
+use tshark::Row;
+
+/// Frames taken from one capture, so that no large one crowds out the others.
+const WHOLE_PER_FILE: usize = 15000;
+const MUTATED_PER_FILE: usize = 60;
+const MUTANTS: u32 = 3;
+
+/// Layers that are followed here too. What tshark finds after any other layer is beyond this library.
+const FOLLOWED: &[&str] = &[
+    "eth",
+    "ethertype",
+    "vlan",
+    "ieee8021ad",
+    "qinq",
+    "llc",
+    "snap",
+    "sll",
+    "raw",
+    "ip",
+    "ipv6",
+    "arp",
+    "tcp",
+    "udp",
+    "icmp",
+    "icmpv6",
+    "gre",
+    "vxlan",
+    "geneve",
+    "mpls",
+    "pwethheuristic",
+    "pppoes",
+    "ppp",
+    "erspan",
+    "ipv6.hopopts",
+    "ipv6.routing",
+    "ipv6.fraghdr",
+    "ipv6.dstopts",
+    "ah",
+    "udplite",
+    "sctp",
+    "dccp",
+    "data",
+];
+/// Layers that have fields which are compared.
+const COMPARED: &[&str] =
+    &["eth", "vlan", "ip", "ipv6", "arp", "tcp", "udp", "icmp", "icmpv6", "gre", "vxlan"];
+
+fn test_data() -> Option<PathBuf> {
+    let folder = std::env::var_os("ONVM_TEST_DATA")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
+    let found = folder.join("pcaps").is_dir();
+    if !found {
+        eprintln!("SKIPPED: no captures at {} (set ONVM_TEST_DATA)", folder.display());
+    }
+    found.then_some(folder)
+}
+
+/// Whether the two can be compared; says why not.
+fn ready() -> Option<PathBuf> {
+    if !tshark::is_installed() {
+        assert!(std::env::var_os("CI").is_none(), "tshark is not installed");
+        eprintln!("SKIPPED: tshark is not installed");
+        return None;
+    }
+    test_data()
+}
+
+/// Records by link type, at most `limit` of a file.
+fn collect(data: &std::path::Path, limit: usize) -> BTreeMap<u32, Vec<Record>> {
+    let mut all: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
+    for path in capture::files(&data.join("pcaps")) {
+        let records = capture::read(&path);
+        // Spread over the file: its beginning is often all of one kind.
+        let step = records.len().div_ceil(limit).max(1);
+        for record in records.into_iter().step_by(step) {
+            if !matches!(LinkType::from_number(record.link), LinkType::Other(_)) {
+                all.entry(record.link).or_default().push(record);
+            }
+        }
+    }
+    all
+}
+
+/// Whether tshark went through a layer that is not followed here to one that is compared.
+fn goes_beyond(protocols: &str) -> bool {
+    let mut layers = protocols.split(':').skip_while(|layer| FOLLOWED.contains(layer));
+    layers.any(|layer| COMPARED.contains(&layer))
+}
+
+/// Whether tshark entered a UDP tunnel because of the *source* port. The tunnels' RFCs want the port as
+/// destination; what comes from such a port is an answer to something else.
+fn is_tunnel_by_source_port(own: &fields::Values) -> bool {
+    let is_tunnel = |port: &String| ["4789", "8472", "4790", "6081"].contains(&port.as_str());
+    own.get("udp.srcport")
+        .iter()
+        .zip(own.get("udp.dstport"))
+        .any(|(src, dst)| is_tunnel(src) && !is_tunnel(dst))
+}
+
+/// What differs between the two, in words.
+fn differences(record: &Record, row: &Row) -> Vec<String> {
+    // Of Cisco FabricPath tshark shows the inner Ethernet header in place of the outer one.
+    if row.protocols.starts_with("eth:cfp") {
+        return Vec::new();
+    }
+    let own = fields::of(LinkType::from_number(record.link), &record.bytes);
+    let whole = !row.is_doubtful() && !goes_beyond(&row.protocols) && !is_tunnel_by_source_port(&own);
+    let mut found = Vec::new();
+    for (name, theirs) in FIELDS.iter().zip(&row.values) {
+        let ours = own.get(name);
+        // Where tshark gave up, or went where we do not follow, what both have must agree.
+        let agree = if whole { ours == *theirs } else { ours.iter().zip(theirs).all(|(a, b)| a == b) };
+        if !agree {
+            found.push(format!("{name}: ours {ours:?}, tshark {theirs:?}"));
+        }
+    }
+    found
+}
+
+/// Compares records of one link type; returns the number of those compared to the full.
+fn compare(link: u32, records: &[Record]) -> usize {
+    let rows = tshark::dissect(link, records);
+    assert_eq!(rows.len(), records.len(), "tshark's answer for link type {link}");
+    let mut report = String::new();
+    // A few examples of each kind of difference tell more than a thousand of one.
+    let mut examples: BTreeMap<String, usize> = BTreeMap::new();
+    let (mut wrong, mut full) = (0, 0);
+    for (record, row) in records.iter().zip(&rows) {
+        full += usize::from(!row.is_doubtful() && !goes_beyond(&row.protocols));
+        let found = differences(record, row);
+        if !found.is_empty() {
+            wrong += 1;
+            let kind = found.iter().filter_map(|line| line.split(':').next()).collect();
+            let seen = examples.entry(kind).or_default();
+            *seen += 1;
+            if *seen <= 3 {
+                report += &format!(
+                    "{} frame {} [{}] {}\n",
+                    record.origin, record.number, row.protocols, row.expert
+                );
+                report += &format!("  {}\n", describe(&record.bytes));
+                report += &format!("  {}\n", record.hex());
+                found.iter().for_each(|line| report += &format!("  {line}\n"));
+            }
+        }
+    }
+    assert_eq!(wrong, 0, "of {} frames these differ:\n{report}", records.len());
+    full
+}
+
+#[test]
+fn whole_captures_have_the_same_fields() {
+    let Some(data) = ready() else { return };
+    let mut total = 0;
+    for (link, records) in collect(&data, WHOLE_PER_FILE) {
+        let full = compare(link, &records);
+        println!("link type {link}: {} frames, {full} without doubt", records.len());
+        assert!(
+            full * 10 >= records.len() * 3,
+            "hardly any frame of link type {link} is compared to the full"
+        );
+        total += full;
+    }
+    assert!(total > 2000, "only {total} frames compared");
+}
+
+#[test]
+fn mutated_captures_have_the_same_fields() {
+    let Some(data) = ready() else { return };
+    for (link, records) in collect(&data, MUTATED_PER_FILE) {
+        let mutants: Vec<Record> = records
+            .iter()
+            .flat_map(|record| (0..MUTANTS).map(move |kind| capture::mutate(record, kind)))
+            .collect();
+        let full = compare(link, &mutants);
+        println!("link type {link}: {} mutants, {full} without doubt", mutants.len());
+    }
+}
+
+#[test]
+fn no_cut_of_any_frame_panics_or_changes_what_is_before_it() {
+    let Some(data) = test_data() else { return };
+    for record in collect(&data, 20).into_values().flatten() {
+        let link = LinkType::from_number(record.link);
+        let whole = Headers::parse_as(link, &record.bytes);
+        for len in 0..record.bytes.len().min(200) {
+            let cut = &record.bytes[..len];
+            let headers = Headers::parse_as(link, cut);
+            assert!(headers.end() <= len && headers.payload_offset() <= len.max(headers.payload_offset()));
+            if let (Some(l3), Some(found)) = (whole.l3_offset(), headers.l3_offset()) {
+                assert_eq!(l3, found, "{} frame {} cut at {len}", record.origin, record.number);
+            }
+            let _ = (headers.inner(cut), headers.original(cut), headers.flow_key(cut), flow_hash(cut));
+            let _ = describe(cut).to_string();
+        }
+    }
+}
