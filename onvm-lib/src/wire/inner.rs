@@ -14,6 +14,9 @@ pub const IPV4_IN_IP: u8 = 4;
 /// Protocol number of IPv6 in IP (RFC 4213).
 pub const IPV6_IN_IP: u8 = 41;
 
+/// Protocol number of an Ethernet frame in IP (RFC 8986 §10.1).
+pub const ETHERNET_IN_IP: u8 = 143;
+
 /// Tunnels are entered only if what they carry begins before this byte, which keeps all offsets below 64 KiB.
 pub(super) const MAX_TUNNEL_OFFSET: usize = 16 * 1024;
 
@@ -43,6 +46,7 @@ impl Headers {
         let carried = match self.protocol()? {
             IPV4_IN_IP => Carried::Type(EtherType::IPV4, at),
             IPV6_IN_IP => Carried::Type(EtherType::IPV6, at),
+            ETHERNET_IN_IP => Carried::Frame(at),
             gre::PROTOCOL => in_gre(self.l4_bytes(frame, gre::PROTOCOL)?, at)?,
             udp::PROTOCOL => in_udp(self.udp(frame)?.dst_port(), self.payload(frame), self.payload_offset())?,
             _ => return None,
@@ -96,8 +100,9 @@ fn in_gre(bytes: &[u8], at: usize) -> Option<Carried> {
     match EtherType(packet.protocol_type()) {
         EtherType::TEB => Some(Carried::Frame(start)),
         // Type II has the GRE sequence number that type I lacks.
-        ERSPAN => Some(Carried::Frame(if packet.has_sequence() { start + 8 } else { start })),
-        ERSPAN_III => {
+        ERSPAN if packet.flags_version() == 0 => Some(Carried::Frame(start)),
+        ERSPAN if packet.has_sequence() => (payload.first()? >> 4 == 1).then_some(Carried::Frame(start + 8)),
+        ERSPAN_III if payload.first()? >> 4 == 2 => {
             let optional = payload.get(11)? & 1 == 1;
             Some(Carried::Frame(start + if optional { 20 } else { 12 }))
         }

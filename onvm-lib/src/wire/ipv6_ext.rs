@@ -21,10 +21,6 @@ pub const AUTHENTICATION: u8 = 51;
 pub const NO_NEXT_HEADER: u8 = 59;
 /// Destination options.
 pub const DESTINATION: u8 = 60;
-/// Mobility header (RFC 6275).
-pub const MOBILITY: u8 = 135;
-/// Host identity protocol (RFC 7401).
-pub const HIP: u8 = 139;
 /// Shim6 (RFC 5533).
 pub const SHIM6: u8 = 140;
 
@@ -92,11 +88,13 @@ pub struct Extensions<'a> {
     problem: Option<ChainProblem>,
 }
 
-/// Whether `kind` is a header that says what follows it. ESP does not.
+/// Whether `kind` is a header that says what follows it. ESP does not; the mobility header (135, RFC 6275 §6.1.1)
+/// and the host identity protocol (139, RFC 7401 §5.1) have the field, but nothing may follow them yet, and
+/// no host goes on after them.
 #[must_use]
 #[inline]
 pub fn is_extension(kind: u8) -> bool {
-    matches!(kind, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | MOBILITY | HIP | SHIM6)
+    matches!(kind, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | SHIM6)
 }
 
 impl<'a> Extensions<'a> {

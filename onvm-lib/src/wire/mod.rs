@@ -37,7 +37,7 @@ pub use ethernet::{EtherType, MacAddr};
 pub use flow::FlowKey;
 pub use flow_hash::flow_hash;
 pub use headers::{Headers, Net, Problem};
-pub use inner::{IPV4_IN_IP, IPV6_IN_IP};
+pub use inner::{ETHERNET_IN_IP, IPV4_IN_IP, IPV6_IN_IP};
 
 /// The link-layer header that a frame begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

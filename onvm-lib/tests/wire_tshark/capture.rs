@@ -103,6 +103,24 @@ pub(crate) fn write(path: &Path, link: u32, records: &[Record]) {
     out.flush().expect("room for a capture");
 }
 
+/// An Ethernet II frame as it would look in a capture of another link type; `None` if it cannot be one.
+pub(crate) fn relink(record: &Record, link: u32) -> Option<Record> {
+    let (header, payload) = record.bytes.split_at_checked(14)?;
+    let ethertype = [header[12], header[13]];
+    if record.link != 1 || header[12] < 6 {
+        return None;
+    }
+    let head: Vec<u8> = match link {
+        101 if matches!(ethertype, [0x08, 0x00] | [0x86, 0xdd]) => Vec::new(),
+        113 => [&[0, 0, 0, 1, 0, 6][..], &header[6..12], &[0, 0], &ethertype].concat(),
+        276 => [&ethertype[..], &[0, 0, 0, 0, 0, 3, 0, 1, 0, 6], &header[6..12], &[0, 0]].concat(),
+        _ => return None,
+    };
+    let bytes = [&head[..], payload].concat();
+    let wire_len = record.wire_len.saturating_sub(14) + u32::try_from(head.len()).expect("a header");
+    Some(Record { link, bytes, wire_len, origin: record.origin.clone(), number: record.number })
+}
+
 /// A frame spoilt in one of three ways: bytes changed, cut short, or both. The same each time.
 pub(crate) fn mutate(record: &Record, kind: u32) -> Record {
     let mut seed = record.number as u64 ^ u64::from(kind) << 40;
@@ -115,7 +133,7 @@ pub(crate) fn mutate(record: &Record, kind: u32) -> Record {
     };
     let mut mutant = record.clone();
     mutant.origin = format!("{} (mutant {kind})", record.origin);
-    if kind != 1 {
+    if kind % 3 != 1 {
         for _ in 0..=random(3) {
             let at = random(record.bytes.len().min(90));
             if let Some(byte) = mutant.bytes.get_mut(at) {
@@ -123,7 +141,7 @@ pub(crate) fn mutate(record: &Record, kind: u32) -> Record {
             }
         }
     }
-    if kind != 0 {
+    if kind % 3 != 0 {
         mutant.bytes.truncate(random(record.bytes.len().min(120)).max(1));
     }
     mutant

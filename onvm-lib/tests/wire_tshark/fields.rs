@@ -1,9 +1,13 @@
 //! The fields that are compared, and this library's values for them in tshark's notation.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 
+use onvm_lib::wire::ethernet::Frame;
 use onvm_lib::wire::tcp_option::TcpOption;
-use onvm_lib::wire::{EtherType, Headers, LinkType, Net, gre, ipv6_ext, ndp, udp, vlan, vxlan};
+use onvm_lib::wire::{
+    EtherType, Headers, LinkType, MacAddr, Net, Problem, gre, ipv6_ext, ndp, sll, udp, vlan, vxlan,
+};
 
 /// tshark's names.
 pub(crate) const FIELDS: &[&str] = &[
@@ -82,6 +86,7 @@ pub(crate) const FIELDS: &[&str] = &[
     "icmpv6.nd.ns.target_address",
     "icmpv6.nd.na.target_address",
     "icmpv6.opt.linkaddr",
+    "gre.flags.version",
     "gre.proto",
     "gre.key",
     "gre.sequence_number",
@@ -90,17 +95,22 @@ pub(crate) const FIELDS: &[&str] = &[
 
 /// Values by field, each in the order of the layers.
 #[derive(Default)]
-pub(crate) struct Values(HashMap<&'static str, Vec<String>>);
+pub(crate) struct Values {
+    by_field: HashMap<&'static str, Vec<String>>,
+    /// Whether a header is there in part: tshark shows the fields that are, a view wants all of it. Or whether a
+    /// tunnel carries less than the inner packet says, so that tshark's lengths are its own.
+    pub(crate) partial: bool,
+}
 
 impl Values {
     /// The values of a field.
     pub(crate) fn get(&self, field: &str) -> &[String] {
-        self.0.get(field).map_or(&[], Vec::as_slice)
+        self.by_field.get(field).map_or(&[], Vec::as_slice)
     }
 
     fn put(&mut self, field: &'static str, value: impl ToString) {
         debug_assert!(FIELDS.contains(&field), "{field}");
-        self.0.entry(field).or_default().push(value.to_string());
+        self.by_field.entry(field).or_default().push(value.to_string());
     }
 
     fn hex(&mut self, field: &'static str, value: u32, digits: usize) {
@@ -113,18 +123,22 @@ impl Values {
 }
 
 /// The fields of a frame and all that it carries.
-pub(crate) fn of(link: LinkType, frame: &[u8]) -> Values {
+pub(crate) fn of(link: LinkType, frame: &[u8], wire_len: usize) -> Values {
     let mut values = Values::default();
     let mut layer = Some(Headers::parse_as(link, frame));
     let mut quoted = false;
     while let Some(headers) = layer {
+        let header_cut = [Problem::CutLink, Problem::CutNetwork, Problem::CutTransport];
+        values.partial |= headers.problem().is_some_and(|problem| header_cut.contains(&problem));
         link_layer(&headers, frame, &mut values);
-        ipv4(&headers, frame, &mut values);
+        ipv4(&headers, frame, wire_len, &mut values);
         ipv6(&headers, frame, &mut values);
         transport(&headers, frame, &mut values);
-        // In what an ICMP error quotes, tshark gives no length.
-        if headers.tcp(frame).is_some() && !quoted {
-            values.put("tcp.len", declared_len(&headers, frame));
+        // Of fragments, and of what an ICMP error quotes, tshark gives no length.
+        let cut_inside = headers.is_cut() && headers.l2_offset() != 0;
+        values.partial |= cut_inside;
+        if headers.tcp(frame).is_some() && !headers.is_fragment() && !quoted && !cut_inside {
+            values.put("tcp.len", declared_len(&headers, frame, wire_len));
         }
         icmp(&headers, frame, &mut values);
         tunnel(&headers, frame, &mut values);
@@ -138,12 +152,12 @@ pub(crate) fn of(link: LinkType, frame: &[u8]) -> Values {
 }
 
 /// Length of the payload by the IP header, though bytes of it may be missing.
-fn declared_len(headers: &Headers, frame: &[u8]) -> usize {
+fn declared_len(headers: &Headers, frame: &[u8], wire_len: usize) -> usize {
     let l3 = headers.l3_offset().unwrap_or(0);
     let v4 = headers.ipv4(frame).map(|ip| usize::from(ip.total_len()));
     let v6 = headers.ipv6(frame).map(|ip| usize::from(ip.payload_len()));
     let len = v4.unwrap_or(0) + v6.filter(|len| *len != 0).map_or(0, |len| len + 40);
-    let end = if len == 0 { headers.end() } else { l3 + len };
+    let end = if len == 0 { wire_len } else { (l3 + len).min(wire_len) };
     let header = headers.tcp(frame).map_or(0, |tcp| tcp.header_len());
     end.saturating_sub(headers.l4_offset().unwrap_or(end) + header)
 }
@@ -152,44 +166,63 @@ fn link_layer(headers: &Headers, frame: &[u8], values: &mut Values) {
     if let Some(ethernet) = headers.ethernet(frame) {
         values.put("eth.dst", ethernet.dst());
         values.put("eth.src", ethernet.src());
-        if let Some(ethertype) = ethernet.ethertype() {
+        // To tshark zero is a type, if an unknown one.
+        if let Some(ethertype) =
+            ethernet.ethertype().or((ethernet.type_or_len() == 0).then_some(EtherType(0)))
+        {
             values.hex("eth.type", u32::from(ethertype.0), 4);
         }
-        let mut next = ethernet.ethertype();
-        let mut rest = ethernet.payload();
-        while let Some(tag) = next.filter(|t| t.is_vlan()).and_then(|_| vlan::Tag::new_checked(rest).ok()) {
-            // tshark has fields of its own for service tags.
-            if next == Some(EtherType::QINQ) {
-                values.put("ieee8021ad.id", tag.id());
-            } else {
-                values.put("vlan.id", tag.id());
-                values.put("vlan.priority", tag.priority());
-                values.flag("vlan.dei", tag.drop_eligible());
-            }
-            next = tag.ethertype();
-            rest = &rest[vlan::HEADER_LEN..];
-        }
     }
-    if let Some(arp) = headers.arp(frame) {
-        values.put("arp.hw.type", arp.hardware_type());
-        values.hex("arp.proto.type", u32::from(arp.protocol_type()), 4);
-        values.put("arp.opcode", arp.operation());
-        if let Some(addresses) = arp.addresses() {
-            values.put("arp.src.hw_mac", addresses.sender_mac);
-            values.put("arp.src.proto_ipv4", addresses.sender_ip);
-            values.put("arp.dst.hw_mac", addresses.target_mac);
-            values.put("arp.dst.proto_ipv4", addresses.target_ip);
-        }
+    tags(headers, frame, values);
+    let Some(arp) = headers.arp(frame) else { return };
+    values.put("arp.hw.type", arp.hardware_type());
+    values.hex("arp.proto.type", u32::from(arp.protocol_type()), 4);
+    values.put("arp.opcode", arp.operation());
+    let mac = |bytes: Option<&[u8]>| bytes.and_then(|b| b.try_into().ok()).map(MacAddr);
+    let ip = |bytes: Option<&[u8]>| bytes.and_then(|b| <[u8; 4]>::try_from(b).ok()).map(Ipv4Addr::from);
+    if matches!(arp.hardware_type(), 1 | 6) {
+        mac(arp.sender_hardware()).into_iter().for_each(|mac| values.put("arp.src.hw_mac", mac));
+        mac(arp.target_hardware()).into_iter().for_each(|mac| values.put("arp.dst.hw_mac", mac));
+    }
+    if arp.protocol_type() == 0x0800 {
+        ip(arp.sender_protocol()).into_iter().for_each(|ip| values.put("arp.src.proto_ipv4", ip));
+        ip(arp.target_protocol()).into_iter().for_each(|ip| values.put("arp.dst.proto_ipv4", ip));
     }
 }
 
-fn ipv4(headers: &Headers, frame: &[u8], values: &mut Values) {
+/// VLAN tags, read with the view rather than from what [`Headers`] keeps of them.
+fn tags(headers: &Headers, frame: &[u8], values: &mut Values) {
+    let rest = frame.get(headers.l2_offset()..headers.end()).unwrap_or_default();
+    let (mut next, len) = match headers.link() {
+        LinkType::Ethernet => (Frame::new_checked(rest).ok().and_then(|f| f.ethertype()), 14),
+        LinkType::LinuxSll => (sll::Cooked::new_checked(rest).ok().map(|c| EtherType(c.protocol())), 16),
+        LinkType::LinuxSll2 => (sll::Cooked2::new_checked(rest).ok().map(|c| EtherType(c.protocol())), 20),
+        _ => (None, 0),
+    };
+    let mut rest = rest.get(len..).unwrap_or_default();
+    while let Some(tag) = next.filter(|t| t.is_vlan()).and_then(|_| vlan::Tag::new_checked(rest).ok()) {
+        // tshark has fields of its own for service tags.
+        if next == Some(EtherType::QINQ) {
+            values.put("ieee8021ad.id", tag.id());
+        } else {
+            values.put("vlan.id", tag.id());
+            values.put("vlan.priority", tag.priority());
+            values.flag("vlan.dei", tag.drop_eligible());
+        }
+        next = tag.ethertype();
+        rest = &rest[vlan::HEADER_LEN..];
+    }
+}
+
+fn ipv4(headers: &Headers, frame: &[u8], wire_len: usize, values: &mut Values) {
     let Some(ip) = headers.ipv4(frame) else { return };
     values.put("ip.version", ip.version());
     values.put("ip.hdr_len", ip.header_len());
     values.hex("ip.dsfield", u32::from(ip.tos()), 2);
     // For 0, the sign of segmentation offload, tshark gives the length it goes by.
-    values.put("ip.len", if ip.total_len() == 0 { ip.as_bytes().len() } else { ip.total_len().into() });
+    let len =
+        if ip.total_len() == 0 { wire_len - headers.l3_offset().unwrap_or(0) } else { ip.total_len().into() };
+    values.put("ip.len", len);
     values.hex("ip.id", u32::from(ip.id()), 4);
     values.flag("ip.flags.rb", ip.reserved_flag());
     values.flag("ip.flags.df", ip.dont_fragment());
@@ -231,15 +264,23 @@ fn transport(headers: &Headers, frame: &[u8], values: &mut Values) {
                 values.put("tcp.srcport", src);
                 values.put("tcp.dstport", dst);
             }
-            Some(17) => {
+            Some(17 | 136) => {
                 values.put("udp.srcport", src);
                 values.put("udp.dstport", dst);
             }
             _ => {}
         }
     }
-    if let Some(udp) = headers.udp(frame) {
-        values.put("udp.length", udp.len_field());
+    // UDP-Lite has its coverage where UDP has its length. tshark gives both by the same names, but the length it
+    // works out itself.
+    let lite = headers.l4_offset().filter(|_| headers.protocol() == Some(136));
+    let lite = lite.and_then(|at| udp::Datagram::new_checked(frame.get(at..headers.end())?).ok());
+    if let Some(udp) = headers.udp(frame).or(lite) {
+        if headers.protocol() == Some(17) {
+            values.put("udp.length", udp.len_field());
+        } else {
+            values.partial = true;
+        }
         values.hex("udp.checksum", u32::from(udp.checksum()), 4);
     }
     let Some(tcp) = headers.tcp(frame) else { return };
@@ -313,8 +354,9 @@ fn tunnel(headers: &Headers, frame: &[u8], values: &mut Values) {
     if let (Some(gre::PROTOCOL), Some(at)) = (headers.protocol(), headers.l4_offset())
         && let Some(Ok(gre)) = frame.get(at..headers.end()).map(gre::Packet::new_checked)
     {
+        values.put("gre.flags.version", gre.version());
         values.hex("gre.proto", u32::from(gre.protocol_type()), 4);
-        if EtherType(gre.protocol_type()) != gre::PPP
+        if (gre.version(), EtherType(gre.protocol_type())) != (1, gre::PPP)
             && let Some(key) = gre.key()
         {
             values.hex("gre.key", key, 8);

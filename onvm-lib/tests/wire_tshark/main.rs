@@ -16,9 +16,9 @@ use onvm_lib::wire::{Headers, LinkType, describe, flow_hash};
 use tshark::Row;
 
 /// Frames taken from one capture, so that no large one crowds out the others.
-const WHOLE_PER_FILE: usize = 15000;
-const MUTATED_PER_FILE: usize = 60;
-const MUTANTS: u32 = 3;
+const WHOLE_PER_FILE: usize = 1500;
+const MUTATED_PER_FILE: usize = 150;
+const MUTANTS: u32 = 6;
 
 /// Layers that are followed here too. What tshark finds after any other layer is beyond this library.
 const FOLLOWED: &[&str] = &[
@@ -88,6 +88,9 @@ fn collect(data: &std::path::Path, limit: usize) -> BTreeMap<u32, Vec<Record>> {
         // Spread over the file: its beginning is often all of one kind.
         let step = records.len().div_ceil(limit).max(1);
         for record in records.into_iter().step_by(step) {
+            for link in [101, 113, 276] {
+                all.entry(link).or_default().extend(capture::relink(&record, link));
+            }
             if !matches!(LinkType::from_number(record.link), LinkType::Other(_)) {
                 all.entry(record.link).or_default().push(record);
             }
@@ -112,14 +115,32 @@ fn is_tunnel_by_source_port(own: &fields::Values) -> bool {
         .any(|(src, dst)| is_tunnel(src) && !is_tunnel(dst))
 }
 
+/// What tshark reads and this library, with reason, does not; each case as narrow as it can be. What both
+/// have must still agree.
+fn is_exempt(own: &fields::Values, row: &Row) -> bool {
+    // GRE of versions that do not exist: RFC 2784 §2.3.1 wants them discarded.
+    let no_gre = row.get("gre.flags.version").iter().any(|version| !["0", "1"].contains(&version.as_str()));
+    // ERSPAN type II or III with another version in its header, of which tshark guesses the length.
+    let no_erspan = row.protocols.contains(":erspan") && row.get("eth.dst").len() > own.get("eth.dst").len();
+    // Geneve of a version that does not exist.
+    let no_geneve = row.expert.contains("Unknown version");
+    // IPv6's extension headers and ICMPv6 in IPv4, and ICMP in IPv6: tshark asks the number alone, but they are
+    // defined for the other version only (RFC 4443 §1, RFC 8200 §4).
+    let pairs =
+        [":ip:ipv6.", ":ip:icmpv6", ":ip:mipv6", ":ipv6:icmp:", "ipv6.fraghdr:icmp:", "ipv6.dstopts:icmp:"];
+    let protocols = format!(":{}:", row.protocols);
+    let no_mixture = pairs.iter().any(|pair| protocols.contains(pair));
+    no_gre || no_erspan || no_mixture || no_geneve || own.partial || is_tunnel_by_source_port(own)
+}
+
 /// What differs between the two, in words.
 fn differences(record: &Record, row: &Row) -> Vec<String> {
     // Of Cisco FabricPath tshark shows the inner Ethernet header in place of the outer one.
     if row.protocols.starts_with("eth:cfp") {
         return Vec::new();
     }
-    let own = fields::of(LinkType::from_number(record.link), &record.bytes);
-    let whole = !row.is_doubtful() && !goes_beyond(&row.protocols) && !is_tunnel_by_source_port(&own);
+    let own = fields::of(LinkType::from_number(record.link), &record.bytes, record.wire_len as usize);
+    let whole = !row.is_doubtful() && !goes_beyond(&row.protocols) && !is_exempt(&own, row);
     let mut found = Vec::new();
     for (name, theirs) in FIELDS.iter().zip(&row.values) {
         let ours = own.get(name);
@@ -170,10 +191,8 @@ fn whole_captures_have_the_same_fields() {
     for (link, records) in collect(&data, WHOLE_PER_FILE) {
         let full = compare(link, &records);
         println!("link type {link}: {} frames, {full} without doubt", records.len());
-        assert!(
-            full * 10 >= records.len() * 3,
-            "hardly any frame of link type {link} is compared to the full"
-        );
+        let enough = records.len() < 10 || full * 2 > records.len();
+        assert!(enough, "little of link type {link} is compared to the full");
         total += full;
     }
     assert!(total > 2000, "only {total} frames compared");

@@ -16,6 +16,12 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// The values of a field.
+    pub(crate) fn get(&self, field: &str) -> &[String] {
+        let at = FIELDS.iter().position(|name| *name == field);
+        at.and_then(|at| self.values.get(at)).map_or(&[], Vec::as_slice)
+    }
+
     /// Whether the dissection did not go through to the end.
     pub(crate) fn is_doubtful(&self) -> bool {
         !self.doubts.is_empty()
