@@ -36,10 +36,11 @@ enum Carried {
 
 impl Headers {
     /// The headers of what this packet carries, if it is a tunnel that is unambiguously one: IP in IP, GRE,
-    /// VXLAN or Geneve to their ports. A fragment carries nothing that can be read.
+    /// VXLAN or Geneve to their ports. Of a fragmented tunnel packet only the first fragment has them, and what it
+    /// carries is cut.
     #[must_use]
     pub fn inner(&self, frame: &[u8]) -> Option<Headers> {
-        if self.is_fragment() {
+        if self.is_later_fragment() {
             return None;
         }
         let at = self.l4_offset()?;
@@ -225,7 +226,7 @@ mod tests {
         assert!(inner_of(&ip(17, &udp(53, &[8; 40]))).is_none());
         assert!(inner_of(&ip(47, &[0x40, 0, 8, 0, 0, 0, 0, 0])).is_none());
         let mut fragment = ip(4, &ip(17, &udp(53, b"x")));
-        fragment[6] = 0x20;
+        fragment[7] = 1;
         assert!(inner_of(&fragment).is_none());
     }
 }

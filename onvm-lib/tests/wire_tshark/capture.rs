@@ -141,7 +141,7 @@ pub(crate) fn mutate(record: &Record, kind: u32) -> Record {
             }
         }
     }
-    if kind % 3 != 0 {
+    if !kind.is_multiple_of(3) {
         mutant.bytes.truncate(random(record.bytes.len().min(120)).max(1));
     }
     mutant
