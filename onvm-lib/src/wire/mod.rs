@@ -13,6 +13,7 @@ mod parse;
 mod tlv;
 
 pub mod arp;
+pub mod build;
 pub mod checksum;
 pub mod ethernet;
 pub mod gre;
