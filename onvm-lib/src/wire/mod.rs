@@ -33,7 +33,7 @@ pub mod udp;
 pub mod vlan;
 pub mod vxlan;
 
-pub use describe::describe;
+pub use describe::{Description, describe, describe_as};
 pub use ethernet::{EtherType, MacAddr};
 pub use flow::FlowKey;
 pub use flow_hash::flow_hash;
