@@ -10,6 +10,7 @@ mod flow_hash;
 mod headers;
 mod inner;
 mod parse;
+mod rewrite;
 mod tlv;
 
 pub mod arp;
@@ -39,6 +40,7 @@ pub use flow::FlowKey;
 pub use flow_hash::flow_hash;
 pub use headers::{Headers, Net, Problem};
 pub use inner::{ETHERNET_IN_IP, IPV4_IN_IP, IPV6_IN_IP};
+pub use rewrite::{Checksums, Side};
 
 /// The link-layer header that a frame begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
