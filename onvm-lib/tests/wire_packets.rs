@@ -187,7 +187,7 @@ impl Plan {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn no_bytes_panic(bytes in prop_oneof![vec(any::<u8>(), 0..300), plausible()]) {

@@ -436,3 +436,6 @@ fn offset(at: usize) -> u16 {
 fn length(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use std::fmt;
 
 use super::ethernet::{Frame, Llc};
 use super::headers::{FRAGMENT_MORE, Headers, Net, Problem};
-use super::{LinkType, arp, mpls, pppoe};
+use super::{ETHERNET_IN_IP, IPV4_IN_IP, IPV6_IN_IP, LinkType, arp, mpls, pppoe};
 
 /// Tunnels inside each other that are described.
 const MAX_DEPTH: usize = 6;
@@ -46,24 +46,19 @@ impl fmt::Display for Description<'_> {
         let mut layer = Some(self.headers);
         for depth in 0..MAX_DEPTH {
             let Some(headers) = layer else { return Ok(()) };
-            if depth > 0 && !headers_follow_directly(f, &headers)? {
+            if depth > 0 && headers.net() == Net::None {
                 return Ok(());
             }
             let here = Here { frame: self.frame, headers };
             here.write(f)?;
             layer = headers.inner(self.frame);
+            // IP in IP has no header to name, and so has the separator already.
+            if layer.is_some_and(|inner| inner.net() != Net::None) && !here.is_bare_tunnel() {
+                f.write_str(": ")?;
+            }
         }
-        if layer.is_some() { f.write_str(": ...") } else { Ok(()) }
+        if layer.is_some() { f.write_str("...") } else { Ok(()) }
     }
-}
-
-/// Separates a tunnel from what it carries; false if that is nothing.
-fn headers_follow_directly(f: &mut fmt::Formatter<'_>, headers: &Headers) -> Result<bool, fmt::Error> {
-    let something = headers.net() != Net::None;
-    if something {
-        f.write_str(": ")?;
-    }
-    Ok(something)
 }
 
 /// One layer of tunnelling.
@@ -140,10 +135,18 @@ impl Here<'_> {
         write!(f, ", length {}", arp.as_bytes().len())
     }
 
+    /// Whether it is a tunnel without a header of its own.
+    fn is_bare_tunnel(&self) -> bool {
+        matches!(self.headers.protocol(), Some(IPV4_IN_IP | IPV6_IN_IP | ETHERNET_IN_IP))
+    }
+
     /// What is neither IP nor ARP.
     fn write_other(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let len = self.headers.end().saturating_sub(self.headers.l2_offset());
         let bytes = self.frame.get(self.headers.l2_offset()..).unwrap_or_default();
+        if let LinkType::Other(number) = self.headers.link() {
+            return write!(f, "link type {number}, length {len}");
+        }
         if let (LinkType::Ethernet, Ok(link)) = (self.headers.link(), Frame::new_checked(bytes)) {
             write!(f, "{} > {}, ", link.src(), link.dst())?;
         }

@@ -50,6 +50,7 @@ fn udp_and_others() {
     assert_eq!(line(v4().udp(53, 999).payload(b"abc")), "IP 10.0.0.1.53 > 10.0.0.2.999: UDP, length 3");
     assert_eq!(line(v4().protocol(89).payload(&[0; 44])), "IP 10.0.0.1 > 10.0.0.2: ospf 44");
     let lldp = base().ethertype(EtherType(0x88cc)).payload(&[0; 21]);
+    assert_eq!(describe_as(LinkType::Other(9), &[1, 2]).to_string(), "link type 9, length 2");
     assert_eq!(line(lldp), "02:00:00:00:00:01 > 02:00:00:00:00:02, ethertype 0x88cc, length 35");
 }
 
@@ -110,7 +111,7 @@ fn tunnels() {
     let gre = [&[0, 0, 8, 0][..], &inner].concat();
     let expected = format!("IP 10.0.0.1 > 10.0.0.2: GREv0, length 32: {text}");
     assert_eq!(line(v4().protocol(47).payload(&gre)), expected);
-    assert_eq!(line(v4().protocol(4).payload(&inner)), format!("IP 10.0.0.1 > 10.0.0.2: ipip: {text}"));
+    assert_eq!(line(v4().protocol(4).payload(&inner)), format!("IP 10.0.0.1 > 10.0.0.2: {text}"));
     let mpls = [&[0, 6, 0x40, 0, 0, 6, 0x51, 64][..], &inner].concat();
     let expected = format!("MPLS (label 100, tc 0, ttl 0) (label 101, tc 0, [S], ttl 64) {text}");
     assert_eq!(line(base().ethertype(EtherType::MPLS).payload(&mpls)), expected);

@@ -8,7 +8,7 @@ use crate::wire::headers::{DCCP, Problem, SCTP, UDP_LITE};
 use crate::wire::tcp::Flags;
 use crate::wire::tcp_option::TcpOption;
 use crate::wire::{
-    ETHERNET_IN_IP, EtherType, IPV4_IN_IP, IPV6_IN_IP, gre, icmp, icmpv6, ipv6_ext, tcp, udp, vxlan,
+    ETHERNET_IN_IP, EtherType, IPV4_IN_IP, IPV6_IN_IP, Net, gre, icmp, icmpv6, ipv6_ext, tcp, udp, vxlan,
 };
 
 impl Here<'_> {
@@ -21,8 +21,10 @@ impl Here<'_> {
             icmpv6::PROTOCOL => self.write_icmpv6(f),
             gre::PROTOCOL => self.write_gre(f),
             // What these carry follows by itself.
-            IPV4_IN_IP | IPV6_IN_IP | ETHERNET_IN_IP if self.headers.inner(self.frame).is_some() => {
-                write_protocol(f, protocol)
+            IPV4_IN_IP | IPV6_IN_IP | ETHERNET_IN_IP
+                if self.headers.inner(self.frame).is_some_and(|inner| inner.net() != Net::None) =>
+            {
+                Ok(())
             }
             ipv6_ext::NO_NEXT_HEADER => f.write_str("no next header"),
             SCTP | DCCP | UDP_LITE => {
