@@ -20,6 +20,9 @@ const LINKS: [LinkType; 5] =
 /// Reads all there is to read of a frame, and of what it carries.
 fn read_all(link: LinkType, bytes: &[u8]) {
     let mut layer = Some(Headers::parse_as(link, bytes));
+    if link == LinkType::Ethernet {
+        assert_eq!(flow_hash(bytes), Headers::parse(bytes).flow_hash(bytes));
+    }
     while let Some(headers) = layer {
         assert!(headers.end() <= bytes.len());
         assert!(headers.payload(bytes).len() <= headers.payload_len());
@@ -205,6 +208,7 @@ proptest! {
     #[test]
     fn what_is_built_is_read_back(plan in plan()) {
         let frame = plan.build();
+        read_all(LinkType::Ethernet, &frame);
         let headers = Headers::parse(&frame);
         prop_assert_eq!(headers.problem(), None);
         prop_assert!(headers.vlan_ids().eq(plan.vlans.iter().copied()));

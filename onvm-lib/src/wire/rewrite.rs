@@ -152,7 +152,8 @@ impl Headers {
 impl Headers {
     /// Changes the address of one side, and the port if one is given (for an ICMP query its identifier,
     /// whichever side), and brings the checksums up to date. A fragment without transport header has no port to
-    /// change; giving one is no error, so that all fragments of a datagram can be treated alike.
+    /// change; giving one is no error, so that all fragments of a datagram can be treated alike. Of
+    /// [`inner`](Headers::inner) headers the tunnel's own checksum, if it has one, is the caller's to see to.
     ///
     /// # Errors
     /// [`Error::Field`] if the address is of the wrong version, the packet is not IP, or a port is given for a
@@ -205,6 +206,35 @@ impl Headers {
             new.write(frame, at);
             self.update_transport(frame, |check| checksum::update16(check, old, new), false);
         }
+        Ok(())
+    }
+
+    /// The same for the datagram that this ICMP or ICMPv6 error quotes, whose sides are as they stand there; the
+    /// error's checksum is brought up to date as well. A NAT needs it, or the sender will not know its own
+    /// datagram again (RFC 5508 §4).
+    ///
+    /// # Errors
+    /// [`Error::Field`] if it is no such error, and else as for [`rewrite`](Headers::rewrite).
+    pub fn rewrite_original(
+        &self,
+        frame: &mut [u8],
+        side: Side,
+        address: IpAddr,
+        port: Option<u16>,
+    ) -> Result<(), Error> {
+        let kind = self.payload_offset().checked_sub(icmp::HEADER_LEN).and_then(|at| frame.get(at));
+        let original = self.original(frame).ok_or(Error::Field {
+            header: "icmp",
+            field: "type",
+            value: kind.map_or(0, |kind| usize::from(*kind)),
+            expected: "an error that quotes a datagram",
+        })?;
+        // The quoted headers have checksums of their own, which change too: all that changed counts, so the sums of
+        // the whole before and after are the one word that is replaced.
+        let before = !checksum::internet(self.payload(frame));
+        original.rewrite(frame, side, address, port)?;
+        let after = !checksum::internet(self.payload(frame));
+        self.update_transport(frame, |check| checksum::update16(check, before, after), false);
         Ok(())
     }
 
@@ -322,6 +352,32 @@ mod tests {
         headers.rewrite(&mut frame, Side::Destination, IpAddr::V6(7.into()), None).unwrap();
         assert_eq!(headers.tcp(&frame).unwrap().checksum(), check);
         assert_eq!(headers.verify_checksums(&frame).transport, Some(true));
+    }
+
+    #[test]
+    fn what_an_error_quotes_is_changed_with_it() {
+        let quoted4 =
+            Packet::raw().ipv4([10, 0, 0, 1].into(), [9, 9, 9, 9].into()).udp(5, 53).payload(b"abc");
+        let quoted6 = Packet::raw().ipv6(1.into(), 2.into()).tcp(5, 53).payload(b"abc");
+        let v4 = Packet::raw().ipv4([9, 9, 9, 1].into(), [10, 0, 0, 1].into()).icmp(3, 3, 0);
+        let v6 = Packet::raw().ipv6(9.into(), 1.into()).icmp(1, 4, 0);
+        let cases = [(v4, quoted4, IpAddr::from([192, 0, 2, 9])), (v6, quoted6, IpAddr::V6(7.into()))];
+        for (packet, quoted, address) in cases {
+            // Whole, and cut after the ports, as routers used to.
+            let whole = quoted.to_vec().unwrap();
+            let ports = if address.is_ipv4() { 28 } else { 48 };
+            for quote in [&whole[..], &whole[..ports]] {
+                let mut frame = packet.payload(quote).to_vec().unwrap();
+                let headers = parse(&frame);
+                headers.rewrite_original(&mut frame, Side::Source, address, Some(50_000)).unwrap();
+                assert_eq!(headers.verify_checksums(&frame).transport, Some(true));
+                let original = headers.original(&frame).unwrap();
+                assert_eq!(original.ports(&frame), Some((50_000, 53)));
+                assert_eq!(original.flow_key(&frame).src(), Some(address));
+            }
+            let mut echo = packet.echo_request(1, 2).to_vec().unwrap();
+            assert!(parse(&echo).rewrite_original(&mut echo, Side::Source, address, None).is_err());
+        }
     }
 
     #[test]

@@ -22,7 +22,8 @@ use super::{ETHERNET_IN_IP, IPV4_IN_IP, IPV6_IN_IP, LinkType, arp, mpls, pppoe};
 /// Tunnels inside each other that are described.
 const MAX_DEPTH: usize = 6;
 
-/// A packet that describes itself when displayed; see the [module](self).
+/// A packet that describes itself when displayed, on one line and the way `tcpdump -n -S` does, up to the
+/// transport layer: `IP 10.0.0.1.1234 > 10.0.0.2.80: Flags [S], seq 1, win 65535, length 0`.
 #[derive(Clone, Copy, Debug)]
 pub struct Description<'a> {
     frame: &'a [u8],
