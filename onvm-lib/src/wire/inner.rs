@@ -99,6 +99,9 @@ fn in_gre(bytes: &[u8], at: usize) -> Option<Carried> {
     let payload = packet.payload()?;
     let start = at + packet.header_len();
     match EtherType(packet.protocol_type()) {
+        // PPTP's version carries PPP and nothing else.
+        gre::PPP => in_ppp(payload, start),
+        _ if packet.version() != 0 => None,
         EtherType::TEB => Some(Carried::Frame(start)),
         // Type II has the GRE sequence number that type I lacks.
         ERSPAN if packet.flags_version() == 0 => Some(Carried::Frame(start)),
@@ -107,7 +110,6 @@ fn in_gre(bytes: &[u8], at: usize) -> Option<Carried> {
             let optional = payload.get(11)? & 1 == 1;
             Some(Carried::Frame(start + if optional { 20 } else { 12 }))
         }
-        gre::PPP => in_ppp(payload, start),
         ethertype if ethertype.0 >= EtherType::MIN => Some(Carried::Type(ethertype, start)),
         _ => None,
     }

@@ -332,6 +332,10 @@ fn icmp(headers: &Headers, frame: &[u8], values: &mut Values) {
         values.hex("icmpv6.echo.identifier", u32::from(id), 4);
         values.put("icmpv6.echo.sequence_number", seq);
     }
+    // The extended echo (RFC 8335 §2) has its identifier in the same place, but another sequence number.
+    if matches!(icmp.kind(), 160 | 161) {
+        values.hex("icmpv6.echo.identifier", u32::from(icmp.id()), 4);
+    }
     if icmp.kind() == 2 {
         values.put("icmpv6.mtu", icmp.mtu());
     }
