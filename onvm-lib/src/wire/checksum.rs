@@ -9,8 +9,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// A ones' complement sum in the making. Parts are added with [`add_bytes`](Sum::add_bytes) and friends; every part but
-/// the last must have an even length.
+/// A ones' complement sum in the making. Parts are added with [`add_bytes`](Sum::add_bytes) and friends;
+/// every part but the last must have an even length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum(u64);
 
@@ -30,7 +30,8 @@ impl Sum {
             let word = u64::from_ne_bytes(*chunk);
             sum += (word & 0xffff_ffff) + (word >> 32);
         }
-        // An IPv4 header ends with half a chunk; a copy of unknown length would cost more than the rest of it.
+        // An IPv4 header ends with half a chunk; a copy of unknown length would cost more than the rest of
+        // it.
         let (quads, rest) = rest.as_chunks::<4>();
         for quad in quads {
             sum += u64::from(u32::from_ne_bytes(*quad));

@@ -36,8 +36,8 @@ enum Carried {
 
 impl Headers {
     /// The headers of what this packet carries, if it is a tunnel that is unambiguously one: IP in IP, GRE,
-    /// VXLAN or Geneve to their ports. Of a fragmented tunnel packet only the first fragment has them, and what it
-    /// carries is cut.
+    /// VXLAN or Geneve to their ports. Of a fragmented tunnel packet only the first fragment has them, and
+    /// what it carries is cut.
     #[must_use]
     pub fn inner(&self, frame: &[u8]) -> Option<Headers> {
         if self.is_later_fragment() {
@@ -136,7 +136,8 @@ fn in_udp(port: u16, payload: &[u8], at: usize) -> Option<Carried> {
         vxlan::PORT_GPE => {
             let packet = vxlan::Packet::new_checked(payload).ok()?;
             let start = at + vxlan::HEADER_LEN;
-            // The flag that says the field is valid is not asked: senders forget it, and the port is GPE's own.
+            // The flag that says the field is valid is not asked: senders forget it, and the port is GPE's
+            // own.
             match packet.next_protocol() {
                 1 => Some(Carried::Type(EtherType::IPV4, start)),
                 2 => Some(Carried::Type(EtherType::IPV6, start)),

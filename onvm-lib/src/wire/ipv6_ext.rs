@@ -103,9 +103,9 @@ pub struct Extensions<'a> {
     problem: Option<ChainProblem>,
 }
 
-/// Whether `kind` is a header that says what follows it. ESP does not; the mobility header (135, RFC 6275 §6.1.1)
-/// and the host identity protocol (139, RFC 7401 §5.1) have the field, but nothing may follow them yet, and
-/// no host goes on after them.
+/// Whether `kind` is a header that says what follows it. ESP does not; the mobility header (135, RFC 6275
+/// §6.1.1) and the host identity protocol (139, RFC 7401 §5.1) have the field, but nothing may follow them
+/// yet, and no host goes on after them.
 #[must_use]
 #[inline]
 pub fn is_extension(kind: u8) -> bool {

@@ -31,9 +31,10 @@
 //! # Why not etherparse alone
 //! It was measured (`cargo bench -p onvm-lib --bench wire`, one run, 2-core virtual machine, frames in the
 //! first-level cache). `SlicedPacket::from_ethernet` takes 3.4 times as long as [`Headers::parse`] for
-//! Ethernet, IPv4 and TCP (22 against 6.5 ns), 2.9 times with a VLAN tag (23 and 8) and 1.9 times for IPv6 (14
-//! and 7.5); [`flow_hash`] without a pass takes 3.4 ns for IPv4 and 4.3 for IPv6. etherparse refuses frames that are cut; `LaxSlicedPacket`, which reads them, takes 4.5 times as long, and
-//! the owned `PacketHeaders` more than 50. Neither has setters, and a result with borrows cannot be kept beside a
+//! Ethernet, IPv4 and TCP (22 against 6.5 ns), 2.9 times with a VLAN tag (23 and 8) and 1.9 times for IPv6
+//! (14 and 7.5); [`flow_hash`] without a pass takes 3.4 ns for IPv4 and 4.3 for IPv6. etherparse refuses
+//! frames that are cut; `LaxSlicedPacket`, which reads them, takes 4.5 times as long, and the owned
+//! `PacketHeaders` more than 50. Neither has setters, and a result with borrows cannot be kept beside a
 //! packet that is changed. Every NF parses every packet, so the pass is our own; [`build::Packet`] needs its
 //! views anyhow, writes into a buffer of the pool without allocation, and is somewhat quicker than
 //! `PacketBuilder` (28 and 37 ns for 64 bytes). etherparse stays as the second reader in the tests, beside

@@ -21,7 +21,8 @@ pub enum Side {
     Destination,
 }
 
-/// Whether the checksums of a packet are right; `None` where there is none or not all that it covers is there.
+/// Whether the checksums of a packet are right; `None` where there is none or not all that it covers is
+/// there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checksums {
     /// That of the IPv4 header.
@@ -151,13 +152,13 @@ impl Headers {
 /// Changes of address and port.
 impl Headers {
     /// Changes the address of one side, and the port if one is given (for an ICMP query its identifier,
-    /// whichever side), and brings the checksums up to date. A fragment without transport header has no port to
-    /// change; giving one is no error, so that all fragments of a datagram can be treated alike. Of
+    /// whichever side), and brings the checksums up to date. A fragment without transport header has no port
+    /// to change; giving one is no error, so that all fragments of a datagram can be treated alike. Of
     /// [`inner`](Headers::inner) headers the tunnel's own checksum, if it has one, is the caller's to see to.
     ///
     /// # Errors
-    /// [`Error::Field`] if the address is of the wrong version, the packet is not IP, or a port is given for a
-    /// protocol that has none, or whose checksum is none (SCTP). The frame is then as it was.
+    /// [`Error::Field`] if the address is of the wrong version, the packet is not IP, or a port is given for
+    /// a protocol that has none, or whose checksum is none (SCTP). The frame is then as it was.
     pub fn rewrite(
         &self,
         frame: &mut [u8],
@@ -209,9 +210,9 @@ impl Headers {
         Ok(())
     }
 
-    /// The same for the datagram that this ICMP or ICMPv6 error quotes, whose sides are as they stand there; the
-    /// error's checksum is brought up to date as well. A NAT needs it, or the sender will not know its own
-    /// datagram again (RFC 5508 §4).
+    /// The same for the datagram that this ICMP or ICMPv6 error quotes, whose sides are as they stand there;
+    /// the error's checksum is brought up to date as well. A NAT needs it, or the sender will not know its
+    /// own datagram again (RFC 5508 §4).
     ///
     /// # Errors
     /// [`Error::Field`] if it is no such error, and else as for [`rewrite`](Headers::rewrite).
@@ -229,8 +230,8 @@ impl Headers {
             value: kind.map_or(0, |kind| usize::from(*kind)),
             expected: "an error that quotes a datagram",
         })?;
-        // The quoted headers have checksums of their own, which change too: all that changed counts, so the sums of
-        // the whole before and after are the one word that is replaced.
+        // The quoted headers have checksums of their own, which change too: all that changed counts, so the
+        // sums of the whole before and after are the one word that is replaced.
         let before = !checksum::internet(self.payload(frame));
         original.rewrite(frame, side, address, port)?;
         let after = !checksum::internet(self.payload(frame));
@@ -261,8 +262,8 @@ impl Headers {
         Ok(at + within)
     }
 
-    /// Applies `update` to the transport checksum, if there is one and it was not cut off. `pseudo` says that an
-    /// address changed, which ICMP's checksum does not cover.
+    /// Applies `update` to the transport checksum, if there is one and it was not cut off. `pseudo` says that
+    /// an address changed, which ICMP's checksum does not cover.
     fn update_transport(&self, frame: &mut [u8], update: impl Fn(u16) -> u16, pseudo: bool) {
         let (Some(l4), Some(protocol)) = (self.l4_offset(), self.protocol()) else { return };
         let at = l4

@@ -126,8 +126,8 @@ impl TcpOption<'_> {
         }
     }
 
-    /// Writes it to the beginning of `room` and gives what is left of that; [`Malformed`](TcpOption::Malformed)
-    /// is written as it stood. One that does not fit is left out.
+    /// Writes it to the beginning of `room` and gives what is left of that;
+    /// [`Malformed`](TcpOption::Malformed) is written as it stood. One that does not fit is left out.
     pub fn write<'b>(&self, room: &'b mut [u8]) -> &'b mut [u8] {
         let len = self.written_len();
         if room.len() < len {

@@ -97,8 +97,8 @@ pub(crate) const FIELDS: &[&str] = &[
 #[derive(Default)]
 pub(crate) struct Values {
     by_field: HashMap<&'static str, Vec<String>>,
-    /// Whether a header is there in part: tshark shows the fields that are, a view wants all of it. Or whether a
-    /// tunnel carries less than the inner packet says, so that tshark's lengths are its own.
+    /// Whether a header is there in part: tshark shows the fields that are, a view wants all of it. Or
+    /// whether a tunnel carries less than the inner packet says, so that tshark's lengths are its own.
     pub(crate) partial: bool,
 }
 
@@ -271,8 +271,8 @@ fn transport(headers: &Headers, frame: &[u8], values: &mut Values) {
             _ => {}
         }
     }
-    // UDP-Lite has its coverage where UDP has its length. tshark gives both by the same names, but the length it
-    // works out itself.
+    // UDP-Lite has its coverage where UDP has its length. tshark gives both by the same names, but the length
+    // it works out itself.
     let lite = headers.l4_offset().filter(|_| headers.protocol() == Some(136));
     let lite = lite.and_then(|at| udp::Datagram::new_checked(frame.get(at..headers.end())?).ok());
     if let Some(udp) = headers.udp(frame).or(lite) {

@@ -124,8 +124,8 @@ fn is_tunnel_by_source_port(own: &fields::Values) -> bool {
 /// What tshark reads and this library, with reason, does not; each case as narrow as it can be. What both
 /// have must still agree.
 fn is_exempt(own: &fields::Values, row: &Row) -> bool {
-    // GRE of versions that do not exist, which RFC 2784 §2.3.1 wants discarded, and version 1 without PPP, which
-    // RFC 2637 §4.1 does not know.
+    // GRE of versions that do not exist, which RFC 2784 §2.3.1 wants discarded, and version 1 without PPP,
+    // which RFC 2637 §4.1 does not know.
     let mut gre = row.get("gre.flags.version").iter().zip(row.get("gre.proto"));
     let no_gre = gre.any(|(version, carried)| !(version == "0" || version == "1" && carried == "0x880b"));
     // Tunnels with what their specification forbids in the header, which tshark enters all the same: another
@@ -137,8 +137,8 @@ fn is_exempt(own: &fields::Values, row: &Row) -> bool {
     let no_arp = row.get("arp.opcode").iter().any(|operation| operation != "1" && operation != "2");
     // Geneve of a version that does not exist.
     let no_geneve = row.expert.contains("Unknown version");
-    // IPv6's extension headers and ICMPv6 in IPv4, and ICMP in IPv6: tshark asks the number alone, but they are
-    // defined for the other version only (RFC 4443 §1, RFC 8200 §4).
+    // IPv6's extension headers and ICMPv6 in IPv4, and ICMP in IPv6: tshark asks the number alone, but they
+    // are defined for the other version only (RFC 4443 §1, RFC 8200 §4).
     let pairs =
         [":ip:ipv6.", ":ip:icmpv6", ":ip:mipv6", ":ipv6:icmp:", "ipv6.fraghdr:icmp:", "ipv6.dstopts:icmp:"];
     let protocols = format!(":{}:", row.protocols);

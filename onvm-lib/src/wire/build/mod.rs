@@ -132,8 +132,8 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// Adds a VLAN tag with this identifier inside those there are. More than [`MAX_TAGS`] is an error when the
-    /// packet is written.
+    /// Adds a VLAN tag with this identifier inside those there are. More than [`MAX_TAGS`] is an error when
+    /// the packet is written.
     #[must_use]
     pub fn vlan(self, id: u16) -> Self {
         self.tag(EtherType::VLAN, id & 0xfff)
@@ -236,9 +236,9 @@ impl<'a> Packet<'a> {
         self
     }
 
-    /// Makes it a fragment; the offset must be a multiple of 8. If it is not 0, the payload follows the IP header
-    /// and the transport only names the protocol. A first fragment's transport checksum is over its own bytes:
-    /// that of the datagram is not known here.
+    /// Makes it a fragment; the offset must be a multiple of 8. If it is not 0, the payload follows the IP
+    /// header and the transport only names the protocol. A first fragment's transport checksum is over its
+    /// own bytes: that of the datagram is not known here.
     #[must_use]
     pub fn fragment(mut self, fragment: Fragment) -> Self {
         self.fragment = Some(fragment);

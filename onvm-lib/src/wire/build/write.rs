@@ -41,8 +41,8 @@ impl Packet<'_> {
     /// Writes the packet to the beginning of `buffer` and returns its length. Bytes after it are left alone.
     ///
     /// # Errors
-    /// [`Error::Truncated`] if `buffer` is too small; [`Error::Field`] if a part is too long or has a length that
-    /// its header cannot say, a fragment offset is no multiple of 8, or there are too many VLAN tags.
+    /// [`Error::Truncated`] if `buffer` is too small; [`Error::Field`] if a part is too long or has a length
+    /// that its header cannot say, a fragment offset is no multiple of 8, or there are too many VLAN tags.
     pub fn write_to(&self, buffer: &mut [u8]) -> Result<usize, Error> {
         let len = self.written_len()?;
         field::need("buffer for the packet", buffer, len)?;

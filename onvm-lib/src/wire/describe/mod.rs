@@ -4,7 +4,7 @@
 //! IP 10.0.0.1.1234 > 10.0.0.2.80: Flags [S], seq 1, win 65535, options [mss 1460,sackOK], length 0
 //! vlan 5, p 0, ARP, Request who-has 10.0.0.2 tell 10.0.0.1, length 28
 //! IP6 2001:db8::1 > 2001:db8::2: frag (1432|1432)
-//! IP 10.0.0.1 > 10.0.0.2: GREv0, length 32: IP 192.168.1.1 > 192.168.1.2: ICMP echo request, id 0, seq 0, length 8
+//! IP 10.0.0.1 > 10.0.0.2: GREv0, length 32: IP 1.1.1.1 > 2.2.2.2: ICMP echo request, id 0, seq 0, length 8
 //! ```
 //!
 //! It stops at the transport layer: what an application says is not looked at. Where bytes are missing it
