@@ -174,7 +174,7 @@ impl Error {
             ),
             Self::Cut { file, frame, offset, wanted, got } => write!(
                 f,
-                "{file}: cut within frame {frame}: its record at byte {offset} needs {wanted} bytes, \
+                "{file}: cut before the end of frame {frame}: the record at byte {offset} needs {wanted} bytes, \
                  the file has {got}; the {} frames before it are whole",
                 frame - 1
             ),

@@ -54,7 +54,7 @@ impl Unit {
         let power = u32::from(value & 0x7f);
         match value {
             0..=9 => Self::Nanoseconds(10_u64.pow(9 - power)),
-            // Beyond 10^-28 the quotient of any 64-bit count is zero.
+            // From 10^-29 on a unit is too small for 64 bits to make up a nanosecond.
             10..=0x7f => Self::PerNanosecond(10_u64.checked_pow(power - 9).unwrap_or(u64::MAX)),
             0x80.. => Self::Binary(value & 0x7f),
         }

@@ -14,8 +14,7 @@ use std::path::Path;
 use super::Error;
 
 /// Size of the buffer, in bytes: room for the longest record (256 KiB and its headers) and as much again,
-/// so that reads stay large. Measured: smaller than 128 KiB a read costs system calls, larger than 1 MiB
-/// it falls out of the second-level cache.
+/// so that reads stay large. Between 128 KiB and 4 MiB a read the measured speed is the same.
 pub(super) const CAPACITY: usize = 512 * 1024;
 
 enum Input {

@@ -84,6 +84,18 @@ impl Packet {
         unsafe { pool.bytes(self.descriptor) }
     }
 
+    /// Copies its bytes to the same place of another pool of the same sizes.
+    pub fn copy_into(&self, from: &Pool, to: &Pool) {
+        // SAFETY: the source is ours (bytes); nobody has been told yet that the same buffer of the other pool is in use.
+        let (source, target) = unsafe { (from.bytes(self.descriptor), to.bytes_mut(self.descriptor)) };
+        target.copy_from_slice(source);
+    }
+
+    /// Copies its bytes from the same place of another pool of the same sizes, whose user has given it back.
+    pub fn copy_from(&self, to: &Pool, from: &Pool) {
+        self.copy_into(from, to);
+    }
+
     /// Its bytes, to write.
     #[must_use]
     #[inline(always)]

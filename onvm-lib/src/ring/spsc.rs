@@ -250,6 +250,13 @@ impl Producer {
         self.head.wrapping_sub(self.tail)
     }
 
+    /// Entries that the ring has room for when it is empty.
+    #[must_use]
+    #[inline(always)]
+    pub fn ring_capacity(&self) -> u32 {
+        self.memory.capacity()
+    }
+
     /// The ring this is an end of.
     #[must_use]
     pub fn ring(&self) -> Ring {

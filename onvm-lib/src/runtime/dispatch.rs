@@ -94,6 +94,13 @@ impl Outputs {
         }
     }
 
+    /// Wakes the worker if it sleeps, for something that stands in no ring of ours.
+    pub(super) fn ring_worker(&mut self) {
+        if self.all[RELAY].producer.rings(self.barriers) {
+            wake(&self.all[RELAY]);
+        }
+    }
+
     /// Makes everything pushed visible and wakes who sleeps.
     #[inline(always)]
     pub(super) fn publish(&mut self) {

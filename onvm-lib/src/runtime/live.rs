@@ -94,6 +94,8 @@ struct Live<'a, N: NetworkFunction> {
     page: NodePage,
     barriers: Barriers,
     inputs: Vec<Input>,
+    /// Markers that came before the news of the edge that they open.
+    early_markers: Vec<EdgeId>,
     empties: Option<Consumer>,
     outputs: Outputs,
     routing: Routing,
@@ -125,6 +127,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             page,
             barriers,
             inputs: vec![input],
+            early_markers: Vec::new(),
             empties,
             outputs: Outputs::new(relay, barriers),
             routing: Routing::relay_only(common.destination),
@@ -226,8 +229,9 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         for i in 0..n {
             let d = burst[i];
             if d.destination().op() == Op::Marker {
-                for input in self.inputs.iter_mut().filter(|input| input.edge == d.hash()) {
-                    input.gated = false;
+                match self.inputs.iter_mut().find(|input| input.edge == d.hash()) {
+                    Some(input) => input.gated = false,
+                    None => self.early_markers.push(d.hash()),
                 }
             } else if !self.hands.pool.contains(d) || d.destination().op() != Op::Next {
                 self.page.add(Counter::BadDescriptors, 1);
@@ -301,6 +305,10 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             && let Some(ring) = &mut self.empties
         {
             ring.release_first(u32::try_from(self.hands.emitter.used).unwrap_or(0));
+            if self.hands.emitter.used > 0 {
+                // The worker refills; it may be asleep and looks at this ring unasked only now and then.
+                self.outputs.ring_worker();
+            }
         }
     }
 
@@ -454,13 +462,14 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         let mut fds = fds.into_iter();
         for edge in &route.consume {
             let Some(fd) = fds.next() else { break };
+            let id = edge.ring.edge;
+            let gated = !self.early_markers.contains(&id);
+            self.early_markers.retain(|early| *early != id);
             match open_ring(edge.ring, fd) {
-                Ok(ring) => self.inputs.push(Input {
-                    edge: edge.ring.edge,
-                    consumer: ring.consumer(),
-                    gated: true,
-                    finishing: false,
-                }),
+                Ok(ring) => {
+                    let consumer = ring.consumer();
+                    self.inputs.push(Input { edge: id, consumer, gated, finishing: false });
+                }
                 Err(error) => log::error!("edge {} cannot be used: {error}", edge.ring.edge),
             }
         }

@@ -1,0 +1,295 @@
+//! The manager's command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use onvm_lib::protocol::{InstanceId, Request, ServiceId, Target};
+
+use crate::ports::Spec;
+
+/// Owns ports and packet memory, and routes packets between network functions
+///
+/// Without a command it starts a manager. The commands speak to a running one.
+#[derive(Parser, Debug)]
+#[command(
+    name = "onvm-mgr",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  \
+        onvm-mgr --port pcap:in=web.pcap,out=out.pcap --chain 1,2\n  \
+        onvm-mgr --port gen:size=64,rate=1M --port null:\n  \
+        onvm-mgr audit\n\n\
+        Logs: RUST_LOG=info. Exit codes: 0 done and balanced, 1 failed or not balanced, 2 wrong command line."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    #[command(flatten)]
+    pub(crate) start: Start,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Common {
+    /// Control socket [default: $ONVM_SOCKET, else onvm.sock in $XDG_RUNTIME_DIR or /run]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of a new manager.
+#[derive(Args, Debug)]
+pub(crate) struct Start {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    /// A port; may be given again, ports are numbered from 0 and paired 0-1, 2-3, …:
+    /// pcap:in=FILE,out=FILE[,loop=N][,speed=X|,pps=N][,format=pcap|pcap-us|pcapng],
+    /// gen:[size=64|imix=1][,flows=1][,rate=PPS][,count=N], null:
+    #[arg(long = "port", value_name = "SPEC")]
+    pub(crate) ports: Vec<Spec>,
+
+    /// Services that packets from the ports pass, in order; `none` for straight from port to port
+    #[arg(long, value_name = "IDS", value_parser = chain)]
+    pub(crate) chain: Option<Chain>,
+
+    /// Service that packets from the ports go to when there is no --chain
+    #[arg(long, value_name = "ID", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4095))]
+    pub(crate) default_service: ServiceId,
+
+    /// Services that must have an instance before the ports open [default: those of --chain, else the default service]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=4095))]
+    pub(crate) wait: Vec<ServiceId>,
+
+    /// Keep running when every capture has been replayed
+    #[arg(long)]
+    pub(crate) stay: bool,
+
+    /// Stop after receiving this many packets
+    #[arg(short = 'l', long, value_name = "N")]
+    pub(crate) packet_limit: Option<u64>,
+
+    /// Stop after this many seconds
+    #[arg(short = 't', long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) time_limit: Option<Duration>,
+
+    /// Print statistics every so many seconds; the ledger at the end is always printed
+    #[arg(short = 'i', long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) interval: Option<Duration>,
+
+    /// Packet buffers
+    #[arg(long, value_name = "N", default_value_t = 32_768)]
+    pub(crate) buffers: u32,
+
+    /// Longest IP packet, in bytes; buffers grow with it beyond 2048
+    #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(68..=9216))]
+    pub(crate) mtu: u32,
+
+    /// Entries in each ring, a power of two
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = ring_size)]
+    pub(crate) ring_size: u32,
+
+    /// Use plain pages even if there are huge ones
+    #[arg(long)]
+    pub(crate) no_huge: bool,
+
+    /// How long packets wait for a service that has no instance, before they are dropped
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(crate) wait_for_instance: Duration,
+
+    /// Services whose instances get copies of packets, in memory that no other NF shares
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=4095))]
+    pub(crate) isolate: Vec<ServiceId>,
+
+    /// Processor of the worker [default: the first]
+    #[arg(short = 'm', long, value_name = "CPU")]
+    pub(crate) core: Option<u32>,
+
+    /// Leave it to the kernel which node runs where
+    #[arg(long)]
+    pub(crate) no_pin: bool,
+
+    /// Mode of the control socket, octal; with more than 600 other users may attach
+    #[arg(long, value_name = "MODE", default_value = "600", value_parser = mode)]
+    pub(crate) socket_mode: u32,
+}
+
+/// What to ask of a running manager.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Show what a running manager has: ports, services, memory
+    Status(Common),
+    /// List or steer network functions
+    Nf {
+        #[command(subcommand)]
+        command: NfCommand,
+    },
+    /// Show or change the chain
+    Chain {
+        #[command(subcommand)]
+        command: ChainCommand,
+    },
+    /// Show all counters
+    Stats(Common),
+    /// Check that no packet and no buffer is lost; exit code 1 if one is
+    Audit(Common),
+    /// Stop a running manager: packets inside come out first
+    Stop(Common),
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum NfCommand {
+    /// List all instances
+    List(Common),
+    /// Ask instances to leave
+    Stop {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Send a message to instances
+    Tell {
+        #[command(flatten)]
+        which: Which,
+        /// What it is about
+        #[arg(long)]
+        topic: String,
+        /// What it says, as JSON
+        #[arg(long, default_value = "null", value_parser = json)]
+        body: serde_json::Value,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Which {
+    /// All instances of this service
+    #[arg(value_name = "SERVICE")]
+    service: Option<ServiceId>,
+    /// This instance
+    #[arg(short = 'n', long)]
+    instance: Option<InstanceId>,
+}
+
+impl Which {
+    fn target(&self) -> Target {
+        match (self.service, self.instance) {
+            (_, Some(instance)) => Target::Instance(instance),
+            (service, None) => Target::Service(service.unwrap_or(0)),
+        }
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ChainCommand {
+    /// Show the chain
+    Show(Common),
+    /// Set the chain, as `1,2,3` or `none`
+    Set {
+        #[arg(value_parser = chain)]
+        chain: Chain,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+impl Command {
+    /// The options and the request of a client command.
+    pub(crate) fn request(self) -> (Common, Request) {
+        match self {
+            Self::Status(common) => (common, Request::Status),
+            Self::Stats(common) => (common, Request::Stats),
+            Self::Audit(common) => (common, Request::Audit),
+            Self::Stop(common) => (common, Request::Shutdown),
+            Self::Nf { command: NfCommand::List(common) } => (common, Request::NfList),
+            Self::Nf { command: NfCommand::Stop { which, common } } => {
+                (common, Request::NfStop { target: which.target() })
+            }
+            Self::Nf { command: NfCommand::Tell { which, topic, body, common } } => {
+                (common, Request::NfTell { target: which.target(), topic, body })
+            }
+            Self::Chain { command: ChainCommand::Show(common) } => (common, Request::ChainShow),
+            Self::Chain { command: ChainCommand::Set { chain, common } } => {
+                (common, Request::ChainSet { chain: chain.0 })
+            }
+        }
+    }
+}
+
+/// Services in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chain(pub(crate) Vec<ServiceId>);
+
+/// Most hops of a chain.
+pub(crate) const MAX_CHAIN: usize = 64;
+
+fn chain(text: &str) -> Result<Chain, String> {
+    if text == "none" {
+        return Ok(Chain(Vec::new()));
+    }
+    let one = |part: &str| match part.trim().parse::<u16>() {
+        Ok(id @ 1..=4095) => Ok(id),
+        Ok(id) => Err(format!("service id {id} is out of range 1..=4095")),
+        Err(_) => Err(format!("{part:?} is not a service id; a chain is like 1,2,3, or none")),
+    };
+    let services = text.split(',').map(one).collect::<Result<Vec<_>, _>>()?;
+    if services.len() > MAX_CHAIN {
+        return Err(format!("a chain of {} hops is longer than {MAX_CHAIN}", services.len()));
+    }
+    Ok(Chain(services))
+}
+
+fn json(text: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|m| *m <= 0o777)
+        .ok_or_else(|| format!("{text:?} is not an octal mode like 660"))
+}
+
+fn ring_size(text: &str) -> Result<u32, String> {
+    let size: u32 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if size.is_power_of_two() && (64..=onvm_lib::ring::MAX_CAPACITY).contains(&size) {
+        Ok(size)
+    } else {
+        Err(format!("{size} is not a power of two in 64..={}", onvm_lib::ring::MAX_CAPACITY))
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|d| !d.is_zero())
+        .ok_or_else(|| format!("{text} seconds is out of range: more than 0 is needed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parser_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn chains_are_read() {
+        assert_eq!(chain("1,2, 3"), Ok(Chain(vec![1, 2, 3])));
+        assert_eq!(chain("none"), Ok(Chain(vec![])));
+        assert_eq!(chain("1,0"), Err("service id 0 is out of range 1..=4095".into()));
+        assert!(chain("1,,2").is_err() && chain("").is_err());
+        assert!(chain(&["1"; 65].join(",")).is_err());
+    }
+}

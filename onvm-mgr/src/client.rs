@@ -1,0 +1,30 @@
+//! Client commands: ask a running manager, print what it says.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use onvm_lib::protocol::{Answer, Line, PROTOCOL_VERSION, Request, Say, socket_from};
+
+use crate::cli::Common;
+use crate::tables;
+
+/// Asks and prints. The exit code is 1 when the manager says no, or when an audit does not balance.
+///
+/// # Errors
+/// When there is no manager, or it does not answer.
+pub(crate) fn ask(common: &Common, request: &Request) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut line = Line::connect(&socket_from(common.socket.as_deref()))?;
+    line.send(&Say::Ask { version: PROTOCOL_VERSION, request: request.clone() }, &[], true)?;
+    let (body, ok) = match line.receive::<Answer>(true)?.0 {
+        Answer::Told { body, ok } => (body, ok),
+        Answer::Refused { reason } => return Err(reason.into()),
+        other => return Err(format!("the manager answered out of turn: {other:?}").into()),
+    };
+    if let Some(error) = body.get("error").and_then(serde_json::Value::as_str) {
+        return Err(error.to_string().into());
+    }
+    let text = if common.json { body.to_string() } else { tables::told(request, &body) };
+    // The reader may have gone away (`| head`): nothing is wrong then.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,218 @@
+//! `gen:`: makes valid UDP packets, as many, as large and as fast as told; what is sent to it goes nowhere.
+//!
+//! `size=64` bytes of the frame without its checksum (42..=the buffer), or `imix=1` for the simple IMIX mix of
+//! 64, 594 and 1518 bytes in the ratio 7:4:1; `flows=N` different 5-tuples in turn; `rate=PPS`; `count=N`.
+
+use onvm_lib::pool::{Books, Note, Packet};
+use onvm_lib::wire;
+
+use super::rate::{Pace, now_ns};
+use super::{Port, PortCounters, PortError, Reception, Spec, SpecError};
+
+/// Sizes of the simple IMIX, each as often as it stands here.
+const IMIX: [usize; 12] = [64, 594, 64, 64, 594, 64, 1518, 64, 594, 64, 594, 64];
+/// Ethernet, IPv4 and UDP headers.
+const HEADERS: usize = 42;
+/// Most templates that are kept: more would only miss the cache.
+const MAX_FLOWS: u64 = 1 << 20;
+
+/// A packet to be copied, with its hash.
+struct Template {
+    bytes: Box<[u8]>,
+    hash: u32,
+}
+
+pub(super) struct Generator {
+    name: String,
+    templates: Vec<Template>,
+    next: usize,
+    pace: Option<Pace>,
+    left: u64,
+    endless: bool,
+    counters: PortCounters,
+}
+
+impl Generator {
+    pub(super) fn open(spec: &Spec) -> Result<Self, PortError> {
+        let size = spec.number("size")?;
+        let imix = spec.get("imix").is_some_and(|v| !matches!(v, "0" | "no" | "false"));
+        if imix && size.is_some() {
+            return Err(spec.missing("either size= or imix=, not both").into());
+        }
+        let size = match usize::try_from(size.unwrap_or(64)) {
+            Ok(size) if (HEADERS..=9216).contains(&size) => size,
+            _ => return Err(spec.bad("size", format!("out of range {HEADERS}..=9216 bytes")).into()),
+        };
+        let flows = spec.number("flows")?.unwrap_or(1);
+        if !(1..=MAX_FLOWS).contains(&flows) {
+            return Err(spec.bad("flows", format!("out of range 1..={MAX_FLOWS}")).into());
+        }
+        let pace = match spec.number("rate")? {
+            Some(0) => return Err(spec.bad("rate", "more than 0 packets a second is needed").into()),
+            rate => rate.map(Pace::new),
+        };
+        let sizes: &[usize] = if imix { &IMIX } else { &[size] };
+        let seed = spec.number("seed")?.unwrap_or(0);
+        let templates = (0..flows.max(sizes.len() as u64))
+            .map(|i| template(spec, (i % flows).wrapping_add(seed), sizes[i as usize % sizes.len()]))
+            .collect::<Result<_, _>>()?;
+        let count = spec.number("count")?;
+        Ok(Self {
+            name: spec.text().to_string(),
+            templates,
+            next: 0,
+            pace,
+            left: count.unwrap_or(u64::MAX),
+            endless: count.is_none(),
+            counters: PortCounters::default(),
+        })
+    }
+}
+
+/// The packet of a flow: addresses from 10.0.0.0/8 and 172.16.0.0/12, ports that differ too.
+fn template(spec: &Spec, flow: u64, size: usize) -> Result<Template, SpecError> {
+    let [.., a, b, c, d] = flow.to_be_bytes();
+    let port = u16::from_be_bytes([c, d]);
+    let builder = etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
+        .ipv4([10, b, c, d], [172, 16 | a & 15, 0, 1], 64)
+        .udp(1024 + port % 60_000, 2000);
+    let payload = vec![0; size - HEADERS];
+    let mut bytes = Vec::with_capacity(size);
+    builder.write(&mut bytes, &payload).map_err(|e| spec.bad("size", e.to_string()))?;
+    let hash = wire::flow_hash(&bytes);
+    Ok(Template { bytes: bytes.into(), hash })
+}
+
+impl Port for Generator {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn is_finite(&self) -> bool {
+        !self.endless
+    }
+
+    fn waits(&self) -> bool {
+        self.pace.is_none()
+    }
+
+    fn start(&mut self) {
+        if let Some(pace) = &mut self.pace {
+            pace.start();
+        }
+    }
+
+    fn receive(&mut self, books: &mut Books, burst: &mut Vec<Packet>, max: usize) -> Reception {
+        if self.left == 0 {
+            return Reception::Finished;
+        }
+        let mut max = max.min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let now_ns = match &mut self.pace {
+            // Without a pace there is no time worth a look at the clock for every burst.
+            None => 0,
+            Some(pace) => match pace.due() {
+                Ok(due) => {
+                    max = max.min(usize::try_from(due).unwrap_or(usize::MAX));
+                    now_ns()
+                }
+                Err(when) => return Reception::NotBefore(when),
+            },
+        };
+        let room = books.pool().geometry().packet_room();
+        let pool = books.pool().clone();
+        let mut made = 0;
+        while made < max {
+            let template = &self.templates[self.next];
+            self.next = if self.next + 1 == self.templates.len() { 0 } else { self.next + 1 };
+            let length = u32::try_from(template.bytes.len()).unwrap_or(u32::MAX);
+            made += 1;
+            if length > room {
+                self.counters.rx_refused += 1;
+                continue;
+            }
+            let Some(mut packet) = books.allocate(length) else { break };
+            packet.bytes_mut(&pool).copy_from_slice(&template.bytes);
+            packet.describe(packet.descriptor().with_hash(template.hash));
+            books.set_note(&packet, Note { timestamp_ns: now_ns, wire_length: length });
+            self.counters.rx_packets += 1;
+            self.counters.rx_bytes += u64::from(length);
+            burst.push(packet);
+        }
+        if !self.endless {
+            self.left -= made as u64;
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.sent(made);
+        }
+        Reception::Ready
+    }
+
+    fn send(&mut self, books: &mut Books, burst: &mut Vec<Packet>) {
+        self.counters.tx_packets += burst.len() as u64;
+        for packet in burst.drain(..) {
+            self.counters.tx_bytes += u64::from(packet.descriptor().length());
+            books.free(packet);
+        }
+    }
+
+    fn close(&mut self, _: &mut Books) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    fn counters(&self) -> PortCounters {
+        self.counters
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use onvm_lib::pool::{Geometry, Pool};
+    use onvm_lib::shm::Pages;
+
+    fn books() -> Books {
+        Books::new(Pool::create(Geometry::new(256, 2048).unwrap(), Pages::Plain).unwrap(), 1)
+    }
+
+    fn generate(text: &str, rounds: usize) -> (Vec<Vec<u8>>, Reception) {
+        let mut port = Generator::open(&text.parse().unwrap()).unwrap();
+        let (mut books, mut all, mut last) = (books(), Vec::new(), Reception::Ready);
+        for _ in 0..rounds {
+            let mut burst = Vec::new();
+            last = port.receive(&mut books, &mut burst, 32);
+            all.extend(burst.iter().map(|p| p.bytes(books.pool()).to_vec()));
+            port.send(&mut books, &mut burst);
+        }
+        assert_eq!(books.free_count(), 256);
+        (all, last)
+    }
+
+    #[test]
+    fn packets_are_valid_and_flows_differ() {
+        let (all, last) = generate("gen:size=100,flows=7,count=70", 4);
+        assert_eq!((all.len(), last), (70, Reception::Finished));
+        let mut flows = std::collections::HashSet::new();
+        for frame in &all {
+            assert_eq!(frame.len(), 100);
+            let sliced = etherparse::SlicedPacket::from_ethernet(frame).unwrap();
+            assert!(sliced.transport.is_some());
+            flows.insert(wire::flow_hash(frame));
+        }
+        assert_eq!(flows.len(), 7);
+    }
+
+    #[test]
+    fn imix_has_its_sizes() {
+        let (all, _) = generate("gen:imix=1,count=12", 2);
+        let count = |size| all.iter().filter(|f| f.len() == size).count();
+        assert_eq!((count(64), count(594), count(1518)), (7, 4, 1));
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        for text in ["gen:size=10", "gen:flows=0", "gen:rate=0", "gen:size=64,imix=1"] {
+            assert!(Generator::open(&text.parse().unwrap()).is_err(), "{text}");
+        }
+    }
+}

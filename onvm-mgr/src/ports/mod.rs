@@ -1,0 +1,140 @@
+//! Ports: where packets enter and leave.
+//!
+//! A port works in bursts on buffers of the manager's pool. It takes buffers from the books to receive into,
+//! and gives them back when it has sent; at the end it gives back whatever it still has. It knows nothing of
+//! routing, and the worker knows nothing of any port but this trait.
+
+mod generator;
+mod null;
+mod pcap;
+mod rate;
+mod spec;
+
+use std::time::{Duration, Instant};
+
+use onvm_lib::pool::{Books, Packet};
+
+pub(crate) use spec::{Spec, SpecError};
+
+/// Counters of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct PortCounters {
+    /// Packets received, including those that found no buffer.
+    pub(crate) rx_packets: u64,
+    /// Bytes received.
+    pub(crate) rx_bytes: u64,
+    /// Packets sent.
+    pub(crate) tx_packets: u64,
+    /// Bytes sent.
+    pub(crate) tx_bytes: u64,
+    /// Packets received that did not become packets here: too long for a buffer, or of no Ethernet.
+    pub(crate) rx_refused: u64,
+    /// Packets that could not be sent.
+    pub(crate) tx_failed: u64,
+}
+
+/// What an attempt to receive found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reception {
+    /// Packets, or none just now.
+    Ready,
+    /// Nothing before this moment.
+    NotBefore(Instant),
+    /// Nothing ever again.
+    Finished,
+}
+
+/// An outside interface.
+pub(crate) trait Port: Send {
+    /// As the user named it.
+    fn name(&self) -> &str;
+
+    /// Whether it will end by itself, so that the manager can end with it.
+    fn is_finite(&self) -> bool {
+        false
+    }
+
+    /// Whether packets wait at the source when nobody asks for them: then the worker asks only when there is
+    /// room ahead, and nothing is lost.
+    fn waits(&self) -> bool;
+
+    /// Receives up to `max` packets into fresh buffers and appends them to `burst`, with flow hash, note and
+    /// length set.
+    fn receive(&mut self, books: &mut Books, burst: &mut Vec<Packet>, max: usize) -> Reception;
+
+    /// Sends packets in order and frees their buffers. Leaves in `burst` only what it could not send.
+    fn send(&mut self, books: &mut Books, burst: &mut Vec<Packet>);
+
+    /// Buffers that the port has now: received too early, or on their way out.
+    fn holds(&self) -> usize {
+        0
+    }
+
+    /// The time begins to run: called once, when the services that were waited for are there.
+    fn start(&mut self) {}
+
+    /// Writes out what is buffered, if `since` the last time long enough has passed.
+    fn idle(&mut self) {}
+
+    /// The last call: gives back every buffer and writes out everything. The error is for the user, and names the port's file.
+    ///
+    /// # Errors
+    /// Whatever kept the port from sending, or receiving, all.
+    fn close(&mut self, books: &mut Books) -> Result<(), PortError>;
+
+    /// Counters.
+    fn counters(&self) -> PortCounters;
+
+    /// An error that has happened and that the user must know of now; each is told once.
+    fn take_error(&mut self) -> Option<PortError> {
+        None
+    }
+}
+
+/// What went wrong at a port.
+#[derive(Debug)]
+pub(crate) enum PortError {
+    /// In a capture file.
+    Capture(onvm_lib::capture::Error),
+    /// In the port's options.
+    Spec(SpecError),
+}
+
+impl std::fmt::Display for PortError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Capture(error) => write!(f, "{error}"),
+            Self::Spec(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for PortError {}
+
+impl From<onvm_lib::capture::Error> for PortError {
+    fn from(error: onvm_lib::capture::Error) -> Self {
+        Self::Capture(error)
+    }
+}
+
+impl From<SpecError> for PortError {
+    fn from(error: SpecError) -> Self {
+        Self::Spec(error)
+    }
+}
+
+/// How often a port writes out what it has buffered.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Opens a port.
+///
+/// # Errors
+/// [`PortError`], in words for the user.
+pub(crate) fn open(spec: &Spec) -> Result<Box<dyn Port>, PortError> {
+    Ok(match spec.kind() {
+        "pcap" => Box::new(pcap::PcapPort::open(spec)?),
+        "gen" => Box::new(generator::Generator::open(spec)?),
+        "null" => Box::new(null::NullPort::open(spec)?),
+        _ => return Err(spec.unknown_kind().into()),
+    })
+}

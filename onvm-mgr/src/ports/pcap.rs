@@ -1,0 +1,313 @@
+//! `pcap:`: replays a capture, records what is sent into another.
+//!
+//! As fast as the chain takes it, unless told otherwise: `speed=1` keeps the recorded pace (`speed=2` is
+//! twice as fast), `pps=N` sends at a steady rate, `loop=N` replays N times. What is sent goes into the output
+//! with the time at which it was received, so an unhindered chain gives back what it was given.
+
+use std::time::{Duration, Instant};
+
+use onvm_lib::capture::{AsEthernet, Error, Format, Frame, LinkType, Reader, Writer};
+use onvm_lib::pool::{Books, Note, Packet};
+use onvm_lib::wire;
+
+use super::rate::{Pace, now_ns};
+use super::{FLUSH_INTERVAL, Port, PortCounters, PortError, Reception, Spec};
+
+/// When frames are due.
+#[derive(Debug)]
+enum Timing {
+    AsFastAsPossible,
+    Steady(Pace),
+    /// As recorded, times a factor: start of the replay and the first frame's timestamp.
+    Recorded { speed: f64, origin: Instant, first_ns: Option<u64> },
+}
+
+/// A capture to read, a capture to write, or both.
+pub(super) struct PcapPort {
+    name: String,
+    input: Option<Reader>,
+    output: Option<Writer>,
+    rounds_left: u64,
+    timing: Timing,
+    counters: PortCounters,
+    error: Option<PortError>,
+    failed: bool,
+    last_flush: Instant,
+    /// A frame that was read before its time: it waits in its buffer.
+    early: Option<Packet>,
+}
+
+impl PcapPort {
+    pub(super) fn open(spec: &Spec) -> Result<Self, PortError> {
+        let input = spec.get("in").map(Reader::open).transpose()?;
+        let output = match (spec.get("out"), spec.get("format")) {
+            (None, Some(_)) => return Err(spec.missing("format= says how out= is written, and there is no out=").into()),
+            (None, None) => None,
+            (Some(path), None) => Some(Writer::create(path)?),
+            (Some(path), Some(format)) => {
+                let format = match format {
+                    "pcap" => Format::PcapNano,
+                    "pcap-us" => Format::PcapMicro,
+                    "pcapng" => Format::PcapNg,
+                    _ => return Err(spec.bad("format", "formats are pcap, pcap-us, pcapng").into()),
+                };
+                Some(Writer::create_as(path, format)?)
+            }
+        };
+        if input.is_none() && output.is_none() {
+            return Err(spec.missing("in=FILE or out=FILE (or both) is needed").into());
+        }
+        if input.is_none() && ["loop", "speed", "pps"].iter().any(|o| spec.get(o).is_some()) {
+            return Err(spec.missing("loop=, speed= and pps= need in=FILE").into());
+        }
+        let rounds = match spec.number("loop")? {
+            Some(0) => u64::MAX,
+            Some(n) => n,
+            None => 1,
+        };
+        Ok(Self {
+            name: spec.text().to_string(),
+            input,
+            output,
+            rounds_left: rounds,
+            timing: timing(spec)?,
+            counters: PortCounters::default(),
+            error: None,
+            failed: false,
+            last_flush: Instant::now(),
+            early: None,
+        })
+    }
+
+    /// Reads the next frame into a buffer. None at the end of all rounds.
+    fn next_packet(&mut self, books: &mut Books) -> Next {
+        loop {
+            let Some(reader) = &mut self.input else { return Next::End };
+            let frame = match reader.next_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => {
+                    if !self.next_round() {
+                        return Next::End;
+                    }
+                    continue;
+                }
+                Err(error) => {
+                    // A cut file has given all it has; anything else ends the replay too, and is told.
+                    self.fail(error);
+                    self.input = None;
+                    return Next::End;
+                }
+            };
+            let Some(ethernet) = AsEthernet::of(&frame) else {
+                self.counters.rx_refused += 1;
+                continue;
+            };
+            let length = u32::try_from(ethernet.length()).unwrap_or(u32::MAX);
+            if length > books.pool().geometry().packet_room() {
+                self.counters.rx_refused += 1;
+                continue;
+            }
+            // The worker asks only when buffers are free, and waits otherwise.
+            let Some(mut packet) = books.allocate(length) else { return Next::NoBuffer };
+            let bytes = packet.bytes_mut(books.pool());
+            ethernet.write(bytes);
+            let hash = wire::flow_hash(bytes);
+            packet.describe(packet.descriptor().with_hash(hash));
+            let note = Note { timestamp_ns: frame.timestamp_ns, wire_length: ethernet.wire_length() };
+            books.set_note(&packet, note);
+            return Next::Packet(packet, note.timestamp_ns);
+        }
+    }
+
+    fn next_round(&mut self) -> bool {
+        self.rounds_left -= 1;
+        if self.rounds_left == 0 {
+            return false;
+        }
+        if let Timing::Recorded { origin, first_ns, .. } = &mut self.timing {
+            (*origin, *first_ns) = (Instant::now(), None);
+        }
+        match self.input.as_mut().map(Reader::rewind) {
+            Some(Ok(())) => true,
+            Some(Err(error)) => {
+                self.fail(error);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.failed = true;
+        self.error = Some(error.into());
+    }
+
+    /// When a frame with this timestamp is due, if it is not due now.
+    fn not_before(&mut self, timestamp_ns: u64) -> Option<Instant> {
+        let Timing::Recorded { speed, origin, first_ns } = &mut self.timing else { return None };
+        let first = *first_ns.get_or_insert(timestamp_ns);
+        #[allow(clippy::cast_precision_loss)] // to a nanosecond for 100 days
+        let offset = timestamp_ns.saturating_sub(first) as f64 / 1e9 / *speed;
+        let due = *origin + Duration::try_from_secs_f64(offset).unwrap_or(Duration::MAX / 4);
+        (due > Instant::now()).then_some(due)
+    }
+}
+
+enum Next {
+    Packet(Packet, u64),
+    NoBuffer,
+    End,
+}
+
+fn timing(spec: &Spec) -> Result<Timing, PortError> {
+    let speed = spec.get("speed");
+    Ok(match (spec.number("pps")?, speed) {
+        (Some(_), Some(_)) => return Err(spec.missing("either speed= or pps=, not both").into()),
+        (Some(0), None) => return Err(spec.bad("pps", "more than 0 is needed").into()),
+        (Some(pps), None) => Timing::Steady(Pace::new(pps)),
+        (None, None) => Timing::AsFastAsPossible,
+        (None, Some(speed)) => {
+            let speed: f64 = speed.parse().ok().filter(|s| *s > 0.0 && *s <= 1e6).ok_or_else(|| {
+                spec.bad("speed", "a factor more than 0 is needed, 1 is the recorded pace")
+            })?;
+            Timing::Recorded { speed, origin: Instant::now(), first_ns: None }
+        }
+    })
+}
+
+impl Port for PcapPort {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn is_finite(&self) -> bool {
+        self.rounds_left != u64::MAX
+    }
+
+    fn waits(&self) -> bool {
+        matches!(self.timing, Timing::AsFastAsPossible)
+    }
+
+    fn holds(&self) -> usize {
+        usize::from(self.early.is_some())
+    }
+
+    fn start(&mut self) {
+        match &mut self.timing {
+            Timing::AsFastAsPossible => {}
+            Timing::Steady(pace) => pace.start(),
+            Timing::Recorded { origin, .. } => *origin = Instant::now(),
+        }
+    }
+
+    fn receive(&mut self, books: &mut Books, burst: &mut Vec<Packet>, max: usize) -> Reception {
+        let mut max = max;
+        if let Timing::Steady(pace) = &mut self.timing {
+            match pace.due() {
+                Ok(due) => max = max.min(usize::try_from(due).unwrap_or(usize::MAX)),
+                Err(when) => return Reception::NotBefore(when),
+            }
+        }
+        let before = burst.len();
+        let mut outcome = Reception::Ready;
+        while burst.len() - before < max {
+            let next = match self.early.take() {
+                Some(packet) => {
+                    let timestamp = books.note(&packet).timestamp_ns;
+                    Next::Packet(packet, timestamp)
+                }
+                None => self.next_packet(books),
+            };
+            match next {
+                Next::Packet(packet, timestamp_ns) => {
+                    if let Some(when) = self.not_before(timestamp_ns) {
+                        self.early = Some(packet);
+                        outcome = Reception::NotBefore(when);
+                        break;
+                    }
+                    self.counters.rx_packets += 1;
+                    self.counters.rx_bytes += u64::from(packet.descriptor().length());
+                    burst.push(packet);
+                }
+                Next::NoBuffer => break,
+                Next::End => {
+                    self.input = None;
+                    outcome = Reception::Finished;
+                    break;
+                }
+            }
+        }
+        if let Timing::Steady(pace) = &mut self.timing {
+            pace.sent(burst.len() - before);
+        }
+        outcome
+    }
+
+    fn send(&mut self, books: &mut Books, burst: &mut Vec<Packet>) {
+        let Some(output) = &mut self.output else {
+            // No out=: what is sent here goes nowhere, as into null:.
+            self.counters.tx_packets += burst.len() as u64;
+            for packet in burst.drain(..) {
+                self.counters.tx_bytes += u64::from(packet.descriptor().length());
+                books.free(packet);
+            }
+            return;
+        };
+        let mut sent = 0;
+        let mut failure = None;
+        for packet in burst.iter() {
+            let data = packet.bytes(books.pool());
+            let note = books.note(packet);
+            let length = packet.descriptor().length();
+            let frame = Frame {
+                timestamp_ns: if note.timestamp_ns == 0 { now_ns() } else { note.timestamp_ns },
+                original_len: note.wire_length.max(length),
+                link_type: LinkType::Ethernet,
+                interface: 0,
+                data,
+            };
+            if let Err(error) = output.write_frame(&frame) {
+                failure = Some(error);
+                break;
+            }
+            self.counters.tx_packets += 1;
+            self.counters.tx_bytes += u64::from(length);
+            sent += 1;
+        }
+        for packet in burst.drain(..sent) {
+            books.free(packet);
+        }
+        if let Some(error) = failure {
+            self.counters.tx_failed += burst.len() as u64;
+            if !self.failed {
+                self.fail(error);
+            }
+        }
+    }
+
+    fn idle(&mut self) {
+        if self.last_flush.elapsed() < FLUSH_INTERVAL || self.failed {
+            return;
+        }
+        self.last_flush = Instant::now();
+        if let Some(Err(error)) = self.output.as_mut().map(Writer::flush) {
+            self.fail(error);
+        }
+    }
+
+    fn close(&mut self, books: &mut Books) -> Result<(), PortError> {
+        self.input = None;
+        if let Some(packet) = self.early.take() {
+            books.free(packet);
+        }
+        self.output.take().map_or(Ok(()), Writer::finish).map_err(Into::into)
+    }
+
+    fn counters(&self) -> PortCounters {
+        self.counters
+    }
+
+    fn take_error(&mut self) -> Option<PortError> {
+        self.error.take()
+    }
+}

@@ -1,0 +1,178 @@
+//! `KIND:KEY=VALUE,KEY=VALUE,…`: how a port is named on the command line.
+
+use std::str::FromStr;
+
+/// Kinds of ports, with their options.
+const KINDS: &[(&str, &[&str])] = &[
+    ("pcap", &["in", "out", "loop", "speed", "pps", "format"]),
+    ("gen", &["size", "flows", "rate", "count", "imix", "seed"]),
+    ("null", &[]),
+];
+
+/// A port as the user wrote it.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    text: String,
+    kind: String,
+    options: Vec<(String, String)>,
+}
+
+/// What is wrong with a port as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SpecError {
+    UnknownKind { text: String, kind: String },
+    UnknownOption { text: String, option: String, known: &'static [&'static str] },
+    NoValue { text: String, option: String },
+    BadValue { text: String, option: String, value: String, want: String },
+    Missing { text: String, want: &'static str },
+}
+
+impl std::fmt::Display for SpecError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::UnknownKind { text, kind } => {
+                let kinds: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
+                write!(f, "port {text:?}: unknown kind {kind:?}, kinds are {}", kinds.join(", "))
+            }
+            Self::UnknownOption { text, option, known } if known.is_empty() => {
+                write!(f, "port {text:?}: unknown option {option:?}, this kind has none")
+            }
+            Self::UnknownOption { text, option, known } => {
+                write!(f, "port {text:?}: unknown option {option:?}, options are {}", known.join(", "))
+            }
+            Self::NoValue { text, option } => write!(f, "port {text:?}: option {option:?} has no value"),
+            Self::BadValue { text, option, value, want } => {
+                write!(f, "port {text:?}: {option}={value}: {want}")
+            }
+            Self::Missing { text, want } => write!(f, "port {text:?}: {want}"),
+        }
+    }
+}
+
+impl std::error::Error for SpecError {}
+
+impl FromStr for Spec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+        let mut spec =
+            Self { text: text.to_string(), kind: kind.to_string(), options: Vec::new() };
+        let Some((_, known)) = KINDS.iter().find(|(name, _)| *name == kind) else {
+            return Err(spec.unknown_kind());
+        };
+        // `pcap:in.pcap,out.pcap` is short for `pcap:in=in.pcap,out=out.pcap`.
+        let mut places = ["in", "out"].into_iter().filter(|_| kind == "pcap");
+        for part in rest.split(',').filter(|part| !part.is_empty()) {
+            let (option, value) = match part.split_once('=') {
+                Some((option, value)) => (option, value),
+                None => match places.next() {
+                    Some(place) => (place, part),
+                    None => return Err(spec.bad_part(part, known)),
+                },
+            };
+            if !known.contains(&option) {
+                let (text, option) = (text.to_string(), option.to_string());
+                return Err(SpecError::UnknownOption { text, option, known });
+            }
+            if value.is_empty() {
+                return Err(SpecError::NoValue { text: text.to_string(), option: option.to_string() });
+            }
+            spec.options.push((option.to_string(), value.to_string()));
+        }
+        Ok(spec)
+    }
+}
+
+impl Spec {
+    fn bad_part(&self, part: &str, known: &'static [&'static str]) -> SpecError {
+        let (text, option) = (self.text.clone(), part.to_string());
+        if known.contains(&part) {
+            SpecError::NoValue { text, option }
+        } else {
+            SpecError::UnknownOption { text, option, known }
+        }
+    }
+
+    /// As the user wrote it.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What stands before the colon.
+    pub(crate) fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    pub(super) fn unknown_kind(&self) -> SpecError {
+        SpecError::UnknownKind { text: self.text.clone(), kind: self.kind.clone() }
+    }
+
+    pub(super) fn missing(&self, want: &'static str) -> SpecError {
+        SpecError::Missing { text: self.text.clone(), want }
+    }
+
+    pub(super) fn bad(&self, option: &str, want: impl Into<String>) -> SpecError {
+        let value = self.get(option).unwrap_or_default().to_string();
+        SpecError::BadValue { text: self.text.clone(), option: option.to_string(), value, want: want.into() }
+    }
+
+    /// The value of an option; the last one if it was given twice.
+    pub(super) fn get(&self, option: &str) -> Option<&str> {
+        self.options.iter().rev().find(|(name, _)| name == option).map(|(_, value)| value.as_str())
+    }
+
+    /// The value of an option as a number, with k, M and G for thousands, millions and milliards.
+    pub(super) fn number(&self, option: &str) -> Result<Option<u64>, SpecError> {
+        let Some(value) = self.get(option) else { return Ok(None) };
+        let (digits, factor) = match value.strip_suffix(['k', 'M', 'G']) {
+            Some(digits) if value.ends_with('k') => (digits, 1e3),
+            Some(digits) if value.ends_with('M') => (digits, 1e6),
+            Some(digits) => (digits, 1e9),
+            None => (value, 1.0),
+        };
+        let number: f64 = digits.parse().map_err(|_| self.bad(option, "a number like 64, 10k or 1.5M is needed"))?;
+        let whole = number * factor;
+        if !(0.0..=1e15).contains(&whole) {
+            return Err(self.bad(option, "out of range 0..=1e15"));
+        }
+        // In range and not negative: the conversion only cuts the fraction.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        Ok(Some(whole as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        text.parse::<Spec>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn options_are_read_by_name_and_by_place() {
+        let spec: Spec = "pcap:a.pcap,out=b.pcap,pps=1.5M".parse().unwrap();
+        assert_eq!((spec.kind(), spec.get("in"), spec.get("out")), ("pcap", Some("a.pcap"), Some("b.pcap")));
+        assert_eq!(spec.number("pps"), Ok(Some(1_500_000)));
+        assert_eq!(spec.number("loop"), Ok(None));
+        let spec: Spec = "gen:size=64".parse().unwrap();
+        assert_eq!(spec.number("size"), Ok(Some(64)));
+        assert!("null:".parse::<Spec>().is_ok() && "null".parse::<Spec>().is_ok());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert_eq!(error("pacp:x"), "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null");
+        assert_eq!(
+            error("gen:siez=4"),
+            "port \"gen:siez=4\": unknown option \"siez\", options are size, flows, rate, count, imix, seed"
+        );
+        assert_eq!(error("null:a"), "port \"null:a\": unknown option \"a\", this kind has none");
+        assert_eq!(error("gen:size"), "port \"gen:size\": option \"size\" has no value");
+        assert_eq!(error("gen:size="), "port \"gen:size=\": option \"size\" has no value");
+        let spec: Spec = "gen:size=big".parse().unwrap();
+        let refused = spec.number("size").unwrap_err().to_string();
+        assert_eq!(refused, "port \"gen:size=big\": size=big: a number like 64, 10k or 1.5M is needed");
+    }
+}

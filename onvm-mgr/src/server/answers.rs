@@ -1,0 +1,132 @@
+//! Answers to clients. What only the worker knows is asked of it, and told when it has answered.
+
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+
+use onvm_lib::protocol::{Answer, Request, Target};
+use serde_json::{Value, json};
+
+use super::Server;
+use crate::worker::{AuditReport, Command, Totals};
+
+/// Something that waits for the worker.
+pub(super) enum Pending {
+    Totals { reply: Receiver<Totals>, then: Then },
+    Audit { reply: Receiver<AuditReport>, token: u64 },
+}
+
+/// What to do with the totals.
+pub(super) enum Then {
+    Tell { token: u64, request: Request },
+    Print,
+}
+
+impl Server {
+    pub(super) fn answer(&mut self, token: u64, request: Request) {
+        match request {
+            Request::Status | Request::NfList | Request::Stats => {
+                self.order_totals(Then::Tell { token, request });
+            }
+            Request::Audit => {
+                let (sender, reply) = channel();
+                self.worker.give(Command::Audit { reply: sender });
+                self.pending.push(Pending::Audit { reply, token });
+            }
+            Request::NfStop { target } => {
+                let ids = self.targets(target);
+                for id in &ids {
+                    self.ask_to_leave(*id);
+                }
+                self.tell_count(token, target, ids.len());
+            }
+            Request::NfTell { target, topic, body } => {
+                let n = self.pass_message(None, target, topic, body);
+                self.tell_count(token, target, n);
+            }
+            Request::ChainShow => self.tell(token, self.chain_body(), true),
+            Request::ChainSet { chain } => {
+                self.chain = chain;
+                self.chain_given = true;
+                self.update_routes();
+                self.tell(token, self.chain_body(), true);
+            }
+            Request::Shutdown => {
+                self.tell(token, json!({ "stopping": true }), true);
+                self.drain();
+            }
+        }
+    }
+
+    fn tell(&mut self, token: u64, body: Value, ok: bool) {
+        if let Some(peer) = self.peers.get(&token)
+            && let Err(error) = peer.line.send(&Answer::Told { body, ok }, &[], false)
+        {
+            log::debug!("cannot answer a client: {error}");
+        }
+    }
+
+    fn tell_count(&mut self, token: u64, target: Target, n: usize) {
+        if n > 0 {
+            return self.tell(token, json!({ "instances": n }), true);
+        }
+        let error = match target {
+            Target::Service(id) => format!("service {id} has no instance"),
+            Target::Instance(id) => format!("there is no instance {id}"),
+        };
+        self.tell(token, json!({ "error": error }), false);
+    }
+
+    fn chain_body(&self) -> Value {
+        let chain = if self.chain_given { self.chain.clone() } else { vec![self.options.default_service] };
+        let missing: Vec<_> = chain.iter().filter(|s| !self.services.contains_key(s)).collect();
+        json!({ "chain": chain, "without_instance": missing, "given": self.chain_given })
+    }
+
+    pub(super) fn order_totals(&mut self, then: Then) {
+        let (sender, reply) = channel();
+        self.worker.give(Command::Totals { reply: sender });
+        self.pending.push(Pending::Totals { reply, then });
+    }
+
+    pub(super) fn order_print(&mut self) {
+        self.order_totals(Then::Print);
+    }
+
+    /// Passes on what the worker has answered.
+    pub(super) fn answer_pending(&mut self) {
+        let mut open = Vec::new();
+        for pending in std::mem::take(&mut self.pending) {
+            match pending {
+                Pending::Totals { reply, then } => match reply.try_recv() {
+                    Ok(totals) => self.use_totals(&totals, then),
+                    Err(TryRecvError::Empty) => open.push(Pending::Totals { reply, then }),
+                    Err(TryRecvError::Disconnected) => {}
+                },
+                Pending::Audit { reply, token } => match reply.try_recv() {
+                    Ok(report) => {
+                        let ok = report.packets.balances && report.pool.balances;
+                        let body = serde_json::to_value(&report).unwrap_or_default();
+                        self.tell(token, body, ok);
+                    }
+                    Err(TryRecvError::Empty) => open.push(Pending::Audit { reply, token }),
+                    Err(TryRecvError::Disconnected) => {}
+                },
+            }
+        }
+        open.append(&mut self.pending);
+        self.pending = open;
+    }
+
+    fn use_totals(&mut self, totals: &Totals, then: Then) {
+        let body = self.stats_body(totals);
+        match then {
+            Then::Tell { token, request } => {
+                let body = match request {
+                    Request::NfList => json!({ "instances": body["instances"] }),
+                    _ => body,
+                };
+                self.tell(token, body, true);
+            }
+            Then::Print => self.print(&body),
+        }
+    }
+}

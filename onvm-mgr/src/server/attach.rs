@@ -1,0 +1,192 @@
+//! Taking an NF in: checks, rings, welcome.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+use onvm_lib::node::NodePage;
+use onvm_lib::pool::Pool;
+use onvm_lib::protocol::{Answer, Hello, InstanceId, PROTOCOL_VERSION, RingGrant, Route, Welcome};
+use onvm_lib::ring::Ring;
+use onvm_lib::shm::Pages;
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::Server;
+use super::events::{DEATH, watch};
+use super::instances::Instance;
+use super::phase::Phase;
+use crate::worker::{Command, NodeInit};
+
+/// Most instances in all.
+const MAX_INSTANCES: usize = 1000;
+/// Most instances of one service: a route names them by a byte.
+const MAX_PER_SERVICE: usize = 250;
+
+/// What a new instance gets.
+struct Outfit {
+    inbound: Ring,
+    outbound: Ring,
+    empties: Option<Ring>,
+    doorbell: OwnedFd,
+    page: NodePage,
+    own_pool: Option<Pool>,
+}
+
+impl Server {
+    pub(super) fn welcome(&mut self, token: u64, hello: Hello) {
+        if let Err(reason) = self.check(&hello).and_then(|()| self.take_in(token, hello)) {
+            log::warn!("NF refused: {reason}");
+            self.refuse(token, &reason);
+        }
+    }
+
+    /// Whether an NF can be taken in as it asks.
+    fn check(&self, hello: &Hello) -> Result<(), String> {
+        if hello.version != PROTOCOL_VERSION {
+            return Err(format!(
+                "this manager speaks protocol version {PROTOCOL_VERSION}, {} speaks {}: use programs of one release",
+                hello.name, hello.version
+            ));
+        }
+        if !matches!(self.phase, Phase::Waiting | Phase::Running) {
+            return Err("the manager is stopping".into());
+        }
+        for id in [Some(hello.service), hello.destination].into_iter().flatten() {
+            if !(1..=4095).contains(&id) {
+                return Err(format!("service id {id} is out of range 1..=4095"));
+            }
+        }
+        if let Some(id) = hello.instance
+            && let Some(other) = self.instances.get(&id)
+        {
+            return Err(format!("instance id {id} is taken by {}: choose another with -n", other.title(id)));
+        }
+        if let Some(id) = hello.instance
+            && id < self.next_instance
+        {
+            return Err(format!("instance id {id} was used before and is not used again: choose {} or more", self.next_instance));
+        }
+        if self.instances.len() >= MAX_INSTANCES {
+            return Err(format!("there are {MAX_INSTANCES} instances, and no more are possible"));
+        }
+        let of_service = self.instances.values().filter(|i| i.service() == hello.service).count();
+        if of_service >= MAX_PER_SERVICE {
+            return Err(format!("service {} has {MAX_PER_SERVICE} instances, and no more are possible", hello.service));
+        }
+        if hello.name.len() > 64 {
+            return Err("a name longer than 64 bytes".into());
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, token: u64, hello: Hello) -> Result<(), String> {
+        let id = hello.instance.unwrap_or(self.next_instance);
+        let isolated = self.options.isolate.contains(&hello.service);
+        let outfit = self.outfit(&hello, isolated).map_err(|e| format!("no memory for another NF: {e}"))?;
+        let core = self.cores.assign(hello.core, hello.shared_core)?;
+        let pid = self.peers.get(&token).and_then(|p| p.line.peer().ok()).and_then(|p| p.pid);
+        let pidfd = pid.and_then(|pid| {
+            rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+                .inspect_err(|error| log::warn!("no pidfd for {}: {error}; its death shows by its connection only", hello.name))
+                .ok()
+        });
+        if let Err(reason) = self.send_welcome(token, id, &hello, &outfit, core) {
+            self.cores.release(core);
+            return Err(reason);
+        }
+        if let Some(pidfd) = &pidfd
+            && let Err(error) = watch(&self.epoll, pidfd.as_fd(), DEATH | u64::from(id))
+        {
+            log::warn!("cannot watch {}: {error}", hello.name);
+        }
+        self.next_instance = self.next_instance.max(id + 1);
+        let instance = Instance {
+            token,
+            pid,
+            pidfd,
+            page: outfit.page.clone(),
+            core,
+            isolated,
+            joined: Instant::now(),
+            leaving: false,
+            kill_at: None,
+            route: Route::default(),
+            confirmed: 0,
+            unread: VecDeque::new(),
+            report: None,
+            hello,
+        };
+        log::info!("{} is here", instance.title(id));
+        if let Some(peer) = self.peers.get_mut(&token) {
+            peer.instance = Some(id);
+        }
+        self.worker.give(Command::Attach(Box::new(NodeInit {
+            instance: id,
+            service: instance.service(),
+            reads_only: instance.hello.reads_only,
+            inbound: outfit.inbound,
+            outbound: outfit.outbound,
+            empties: outfit.empties,
+            doorbell: outfit.doorbell,
+            page: outfit.page,
+            own_pool: outfit.own_pool,
+        })));
+        self.services.entry(instance.service()).or_default().add(id);
+        self.instances.insert(id, instance);
+        self.update_routes();
+        self.start_when_ready();
+        Ok(())
+    }
+
+    fn outfit(&self, hello: &Hello, isolated: bool) -> Result<Outfit, Box<dyn std::error::Error>> {
+        let size = self.options.ring_size;
+        Ok(Outfit {
+            inbound: Ring::create("onvm-inbound", size)?,
+            outbound: Ring::create("onvm-outbound", size)?,
+            empties: hello.emits.then(|| Ring::create("onvm-empties", size)).transpose()?,
+            doorbell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            page: NodePage::create()?,
+            own_pool: isolated.then(|| Pool::create(self.geometry, Pages::Plain)).transpose()?,
+        })
+    }
+
+    fn send_welcome(
+        &mut self,
+        token: u64,
+        id: InstanceId,
+        hello: &Hello,
+        outfit: &Outfit,
+        core: Option<u32>,
+    ) -> Result<(), String> {
+        let mut grant = || RingGrant { edge: self.edges.next_id(), capacity: self.options.ring_size };
+        let welcome = Welcome {
+            version: PROTOCOL_VERSION,
+            instance: id,
+            pool: self.geometry,
+            inbound: grant(),
+            outbound: grant(),
+            empties: hello.emits.then(&mut grant),
+            core,
+            shared_core: self.cores.is_shared(core, self.instances.len() + 1),
+        };
+        let pool = outfit.own_pool.as_ref().unwrap_or(&self.pool);
+        let read_only = if hello.reads_only {
+            Some(pool.region().read_only_fd().map_err(|e| e.to_string())?)
+        } else {
+            None
+        };
+        let pool = read_only.as_ref().map_or_else(|| pool.region().as_fd(), AsFd::as_fd);
+        let ring = |ring: &'_ Ring| ring.region().map(|r| r.as_fd().try_clone_to_owned());
+        let rings = [Some(&outfit.inbound), Some(&outfit.outbound), outfit.empties.as_ref()];
+        let rings: Vec<OwnedFd> = rings
+            .into_iter()
+            .flatten()
+            .filter_map(ring)
+            .collect::<Result<_, _>>()
+            .map_err(|e| e.to_string())?;
+        let mut fds = vec![pool, outfit.page.region().as_fd(), rings[0].as_fd(), rings[1].as_fd(), outfit.doorbell.as_fd()];
+        fds.extend(rings.get(2).map(AsFd::as_fd));
+        let Some(peer) = self.peers.get(&token) else { return Err("it hung up".into()) };
+        peer.line.send(&Answer::Welcome(welcome), &fds, false).map_err(|e| e.to_string())
+    }
+}

@@ -1,0 +1,269 @@
+//! Direct edges between NFs, and the route snapshots that tell of them.
+//!
+//! # Life of an edge
+//! ```text
+//! wanted ──ring made, both ends told──▶ open ──no longer wanted, or an end died──▶ ending ──▶ forgotten
+//! ```
+//! - Both ends are told in the same round of snapshots. The consumer does not read it before the producer's marker
+//!   has come by the relay, so no packet overtakes one that was relayed before.
+//! - Consumer died: the worker reads in its place. The producer's next snapshot has no such edge; when it has
+//!   confirmed that snapshot, nothing more comes ([`Command::ProducerDone`]).
+//! - Producer died: the consumer is told to empty the ring and forget it (`finish`).
+//! - Both live, but the edge is not wanted any more: the producer is told first, the consumer when the producer
+//!   has confirmed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use onvm_lib::protocol::{Answer, ChainHop, Edge, EdgeId, InstanceId, RingGrant, Route, ServiceId, Slots};
+use onvm_lib::ring::Ring;
+
+use super::Server;
+use crate::worker::{Command, Table};
+
+/// One direct edge.
+struct DirectEdge {
+    from: InstanceId,
+    to: InstanceId,
+    ring: Ring,
+    told_producer: bool,
+    told_consumer: bool,
+    /// The snapshot by which the producer was told to stop.
+    stopped_by: Option<u64>,
+    producer_done: bool,
+    consumer_dead: bool,
+    finish_told: bool,
+}
+
+/// All direct edges.
+#[derive(Default)]
+pub(super) struct Edges {
+    all: BTreeMap<EdgeId, DirectEdge>,
+    last_id: EdgeId,
+    version: u64,
+}
+
+impl Edges {
+    pub(super) fn next_id(&mut self) -> EdgeId {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    fn between(&self, from: InstanceId, to: InstanceId) -> Option<EdgeId> {
+        let usable = |e: &DirectEdge| e.from == from && e.to == to && e.stopped_by.is_none() && !e.consumer_dead;
+        self.all.iter().find(|(_, e)| usable(e)).map(|(id, _)| *id)
+    }
+
+    pub(super) fn instance_died(&mut self, id: InstanceId) {
+        for edge in self.all.values_mut() {
+            edge.consumer_dead |= edge.to == id;
+            edge.producer_done |= edge.from == id;
+        }
+    }
+}
+
+impl Server {
+    /// The worker's routing snapshot.
+    pub(super) fn table(&self) -> Table {
+        let mut hops = vec![ChainHop { service: 0, position: 0 }];
+        let mut after = std::collections::HashMap::new();
+        for (index, service) in self.chain.iter().enumerate() {
+            let hop = self.hop(index + 1);
+            hops.push(hop);
+            after.entry(*service).or_insert(hop);
+        }
+        let entry = if self.chain_given {
+            self.hop(0)
+        } else {
+            ChainHop { service: self.options.default_service, position: 0 }
+        };
+        let slots = self.services.iter().map(|(id, table)| (*id, table.owners().to_vec())).collect();
+        Table { entry: Some(entry), hops, after, slots }
+    }
+
+    /// The hop at an index of the chain; positions count from 1.
+    fn hop(&self, index: usize) -> ChainHop {
+        match self.chain.get(index) {
+            Some(service) => ChainHop { service: *service, position: u16::try_from(index + 1).unwrap_or(0) },
+            None => ChainHop { service: 0, position: 0 },
+        }
+    }
+
+    /// Services that an instance sends to without being asked to.
+    fn successors(&self, id: InstanceId) -> BTreeSet<ServiceId> {
+        let Some(instance) = self.instances.get(&id) else { return BTreeSet::new() };
+        if let Some(fixed) = instance.hello.destination {
+            return [fixed].into();
+        }
+        let service = instance.service();
+        let pairs = self.chain.windows(2).filter(|pair| pair[0] == service);
+        pairs.map(|pair| pair[1]).collect()
+    }
+
+    /// Makes the edges that are wanted, and tells everybody what has changed for them.
+    pub(super) fn update_routes(&mut self) {
+        self.edges.version += 1;
+        self.worker.give(Command::Route(self.table()));
+        let manner = if self.cores.worker_shares(self.instances.len()) {
+            onvm_lib::idle::Manner::Yield
+        } else {
+            onvm_lib::idle::Manner::Spin
+        };
+        self.worker.give(Command::Manner(manner));
+        self.make_wanted_edges();
+        let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
+        for id in ids {
+            self.send_route(id);
+        }
+        self.forget_ended_edges();
+    }
+
+    fn make_wanted_edges(&mut self) {
+        let mut wanted = BTreeSet::new();
+        for (from, instance) in self.instances.iter().filter(|(_, i)| !i.isolated) {
+            let _ = instance;
+            for service in self.successors(*from) {
+                for to in self.services.get(&service).map(crate::slots::SlotTable::instances).unwrap_or_default() {
+                    if self.instances.get(&to).is_some_and(|i| !i.isolated) {
+                        wanted.insert((*from, to));
+                    }
+                }
+            }
+        }
+        for (from, to) in &wanted {
+            if self.edges.between(*from, *to).is_some() {
+                continue;
+            }
+            // Without memory for another ring the relay goes on serving the pair.
+            match Ring::create("onvm-direct", self.options.ring_size) {
+                Ok(ring) => self.add_edge(*from, *to, ring),
+                Err(error) => log::warn!("no direct edge from {from} to {to}: {error}"),
+            }
+        }
+        let version = self.edges.version;
+        for edge in self.edges.all.values_mut() {
+            if !wanted.contains(&(edge.from, edge.to)) && edge.stopped_by.is_none() {
+                edge.stopped_by = Some(version);
+                // A producer that never heard of it has nothing to confirm.
+                edge.producer_done |= !edge.told_producer;
+            }
+        }
+        for (id, _) in self.edges.all.iter().filter(|(_, e)| e.stopped_by == Some(version) && e.producer_done) {
+            self.worker.give(Command::ProducerDone { edge: *id });
+        }
+    }
+
+    fn add_edge(&mut self, from: InstanceId, to: InstanceId, ring: Ring) {
+        let id = self.edges.next_id();
+        self.worker.give(Command::Connect { edge: id, from, to, ring: ring.clone() });
+        let edge = DirectEdge {
+            from,
+            to,
+            ring,
+            told_producer: false,
+            told_consumer: false,
+            stopped_by: None,
+            producer_done: false,
+            consumer_dead: false,
+            finish_told: false,
+        };
+        self.edges.all.insert(id, edge);
+    }
+
+    /// Sends an instance its snapshot, if anything in it is new.
+    fn send_route(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get(&id) else { return };
+        let mut route = Route {
+            version: instance.route.version,
+            next: self.next_hops(instance.service()),
+            services: self.ways(id),
+            shared_core: self.cores.is_shared(instance.core, self.instances.len()),
+            ..Route::default()
+        };
+        let mut rings = Vec::new();
+        let grant = |edge: EdgeId, ring: &Ring| RingGrant { edge, capacity: ring.capacity() };
+        for (edge, e) in self.edges.all.iter_mut().filter(|(_, e)| e.to == id && !e.told_consumer) {
+            e.told_consumer = true;
+            route.consume.push(Edge { ring: grant(*edge, &e.ring), peer: e.from });
+            rings.push(e.ring.clone());
+        }
+        for (edge, e) in self.edges.all.iter_mut().filter(|(_, e)| e.from == id && !e.told_producer) {
+            if e.stopped_by.is_some() || e.consumer_dead {
+                continue;
+            }
+            e.told_producer = true;
+            route.produce.push(Edge { ring: grant(*edge, &e.ring), peer: e.to });
+            rings.push(e.ring.clone());
+        }
+        for (edge, e) in self.edges.all.iter_mut().filter(|(_, e)| e.to == id && e.producer_done) {
+            if !e.finish_told {
+                e.finish_told = true;
+                route.finish.push(*edge);
+            }
+        }
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let settled = Route { consume: vec![], produce: vec![], finish: vec![], ..route.clone() };
+        if route.consume.is_empty() && route.produce.is_empty() && route.finish.is_empty() && settled == instance.route {
+            return;
+        }
+        route.version = self.edges.version;
+        instance.route = Route { version: route.version, ..settled };
+        self.send_to(id, Answer::Route(route), rings);
+    }
+
+    /// What follows each position, for an instance of `service`; index 0 stands for packets in no chain.
+    fn next_hops(&self, service: ServiceId) -> Vec<ChainHop> {
+        let table = self.table();
+        let mut next = table.hops;
+        next[0] = table.after.get(&service).copied().unwrap_or(ChainHop { service: 0, position: 0 });
+        next
+    }
+
+    /// The direct ways of an instance.
+    fn ways(&self, id: InstanceId) -> BTreeMap<ServiceId, Slots> {
+        let mut all = BTreeMap::new();
+        for service in self.successors(id) {
+            let Some(table) = self.services.get(&service) else { continue };
+            let owners = table.instances();
+            let ways: Vec<Option<EdgeId>> = owners.iter().map(|to| self.edges.between(id, *to)).collect();
+            if ways.iter().all(Option::is_none) {
+                continue;
+            }
+            let index_of = |owner: &InstanceId| owners.iter().position(|o| o == owner).unwrap_or(0);
+            let table: Vec<u8> = if owners.len() == 1 {
+                vec![0]
+            } else {
+                table.owners().iter().map(|o| u8::try_from(index_of(o)).unwrap_or(0)).collect()
+            };
+            all.insert(service, Slots { ways, table });
+        }
+        all
+    }
+
+    /// An instance follows a snapshot: edges that it no longer has in it will see no more packets from it.
+    pub(super) fn routed(&mut self, id: InstanceId, version: u64) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        instance.confirmed = instance.confirmed.max(version);
+        let mut done = Vec::new();
+        for (edge, e) in self.edges.all.iter_mut().filter(|(_, e)| e.from == id && !e.producer_done) {
+            if e.stopped_by.is_some_and(|stopped| stopped <= version) {
+                e.producer_done = true;
+                done.push(*edge);
+            }
+        }
+        if done.is_empty() {
+            return;
+        }
+        for edge in done {
+            self.worker.give(Command::ProducerDone { edge });
+        }
+        self.update_routes();
+    }
+
+    fn forget_ended_edges(&mut self) {
+        self.edges.all.retain(|_, e| !(e.producer_done && (e.consumer_dead || e.finish_told)));
+    }
+}

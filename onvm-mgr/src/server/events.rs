@@ -1,0 +1,178 @@
+//! The events of the control thread, and who handles which.
+
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use onvm_lib::protocol::{Answer, Error, InstanceId, Line, PROTOCOL_VERSION, Say};
+use rustix::event::epoll;
+use rustix::event::{EventfdFlags, eventfd};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::Server;
+use super::phase::Phase;
+
+pub(super) const LISTENER: u64 = 0;
+const NEWS: u64 = 1;
+const SIGNALS: u64 = 2;
+pub(super) const FIRST_PEER: u64 = 16;
+/// Set in the token of an instance's pidfd; the rest is the instance id.
+pub(super) const DEATH: u64 = 1 << 63;
+
+/// A connection.
+pub(super) struct Peer {
+    pub(super) line: Line,
+    /// The instance, once it has been welcomed.
+    pub(super) instance: Option<InstanceId>,
+}
+
+pub(super) fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, token: u64) -> std::io::Result<()> {
+    epoll::add(epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?;
+    Ok(())
+}
+
+/// The bell that the worker rings when there is news: edge-triggered, never read.
+pub(super) fn news_bell(epoll: &OwnedFd) -> std::io::Result<impl Fn() + Send + Sync + use<>> {
+    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+    epoll::add(epoll, &bell, epoll::EventData::new_u64(NEWS), flags)?;
+    Ok(move || {
+        let _ = rustix::io::write(&bell, &1u64.to_ne_bytes());
+    })
+}
+
+/// A stream that becomes readable at SIGINT and SIGTERM.
+pub(super) fn signals(epoll: &OwnedFd) -> std::io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    read.set_nonblocking(true)?;
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+    }
+    watch(epoll, read.as_fd(), SIGNALS)?;
+    Ok(read)
+}
+
+impl Server {
+    pub(super) fn handle(&mut self, token: u64) {
+        match token {
+            LISTENER => self.accept(),
+            NEWS => self.hear_worker(),
+            SIGNALS => self.hear_signal(),
+            token if token & DEATH != 0 => {
+                self.died(u32::try_from(token & !DEATH).unwrap_or(0));
+            }
+            token => self.hear_peer(token),
+        }
+    }
+
+    fn accept(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        let line = match listener.accept() {
+            Ok(line) => line,
+            Err(error) => {
+                log::warn!("cannot take a connection: {error}");
+                return;
+            }
+        };
+        if let Err(reason) = self.admit(&line) {
+            let _ = line.send(&Answer::Refused { reason }, &[], false);
+            return;
+        }
+        let token = self.next_token;
+        self.next_token += 1;
+        if let Err(error) = watch(&self.epoll, line.as_fd(), token) {
+            log::warn!("cannot watch a connection: {error}");
+            return;
+        }
+        self.peers.insert(token, Peer { line, instance: None });
+    }
+
+    /// Whether this user may speak to us.
+    fn admit(&self, line: &Line) -> Result<(), String> {
+        let peer = line.peer().map_err(|e| e.to_string())?;
+        let ours = rustix::process::geteuid().as_raw();
+        if self.options.any_user || peer.uid == ours || peer.uid == 0 {
+            return Ok(());
+        }
+        Err(format!("user {} may not attach to the manager of user {ours} (see --socket-mode)", peer.uid))
+    }
+
+    fn hear_signal(&mut self) {
+        let mut bytes = [0; 16];
+        let n = self.signals.read(&mut bytes).unwrap_or(0);
+        for _ in 0..n {
+            if matches!(self.phase, Phase::Waiting | Phase::Running) {
+                log::info!("signal: draining; a second one stops at once");
+                self.drain();
+            } else {
+                self.stop_nfs();
+            }
+        }
+    }
+
+    /// Reads everything that a peer has said.
+    fn hear_peer(&mut self, token: u64) {
+        loop {
+            let Some(peer) = self.peers.get_mut(&token) else { return };
+            match peer.line.receive::<Say>(false) {
+                Ok((say, _fds)) => self.heed(token, say),
+                Err(Error::WouldBlock) => return,
+                Err(Error::Closed) => return self.hang_up(token),
+                Err(error) => {
+                    self.refuse(token, &error.to_string());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn heed(&mut self, token: u64, say: Say) {
+        let instance = self.peers.get(&token).and_then(|p| p.instance);
+        match (say, instance) {
+            (Say::Hello(hello), None) => self.welcome(token, hello),
+            (Say::Ask { version, request }, None) if version == PROTOCOL_VERSION => {
+                self.answer(token, request);
+            }
+            (Say::Ask { version, .. }, None) => self.refuse(
+                token,
+                &format!("this manager speaks protocol version {PROTOCOL_VERSION}, the client {version}: use programs of one release"),
+            ),
+            (Say::Routed { version }, Some(id)) => self.routed(id, version),
+            (Say::Report { report }, Some(id)) => {
+                if let Some(instance) = self.instances.get_mut(&id) {
+                    instance.report = Some(report);
+                }
+            }
+            (Say::Tell { target, topic, body }, Some(id)) => {
+                self.pass_message(Some(id), target, topic, body);
+            }
+            (Say::Leaving, Some(id)) => {
+                if let Some(instance) = self.instances.get_mut(&id) {
+                    instance.leaving = true;
+                }
+            }
+            (say, _) => {
+                log::warn!("a peer spoke out of turn: {say:?}");
+                self.refuse(token, "that was not expected here");
+            }
+        }
+    }
+
+    /// Says why, and ends the connection.
+    pub(super) fn refuse(&mut self, token: u64, reason: &str) {
+        if let Some(peer) = self.peers.get(&token) {
+            let _ = peer.line.send(&Answer::Refused { reason: reason.to_string() }, &[], false);
+        }
+        self.hang_up(token);
+    }
+
+    /// A connection ends. An instance is gone only when its process is.
+    pub(super) fn hang_up(&mut self, token: u64) {
+        let Some(peer) = self.peers.remove(&token) else { return };
+        let _ = epoll::delete(&self.epoll, &peer.line);
+        peer.line.shut_down();
+        if let Some(id) = peer.instance {
+            self.line_ended(id);
+        }
+    }
+}

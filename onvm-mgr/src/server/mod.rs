@@ -1,0 +1,237 @@
+//! The control thread: takes NFs in, tells them their routes, notices their death, answers clients, and decides
+//! when the manager ends.
+//!
+//! ```text
+//! Waiting ──all waited-for services there──▶ Running ──sources ended, limit, signal, `stop`──▶ Draining
+//!                                                                                                 │ drained, or too long
+//!          Ended ◀──ledger printed── Stopping (NFs are told to leave) ◀───────────────────────────┘
+//! ```
+//! | Phase | Entered from | What it may not do |
+//! |---|---|---|
+//! | Waiting | start | receive packets |
+//! | Running | Waiting | |
+//! | Draining | Waiting, Running | receive packets |
+//! | Stopping | Draining; any, at a second signal | take NFs in |
+//!
+//! Everything is an event: connections, messages, deaths (pidfd), signals, news from the worker. Nothing is polled.
+
+mod answers;
+mod attach;
+mod edges;
+mod events;
+mod instances;
+mod ledger;
+mod phase;
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use onvm_lib::idle::{Idle, Manner};
+use onvm_lib::pool::{Geometry, Pool};
+use onvm_lib::protocol::{InstanceId, Listener, ServiceId, socket_from};
+use onvm_lib::ring::bell::Barriers;
+use onvm_lib::shm::Pages;
+use rustix::event::epoll;
+
+use crate::cli::Start;
+use crate::cores::Cores;
+use crate::ports;
+use crate::slots::SlotTable;
+use crate::worker::{self, Handle, News};
+
+use answers::Pending;
+use edges::Edges;
+use events::Peer;
+use instances::Instance;
+use phase::Phase;
+
+/// How long the event loop sleeps at most, for deadlines.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The control thread's state.
+pub(super) struct Server {
+    options: ServerOptions,
+    geometry: Geometry,
+    pool: Pool,
+    listener: Option<Listener>,
+    epoll: OwnedFd,
+    peers: HashMap<u64, Peer>,
+    next_token: u64,
+    instances: BTreeMap<InstanceId, Instance>,
+    next_instance: InstanceId,
+    /// Statistics of instances that have gone, the last ones.
+    departed: std::collections::VecDeque<serde_json::Value>,
+    services: BTreeMap<ServiceId, SlotTable>,
+    chain: Vec<ServiceId>,
+    /// Whether `--chain` or `chain set` said what the chain is; otherwise packets enter at the default service.
+    chain_given: bool,
+    edges: Edges,
+    cores: Cores,
+    worker: Handle,
+    news: Receiver<News>,
+    signals: UnixStream,
+    pending: Vec<Pending>,
+    phase: Phase,
+    started: Instant,
+    next_print: Option<Instant>,
+    failed: bool,
+}
+
+/// What of the command line is needed later.
+#[derive(Debug)]
+struct ServerOptions {
+    json: bool,
+    stay: bool,
+    default_service: ServiceId,
+    wait: Vec<ServiceId>,
+    interval: Option<Duration>,
+    time_limit: Option<Duration>,
+    ring_size: u32,
+    isolate: Vec<ServiceId>,
+    any_user: bool,
+}
+
+/// Runs a manager until it ends.
+///
+/// # Errors
+/// What keeps it from starting, in words for the user.
+pub(crate) fn run(start: &Start) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut server = Server::new(start)?;
+    server.announce();
+    server.serve();
+    Ok(server.end())
+}
+
+impl Server {
+    fn new(start: &Start) -> Result<Self, Box<dyn std::error::Error>> {
+        let ports = start.ports.iter().map(ports::open).collect::<Result<Vec<_>, _>>()?;
+        // Ethernet header, two VLAN tags, and the packet.
+        let geometry = Geometry::new(start.buffers, (start.mtu + 22).max(onvm_lib::pool::DEFAULT_PACKET_ROOM))?;
+        let wanted = if start.no_huge { Pages::Plain } else { Pages::Huge };
+        let pool = Pool::create(geometry, wanted)?;
+        let path = socket_from(start.common.socket.as_deref());
+        let listener = Listener::bind(&path).map_err(|e| format!("control socket {}: {e}", path.display()))?;
+        if start.socket_mode != 0o600 {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(start.socket_mode))?;
+        }
+        let cores = Cores::new(start.core, !start.no_pin)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let (news_sender, news) = channel();
+        let bell = events::news_bell(&epoll)?;
+        let signals = events::signals(&epoll)?;
+        events::watch(&epoll, listener.as_fd(), events::LISTENER)?;
+        let setup = worker::Setup {
+            pool: pool.clone(),
+            ports,
+            idle: Idle::new(Manner::Spin),
+            barriers: Barriers::register(),
+            core: cores.worker(),
+            seed: seed(),
+            wait_for_instance: start.wait_for_instance,
+            stay: start.stay,
+            packet_limit: start.packet_limit,
+        };
+        let worker = worker::start(setup, news_sender, Arc::new(bell))?;
+        let chain = start.chain.as_ref().map(|c| c.0.clone());
+        let options = ServerOptions {
+            json: start.common.json,
+            stay: start.stay,
+            default_service: start.default_service,
+            wait: wait_for(start),
+            interval: start.interval,
+            time_limit: start.time_limit,
+            ring_size: start.ring_size,
+            isolate: start.isolate.clone(),
+            any_user: start.socket_mode & 0o066 != 0,
+        };
+        let now = Instant::now();
+        Ok(Self {
+            next_print: options.interval.map(|i| now + i),
+            options,
+            geometry,
+            pool,
+            listener: Some(listener),
+            epoll,
+            peers: HashMap::new(),
+            next_token: events::FIRST_PEER,
+            instances: BTreeMap::new(),
+            next_instance: 1,
+            departed: std::collections::VecDeque::new(),
+            services: BTreeMap::new(),
+            chain_given: chain.is_some(),
+            chain: chain.unwrap_or_default(),
+            edges: Edges::default(),
+            cores,
+            worker,
+            news,
+            signals,
+            pending: Vec::new(),
+            phase: Phase::Waiting,
+            started: now,
+            failed: false,
+        })
+    }
+
+    fn announce(&mut self) {
+        let socket = self.listener.as_ref().map(|l| l.path().display().to_string()).unwrap_or_default();
+        let huge = self.pool.region().pages();
+        let mib = self.geometry.bytes() >> 20;
+        if !self.options.json {
+            eprintln!(
+                "onvm-mgr: {} buffers of {} bytes, {mib} MiB on {huge}; control socket {socket}",
+                self.geometry.buffers(),
+                self.geometry.packet_room(),
+            );
+        }
+        self.update_routes();
+        self.start_when_ready();
+    }
+
+    fn serve(&mut self) {
+        let mut ready = Vec::with_capacity(64);
+        while self.phase != Phase::Ended {
+            ready.clear();
+            let tick = self.next_deadline();
+            let waited = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), Some(&tick));
+            if let Err(error) = waited
+                && error != rustix::io::Errno::INTR
+            {
+                log::error!("epoll_wait: {error}");
+                self.failed = true;
+                self.phase = Phase::Ended;
+            }
+            for event in &ready {
+                self.handle(event.data.u64());
+            }
+            self.on_time();
+        }
+    }
+}
+
+/// Services that must be there before the ports open.
+fn wait_for(start: &Start) -> Vec<ServiceId> {
+    if !start.wait.is_empty() {
+        return start.wait.clone();
+    }
+    match &start.chain {
+        Some(chain) => chain.0.clone(),
+        None if start.ports.is_empty() => Vec::new(),
+        None => vec![start.default_service],
+    }
+}
+
+/// A number that no NF can guess.
+fn seed() -> u64 {
+    let mut bytes = [0u8; 8];
+    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    if got != Ok(8) {
+        log::warn!("no random numbers from the kernel: buffer generations are predictable");
+    }
+    u64::from_ne_bytes(bytes)
+}

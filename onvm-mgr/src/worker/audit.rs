@@ -1,0 +1,227 @@
+//! Both conservation sums, and the search for buffers that an NF took and never passed on.
+//!
+//! The books say which buffers are out. Every one of them must stand somewhere that the worker can see: in a
+//! ring, or in an NF's table of held packets. A packet on its way may slip past one look (seen neither in the
+//! ring that it left nor in the one that it entered), so what was not seen is looked for again, until it has been
+//! seen, has come home, or [`SEARCH`] has passed: then it is lost. No NF has to stop for that.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use onvm_lib::packet::DropReason;
+use onvm_lib::ring::{Descriptor, Ring};
+
+use super::command::News;
+use super::Worker;
+
+/// How long a buffer must not be seen before it counts as lost.
+const SEARCH: Duration = Duration::from_millis(300);
+/// How often it is looked for meanwhile.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// The sum over packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct PacketSum {
+    pub(crate) received: u64,
+    pub(crate) generated: u64,
+    pub(crate) copied: u64,
+    pub(crate) sent: u64,
+    pub(crate) dropped: u64,
+    /// Packets in rings, in NFs' hands, and waiting for an instance.
+    pub(crate) inside: u64,
+    pub(crate) balances: bool,
+}
+
+/// The sum over buffers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct PoolSum {
+    pub(crate) buffers: u64,
+    pub(crate) free: u64,
+    /// In rings, with packets or empty.
+    pub(crate) in_rings: u64,
+    /// Held back by NFs.
+    pub(crate) held: u64,
+    /// With the worker: waiting for an instance or for a port.
+    pub(crate) with_worker: u64,
+    /// Nowhere to be seen.
+    pub(crate) lost: u64,
+    pub(crate) balances: bool,
+}
+
+/// What an audit found.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub(crate) struct AuditReport {
+    pub(crate) packets: PacketSum,
+    pub(crate) pool: PoolSum,
+}
+
+enum Purpose {
+    /// Somebody asked.
+    Report(Sender<AuditReport>),
+    /// An NF died: what it took and hid is to be found and freed.
+    Sweep,
+}
+
+/// A search that is under way.
+pub(super) struct Audit {
+    purpose: Purpose,
+    started: Option<Instant>,
+    next_look: Instant,
+    /// Buffers that are out and were not seen yet, with their generation.
+    missing: HashMap<u32, u16>,
+}
+
+/// Where a buffer was seen.
+struct Seen {
+    in_rings: HashSet<(u32, u16)>,
+    held: HashSet<(u32, u16)>,
+}
+
+impl Audit {
+    pub(super) fn for_client(reply: Sender<AuditReport>) -> Self {
+        Self::new(Purpose::Report(reply))
+    }
+
+    pub(super) fn sweep() -> Self {
+        Self::new(Purpose::Sweep)
+    }
+
+    fn new(purpose: Purpose) -> Self {
+        Self { purpose, started: None, next_look: Instant::now(), missing: HashMap::new() }
+    }
+}
+
+fn identity(d: &Descriptor) -> (u32, u16) {
+    (d.buffer(), d.generation())
+}
+
+impl Worker {
+    /// Takes the searches that are under way a step further.
+    pub(super) fn check_audits(&mut self) {
+        if self.audits.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut open = Vec::new();
+        // A sweep that has not begun serves all that were ordered with it.
+        let mut fresh_sweep = false;
+        for mut audit in std::mem::take(&mut self.audits) {
+            if matches!(audit.purpose, Purpose::Sweep) && audit.started.is_none() {
+                if fresh_sweep {
+                    continue;
+                }
+                fresh_sweep = true;
+            }
+            if now < audit.next_look {
+                open.push(audit);
+                continue;
+            }
+            audit.next_look = now + LOOK;
+            let seen = self.look();
+            match audit.started {
+                None => {
+                    audit.started = Some(now);
+                    audit.missing = self.books.out().map(|(buffer, generation, _)| (buffer, generation)).collect();
+                }
+                Some(_) => {
+                    let books = &self.books;
+                    audit.missing.retain(|b, g| books.generation_out(*b) == Some(*g));
+                }
+            }
+            let found = |b: &u32, g: &mut u16| seen.in_rings.contains(&(*b, *g)) || seen.held.contains(&(*b, *g));
+            audit.missing.retain(|b, g| !found(b, g));
+            let late = audit.started.is_some_and(|s| now - s >= SEARCH);
+            if audit.missing.is_empty() || late {
+                self.finish_audit(audit, &seen);
+            } else {
+                open.push(audit);
+            }
+        }
+        open.append(&mut self.audits);
+        self.audits = open;
+    }
+
+    fn finish_audit(&mut self, audit: Audit, seen: &Seen) {
+        match audit.purpose {
+            Purpose::Report(reply) => {
+                let _ = reply.send(self.report(seen, audit.missing.len() as u64));
+                (self.news_bell)();
+            }
+            Purpose::Sweep => {
+                let buffers = audit.missing.len() as u64;
+                for buffer in audit.missing.into_keys() {
+                    self.recover(buffer);
+                }
+                if buffers > 0 {
+                    self.tell(News::Recovered { buffers });
+                }
+            }
+        }
+    }
+
+    /// Frees a buffer that is nowhere to be seen.
+    fn recover(&mut self, buffer: u32) {
+        let had_packet = self.books.out().any(|(b, _, packet)| b == buffer && packet);
+        let Some(packet) = self.books.recover(buffer) else { return };
+        if had_packet {
+            self.drop_packet(packet, DropReason::Lost);
+        } else {
+            self.books.free(packet);
+        }
+    }
+
+    /// Looks into everything that can be looked into.
+    fn look(&self) -> Seen {
+        let mut seen = Seen { in_rings: HashSet::new(), held: HashSet::new() };
+        let mut ring = |ring: &Ring| seen.in_rings.extend(ring.entries().iter().map(identity));
+        for node in self.nodes.iter().flatten() {
+            ring(&node.inbound.ring());
+            ring(&node.outbound.ring());
+            if let Some(empties) = &node.empties {
+                ring(&empties.ring());
+            }
+        }
+        self.edges.values().for_each(|e| ring(&e.ring));
+        for node in self.nodes.iter().flatten() {
+            seen.held.extend(node.page.held().iter().map(identity));
+        }
+        seen
+    }
+
+    fn report(&self, seen: &Seen, lost: u64) -> AuditReport {
+        let parked: usize = self.services.values().map(|s| s.parked.len()).sum();
+        let outgoing: usize = self.ports.iter().map(|p| p.outgoing.len()).sum();
+        let at_ports: usize = self.ports.iter().map(|p| p.port.holds()).sum();
+        let with_worker = (parked + outgoing) as u64;
+        let (mut out, mut with_packet, mut held) = (0, 0, 0);
+        for (buffer, generation, packet) in self.books.out() {
+            out += 1;
+            with_packet += u64::from(packet);
+            held += u64::from(seen.held.contains(&(buffer, generation)));
+        }
+        let sum = |reasons: &[u64]| reasons.iter().sum::<u64>();
+        let mut packets = PacketSum {
+            received: self.tally.received,
+            generated: self.books.generated(),
+            copied: self.tally.copied,
+            sent: self.tally.sent,
+            dropped: sum(&self.tally.drops),
+            inside: with_packet + with_worker,
+            balances: false,
+        };
+        packets.balances =
+            packets.received + packets.generated + packets.copied == packets.sent + packets.dropped + packets.inside;
+        let mut pool = PoolSum {
+            buffers: u64::from(self.books.pool().geometry().buffers()),
+            free: u64::from(self.books.free_count()),
+            in_rings: out - held - lost,
+            held,
+            with_worker: with_worker + at_ports as u64,
+            lost,
+            balances: false,
+        };
+        pool.balances = lost == 0 && pool.free + pool.in_rings + pool.held + pool.with_worker == pool.buffers;
+        AuditReport { packets, pool }
+    }
+}

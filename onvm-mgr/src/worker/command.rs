@@ -1,0 +1,188 @@
+//! What the control thread tells the worker, and the other way round.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+
+use onvm_lib::packet::DropReason;
+use onvm_lib::protocol::{EdgeId, InstanceId, ServiceId};
+use onvm_lib::ring::Ring;
+
+use super::audit::Audit;
+use super::node::{DirectEdge, Node};
+use super::{AuditReport, NodeInit, NodeTotals, Table, Worker};
+use crate::ports::PortCounters;
+
+/// What the control thread tells the worker.
+pub(crate) enum Command {
+    /// An instance is taken in.
+    Attach(Box<NodeInit>),
+    /// A direct edge begins.
+    Connect { edge: EdgeId, from: InstanceId, to: InstanceId, ring: Ring },
+    /// The producer of an edge has confirmed that it writes to it no more.
+    ProducerDone { edge: EdgeId },
+    /// A new routing snapshot.
+    Route(Table),
+    /// An instance's process is gone; route by the new snapshot and clear up after it.
+    Reap { instance: InstanceId, table: Table },
+    /// Open the ports.
+    StartReceiving,
+    /// Receive nothing more; say [`News::Drained`] when all has come out.
+    StopReceiving,
+    /// Nobody will come: what still waits for an instance is dropped.
+    GiveUpWaiting,
+    /// Count.
+    Totals { reply: Sender<Totals> },
+    /// Draw up both sums.
+    Audit { reply: Sender<AuditReport> },
+    /// How the worker shall wait.
+    Manner(onvm_lib::idle::Manner),
+    /// Close the ports and end.
+    End,
+}
+
+/// What the worker tells the control thread.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// Every finite source has ended, or receiving was stopped, and every packet has come out.
+    Drained,
+    /// A port had an error that the user must know of.
+    PortFailed { error: String },
+    /// An instance writes nonsense where its ring's positions stand.
+    Violation { instance: InstanceId },
+    /// An instance has been cleared up after.
+    Reaped { instance: InstanceId, in_hand: u64, passed_to_others: u64 },
+    /// Packets wait for a service that has no instance.
+    Waiting { service: ServiceId },
+    /// They waited long enough and were dropped.
+    GaveUp { service: ServiceId, packets: usize },
+    /// Buffers that an NF took and never passed on were found and freed.
+    Recovered { buffers: u64 },
+}
+
+/// All counters at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) ports: Vec<(String, PortCounters)>,
+    pub(crate) nodes: Vec<(InstanceId, NodeTotals)>,
+    pub(crate) received: u64,
+    pub(crate) generated: u64,
+    pub(crate) copied: u64,
+    pub(crate) sent: u64,
+    pub(crate) drops: Vec<(DropReason, u64)>,
+    pub(crate) bad_descriptors: u64,
+    pub(crate) parked: Vec<(ServiceId, usize)>,
+    pub(crate) buffers: u32,
+    pub(crate) free: u32,
+    pub(crate) receiving: bool,
+}
+
+impl Worker {
+    /// Obeys all commands that are waiting; false when the worker shall end.
+    #[cold]
+    pub(super) fn obey(&mut self) -> bool {
+        self.called.store(false, Ordering::Release);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Attach(init) => self.attach(*init),
+                Command::Connect { edge, from, to, ring } => self.connect(edge, from, to, ring),
+                Command::ProducerDone { edge } => {
+                    if let Some(edge) = self.edges.get_mut(&edge) {
+                        edge.producer_done = true;
+                    }
+                }
+                Command::Route(table) => self.follow(table),
+                Command::Reap { instance, table } => {
+                    self.follow(table);
+                    self.reap(instance);
+                }
+                Command::StartReceiving => {
+                    self.receiving = true;
+                    self.ports.iter_mut().for_each(|p| p.port.start());
+                }
+                Command::StopReceiving => {
+                    self.stopping = true;
+                    self.receiving = false;
+                }
+                Command::GiveUpWaiting => self.give_up_waiting(),
+                Command::Totals { reply } => {
+                    let _ = reply.send(self.totals());
+                    (self.news_bell)();
+                }
+                Command::Audit { reply } => self.audits.push(Audit::for_client(reply)),
+                Command::Manner(manner) => self.idle.set_manner(manner),
+                Command::End => {
+                    self.close_ports();
+                    return false;
+                }
+            }
+        }
+        self.look_around();
+        true
+    }
+
+    fn attach(&mut self, init: NodeInit) {
+        let node = Node::new(init);
+        self.sleeper.add(node.doorbell.as_fd());
+        self.services.entry(node.service).or_default().gone = false;
+        let free = self.nodes.iter().position(Option::is_none).unwrap_or(self.nodes.len());
+        if free == self.nodes.len() {
+            self.nodes.push(None);
+        }
+        self.by_instance.insert(node.instance, free);
+        self.nodes[free] = Some(node);
+    }
+
+    fn connect(&mut self, edge: EdgeId, from: InstanceId, to: InstanceId, ring: Ring) {
+        let service = self.by_instance.get(&to).and_then(|i| self.nodes[*i].as_ref()).map_or(0, |n| n.service);
+        let new = DirectEdge { from, to, ring, opened: false, heir: None, service, producer_done: false };
+        self.edges.insert(edge, new);
+    }
+
+    fn follow(&mut self, table: Table) {
+        self.table = table;
+        for (service, owners) in &self.table.slots {
+            let slots = owners.iter().filter_map(|o| self.by_instance.get(o).copied()).collect::<Vec<_>>();
+            // All owners are attached: the control thread sends Attach before the snapshot that names it.
+            debug_assert_eq!(slots.len(), owners.len());
+            self.services.entry(*service).or_default().set_slots(slots);
+        }
+        for (id, service) in &mut self.services {
+            if !self.table.slots.contains_key(id) {
+                service.set_slots(Vec::new());
+            }
+        }
+    }
+
+    fn close_ports(&mut self) {
+        for state in &mut self.ports {
+            for packet in state.outgoing.drain(..) {
+                self.tally.drops[DropReason::Shutdown as usize] += 1;
+                self.books.free(packet);
+            }
+            if let Err(error) = state.port.close(&mut self.books) {
+                let _ = self.news.send(News::PortFailed { error: error.to_string() });
+            }
+        }
+        (self.news_bell)();
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        let drops = DropReason::ALL.iter().map(|r| (*r, self.tally.drops[*r as usize]));
+        Totals {
+            ports: self.ports.iter().map(|p| (p.port.name().to_string(), p.port.counters())).collect(),
+            nodes: self.nodes.iter().flatten().map(|n| (n.instance, n.totals)).collect(),
+            received: self.tally.received,
+            generated: self.books.generated(),
+            copied: self.tally.copied,
+            sent: self.tally.sent,
+            drops: drops.filter(|(_, n)| *n > 0).collect(),
+            bad_descriptors: self.tally.bad_descriptors,
+            parked: self.services.iter().filter(|(_, s)| !s.parked.is_empty()).map(|(id, s)| (*id, s.parked.len())).collect(),
+            buffers: self.books.pool().geometry().buffers(),
+            free: self.books.free_count(),
+            receiving: self.receiving,
+        }
+    }
+}

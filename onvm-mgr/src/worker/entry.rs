@@ -1,0 +1,151 @@
+//! From the ports to the first service, and out of the ports again.
+
+use onvm_lib::packet::DropReason;
+use onvm_lib::pool::Packet;
+use onvm_lib::protocol::ChainHop;
+use onvm_lib::ring::{Descriptor, Destination, Op};
+
+use super::table::{OUT, paired};
+use super::{BURST, WATERMARK, Worker};
+use crate::ports::Reception;
+
+impl Worker {
+    /// Receives a burst from every port that may; returns the number of packets.
+    pub(super) fn receive(&mut self) -> usize {
+        let mut worked = 0;
+        let entry = self.table.entry.unwrap_or(OUT);
+        for index in 0..self.ports.len() {
+            let state = &self.ports[index];
+            if state.finished || state.not_before.is_some_and(|when| when > self.now_coarse()) {
+                continue;
+            }
+            let left = usize::try_from(self.packet_limit - self.tally.received.min(self.packet_limit));
+            let mut max = BURST.min(left.unwrap_or(BURST));
+            if state.port.waits() {
+                max = max.min(self.room_ahead(entry));
+            }
+            if max == 0 {
+                continue;
+            }
+            worked += self.receive_from(index, max, entry);
+        }
+        worked
+    }
+
+    fn receive_from(&mut self, index: usize, max: usize, entry: ChainHop) -> usize {
+        let mut burst = std::mem::take(&mut self.incoming);
+        let state = &mut self.ports[index];
+        let refused = state.port.counters().rx_refused;
+        state.not_before = None;
+        match state.port.receive(&mut self.books, &mut burst, max) {
+            Reception::Ready => {}
+            Reception::NotBefore(when) => state.not_before = Some(when),
+            Reception::Finished => state.finished = true,
+        }
+        let refused = state.port.counters().rx_refused - refused;
+        self.tally.received += burst.len() as u64 + refused;
+        self.tally.drops[DropReason::TooLong as usize] += refused;
+        let n = burst.len();
+        let port = u8::try_from(index).unwrap_or(Descriptor::NO_PORT);
+        for mut packet in burst.drain(..) {
+            packet.describe(packet.descriptor().with_port(port));
+            self.enter(packet, entry);
+        }
+        self.incoming = burst;
+        n
+    }
+
+    /// The first step of a packet that came in.
+    #[inline(always)]
+    fn enter(&mut self, packet: Packet, entry: ChainHop) {
+        if entry.service == 0 {
+            let out = paired(packet.descriptor().port(), self.ports.len());
+            self.send_out(out, packet);
+        } else if let Err(packet) = self.deliver(entry.service, entry.position, packet) {
+            self.drop_packet(packet, DropReason::Backpressure);
+        }
+    }
+
+    /// Packets that can enter now without being dropped.
+    fn room_ahead(&mut self, entry: ChainHop) -> usize {
+        let free = self.books.free_count() as usize;
+        if entry.service == 0 {
+            return free;
+        }
+        let Some(service) = self.services.get(&entry.service) else { return 0 };
+        if service.gone {
+            return free;
+        }
+        if !service.parked.is_empty() {
+            return 0;
+        }
+        let mut room = free;
+        let mut last = usize::MAX;
+        for index in service.nodes() {
+            if *index == last {
+                continue;
+            }
+            last = *index;
+            let Some(node) = &mut self.nodes[last] else { return 0 };
+            // Half a ring is enough ahead even where rings are small.
+            let capacity = node.inbound.ring_capacity();
+            let limit = WATERMARK.min(capacity / 2).max(1);
+            let burst = u32::try_from(BURST).unwrap_or(64).min(limit);
+            let ahead = capacity - node.inbound.room(capacity - limit + burst);
+            room = room.min(limit.saturating_sub(ahead) as usize);
+        }
+        // Small bursts cost as much as large ones: wait for a full one, unless the ring is small.
+        if room < BURST && service.nodes().len() == 1 && free >= BURST { room & !(BURST / 4 - 1) } else { room }
+    }
+
+    /// Puts a packet on its way out of a port.
+    #[inline(always)]
+    pub(super) fn send_out(&mut self, port: u8, packet: Packet) {
+        match self.ports.get_mut(usize::from(port)) {
+            Some(state) => state.outgoing.push(packet),
+            None => self.drop_packet(packet, DropReason::NoSuchPort),
+        }
+    }
+
+    /// Sends what this round has collected.
+    #[inline(always)]
+    pub(super) fn send(&mut self) {
+        for state in &mut self.ports {
+            let n = state.outgoing.len();
+            if n == 0 {
+                continue;
+            }
+            state.port.send(&mut self.books, &mut state.outgoing);
+            self.tally.sent += (n - state.outgoing.len()) as u64;
+            self.tally.drops[DropReason::SendFailed as usize] += state.outgoing.len() as u64;
+            for packet in state.outgoing.drain(..) {
+                self.books.free(packet);
+            }
+        }
+    }
+
+    /// Keeps the NFs that make packets supplied with empty buffers, as long as the ports have enough.
+    pub(super) fn supply_empties(&mut self) {
+        let reserve = self.books.pool().geometry().buffers() / 4;
+        for node in self.nodes.iter_mut().flatten() {
+            let Some(ring) = &mut node.empties else { continue };
+            let wanted = ring.room(1);
+            for _ in 0..wanted.min(self.books.free_count().saturating_sub(reserve)) {
+                let Some(mut packet) = self.books.allocate(0) else { break };
+                packet.set_destination(Destination::new(Op::Empty, 0));
+                let descriptor = self.books.hand_out(packet, node.holder.of_empty());
+                let pushed = ring.push(super::deliver::WORKER_TURN, descriptor);
+                debug_assert!(pushed.is_ok());
+            }
+            if ring.publish() && ring.rings(self.barriers) {
+                ring.wake_sleeper();
+            }
+        }
+    }
+
+    /// The time, looked up at most once in a round without work.
+    #[inline]
+    fn now_coarse(&self) -> std::time::Instant {
+        std::time::Instant::now()
+    }
+}

@@ -1,0 +1,291 @@
+//! The worker: the thread that serves the ports, relays between NFs, frees buffers, and clears up after NFs
+//! that die.
+//!
+//! ```text
+//! one round:   commands ─▶ receive from ports ─▶ packets from NFs ─▶ send to ports ─▶ empties ─▶ overflow
+//! ```
+//! A packet's way through these files: `entry` (port to first service), `relay` (from an NF to wherever its
+//! verdict says), `deliver` (into an NF's ring, or parked while there is none), `exit` (out of a port). `reap`
+//! and `audit` run between rounds. All of it works on the books, and on descriptors that the books have confirmed.
+
+mod audit;
+mod command;
+mod deliver;
+mod entry;
+mod node;
+mod reap;
+mod relay;
+mod rest;
+mod table;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use onvm_lib::idle::Idle;
+use onvm_lib::packet::DropReason;
+use onvm_lib::pool::{Books, Packet, Pool};
+use onvm_lib::protocol::{EdgeId, InstanceId, ServiceId};
+use onvm_lib::ring::bell::Barriers;
+
+use crate::ports::Port;
+
+pub(crate) use audit::AuditReport;
+pub(crate) use command::{Command, News, Totals};
+pub(crate) use node::{NodeInit, NodeTotals};
+pub(crate) use table::Table;
+
+use audit::Audit;
+use deliver::Service;
+use node::{DirectEdge, Node};
+use rest::Sleeper;
+
+/// Packets that the worker handles together.
+const BURST: usize = 64;
+/// Packets that ports may put in front of a service before it has worked some off, where the source waits: more
+/// would only push each other out of the cache.
+const WATERMARK: u32 = 1024;
+/// How long a packet waits for room ahead before it is dropped: this breaks circles in which all wait for all.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Rounds between two looks at the clock.
+const ROUNDS_PER_LOOK: u32 = 256;
+
+/// What the worker is started with.
+pub(crate) struct Setup {
+    pub(crate) pool: Pool,
+    pub(crate) ports: Vec<Box<dyn Port>>,
+    pub(crate) idle: Idle,
+    pub(crate) barriers: Barriers,
+    pub(crate) core: Option<u32>,
+    pub(crate) seed: u64,
+    /// How long packets wait for a service that has no instance.
+    pub(crate) wait_for_instance: Duration,
+    pub(crate) stay: bool,
+    pub(crate) packet_limit: Option<u64>,
+}
+
+/// One port and what the worker knows of it.
+struct PortState {
+    port: Box<dyn Port>,
+    finished: bool,
+    not_before: Option<Instant>,
+    /// Packets to be sent in this round.
+    outgoing: Vec<Packet>,
+}
+
+/// Counters of the whole.
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    received: u64,
+    copied: u64,
+    sent: u64,
+    drops: [u64; DropReason::COUNT],
+    bad_descriptors: u64,
+    violations: u64,
+}
+
+pub(crate) struct Worker {
+    books: Books,
+    ports: Vec<PortState>,
+    nodes: Vec<Option<Node>>,
+    by_instance: HashMap<InstanceId, usize>,
+    edges: HashMap<EdgeId, DirectEdge>,
+    services: HashMap<ServiceId, Service>,
+    table: Table,
+    tally: Tally,
+    idle: Idle,
+    barriers: Barriers,
+    sleeper: Sleeper,
+    commands: Receiver<Command>,
+    called: Arc<AtomicBool>,
+    news: Sender<News>,
+    news_bell: Arc<dyn Fn() + Send + Sync>,
+    receiving: bool,
+    stopping: bool,
+    told_drained: bool,
+    wait_for_instance: Duration,
+    stay: bool,
+    packet_limit: u64,
+    audits: Vec<Audit>,
+    incoming: Vec<Packet>,
+    now: Instant,
+}
+
+/// The handle by which the control thread speaks to the worker.
+pub(crate) struct Handle {
+    pub(crate) commands: Sender<Command>,
+    called: Arc<AtomicBool>,
+    bell: std::os::fd::OwnedFd,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Handle {
+    /// Gives the worker a command; it sees it before its next round.
+    pub(crate) fn give(&self, command: Command) {
+        if self.commands.send(command).is_ok() {
+            self.called.store(true, Ordering::Release);
+            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Ends the worker and waits for it.
+    pub(crate) fn end(&mut self) {
+        self.give(Command::End);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the worker thread panicked");
+        }
+    }
+}
+
+/// Starts the worker's thread. `bell` is called whenever there is news.
+pub(crate) fn start(
+    setup: Setup,
+    news: Sender<News>,
+    bell: Arc<dyn Fn() + Send + Sync>,
+) -> std::io::Result<Handle> {
+    let (commands, receiver) = std::sync::mpsc::channel();
+    let called = Arc::new(AtomicBool::new(false));
+    let sleeper = Sleeper::new()?;
+    let handle_bell = sleeper.command_bell()?;
+    let core = setup.core;
+    let mut worker = Worker::new(setup, receiver, Arc::clone(&called), news, bell, sleeper);
+    let thread = std::thread::Builder::new().name("worker-0".into()).spawn(move || {
+        if let Some(core) = core {
+            crate::cores::pin(core);
+        }
+        worker.work();
+    })?;
+    Ok(Handle { commands, called, bell: handle_bell, thread: Some(thread) })
+}
+
+impl Worker {
+    fn new(
+        setup: Setup,
+        commands: Receiver<Command>,
+        called: Arc<AtomicBool>,
+        news: Sender<News>,
+        news_bell: Arc<dyn Fn() + Send + Sync>,
+        sleeper: Sleeper,
+    ) -> Self {
+        let ports = setup
+            .ports
+            .into_iter()
+            .map(|port| PortState { port, finished: false, not_before: None, outgoing: Vec::new() })
+            .collect();
+        Self {
+            books: Books::new(setup.pool, setup.seed),
+            ports,
+            nodes: Vec::new(),
+            by_instance: HashMap::new(),
+            edges: HashMap::new(),
+            services: HashMap::new(),
+            table: Table::default(),
+            tally: Tally::default(),
+            idle: setup.idle,
+            barriers: setup.barriers,
+            sleeper,
+            commands,
+            called,
+            news,
+            news_bell,
+            receiving: false,
+            stopping: false,
+            told_drained: false,
+            wait_for_instance: setup.wait_for_instance,
+            stay: setup.stay,
+            packet_limit: setup.packet_limit.unwrap_or(u64::MAX),
+            audits: Vec::new(),
+            incoming: Vec::with_capacity(BURST),
+            now: Instant::now(),
+        }
+    }
+
+    fn work(&mut self) {
+        let mut rounds = 0u32;
+        loop {
+            if self.called.load(Ordering::Relaxed) && !self.obey() {
+                return;
+            }
+            let mut worked = 0;
+            if self.receiving {
+                worked += self.receive();
+            }
+            for index in 0..self.nodes.len() {
+                worked += self.take_from_node(index);
+            }
+            self.publish();
+            self.send();
+            rounds = rounds.wrapping_add(1);
+            if worked > 0 {
+                self.idle.worked();
+                if rounds % ROUNDS_PER_LOOK == 0 {
+                    self.look_around();
+                }
+            } else {
+                self.look_around();
+                if self.idle.nothing() {
+                    self.rest();
+                }
+            }
+        }
+    }
+
+    /// What need not be done every round.
+    fn look_around(&mut self) {
+        self.now = Instant::now();
+        self.supply_empties();
+        self.flush_parked();
+        self.expire_parked();
+        self.close_edges();
+        self.check_audits();
+        for state in &mut self.ports {
+            state.port.idle();
+            if let Some(error) = state.port.take_error() {
+                let _ = self.news.send(News::PortFailed { error: error.to_string() });
+                (self.news_bell)();
+            }
+        }
+        self.tell_if_drained();
+        self.publish();
+    }
+
+    /// Says once that every finite source has ended and every packet has come out.
+    fn tell_if_drained(&mut self) {
+        if self.told_drained || !(self.stopping || self.sources_ended()) {
+            return;
+        }
+        let total = self.books.pool().geometry().buffers();
+        let parked: usize = self.services.values().map(|s| s.parked.len()).sum();
+        let outgoing: usize = self.ports.iter().map(|p| p.outgoing.len()).sum();
+        let at_ports: usize = self.ports.iter().map(|p| p.port.holds()).sum();
+        let home = self.books.free_count() + self.books.empties_out() + u32::try_from(at_ports).unwrap_or(0);
+        if home == total && parked + outgoing == 0 {
+            self.told_drained = true;
+            self.tell(News::Drained);
+        }
+    }
+
+    fn sources_ended(&self) -> bool {
+        let mut finite = self.ports.iter().filter(|p| p.port.is_finite()).peekable();
+        let limit = self.tally.received >= self.packet_limit;
+        self.receiving
+            && (limit || !self.stay && finite.peek().is_some() && self.ports.iter().all(|p| p.finished))
+    }
+
+    fn tell(&self, news: News) {
+        if self.news.send(news).is_ok() {
+            (self.news_bell)();
+        }
+    }
+
+    /// Counts a drop and frees the buffer.
+    #[inline]
+    fn drop_packet(&mut self, packet: Packet, reason: DropReason) {
+        self.tally.drops[reason as usize] += 1;
+        self.books.free(packet);
+    }
+}

@@ -1,0 +1,288 @@
+//! Clearing up after an NF that is gone.
+//!
+//! Called when the kernel has said that the process is dead, so nothing it left changes any more. What stood
+//! in its incoming rings is still its to answer for, except what it had passed on already:
+//!
+//! 1. Empty its outgoing ring to us: those packets were delivered.
+//! 2. Collect what it had passed on in its last turn, from all its outgoing rings ([`Ring::passed_on`]).
+//! 3. Walk its incoming rings, and its table of held packets. What it had in its hands and did not pass on may
+//!    be half rewritten: dropped as `reaped`, unless the NF only reads. What it had not touched goes on untouched.
+//! 4. Direct edges to it: their producers live and may still write. The worker reads in its place until the
+//!    producer has confirmed that it stopped. Direct edges from it: their consumers empty them.
+//!
+//! [`Ring::passed_on`]: onvm_lib::ring::Ring::passed_on
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+
+use onvm_lib::packet::DropReason;
+use onvm_lib::pool::Holder;
+use onvm_lib::protocol::{EdgeId, InstanceId, ServiceId};
+use onvm_lib::ring::{Consumer, Descriptor, Op, Ring};
+
+use super::audit::Audit;
+use super::node::Node;
+use super::{BURST, News, Worker};
+
+/// What the reaper works with.
+struct Dead {
+    node: Node,
+    passed_on: HashSet<(u32, u16)>,
+    in_hand: u64,
+    waiting: u64,
+}
+
+impl Worker {
+    pub(super) fn reap(&mut self, instance: InstanceId) {
+        let Some(index) = self.by_instance.get(&instance).copied() else { return };
+        self.take_what_it_put_out(index);
+        self.by_instance.remove(&instance);
+        let Some(node) = self.nodes[index].take() else { return };
+        self.sleeper.remove(node.doorbell.as_fd());
+        let passed_on = self.passed_on(&node);
+        let mut dead = Dead { node, passed_on, in_hand: 0, waiting: 0 };
+        let inbound = dead.node.inbound.ring();
+        self.walk(&mut dead, &inbound);
+        if let Some(empties) = dead.node.empties.as_ref().map(onvm_lib::ring::Producer::ring) {
+            self.walk(&mut dead, &empties);
+        }
+        let towards: Vec<EdgeId> =
+            self.edges.iter().filter(|(_, e)| e.to == instance).map(|(id, _)| *id).collect();
+        for edge in towards {
+            self.inherit(&mut dead, edge);
+        }
+        for descriptor in dead.node.page.held() {
+            self.settle(&mut dead, descriptor, true);
+        }
+        if dead.node.own_pool.is_some() {
+            for packet in self.books.reclaim(dead.node.holder) {
+                dead.in_hand += 1;
+                self.drop_packet(packet, DropReason::Reaped);
+            }
+        }
+        self.open_edges_of_dead(instance);
+        self.tell(News::Reaped { instance, in_hand: dead.in_hand, passed_to_others: dead.waiting });
+        self.audits.push(Audit::sweep());
+        self.flush_parked();
+        self.publish();
+    }
+
+    /// Works off all that a dead instance had put out, whatever room there is ahead.
+    fn take_what_it_put_out(&mut self, index: usize) {
+        // What stands in rings that its dead neighbours left went before what it sent by the relay.
+        let heirs = self.nodes[index].as_ref().map(|n| n.heirs.clone()).unwrap_or_default();
+        for id in heirs {
+            self.empty_heir(id, true);
+        }
+        loop {
+            let Some(node) = &mut self.nodes[index] else { return };
+            let (holder, service) = (node.holder, node.service);
+            let mut burst = [Descriptor::default(); BURST];
+            let Ok(n @ 1..) = node.outbound.take(super::deliver::WORKER_TURN, &mut burst) else { return };
+            for descriptor in &burst[..n] {
+                self.relay_or_park(index, holder, service, *descriptor);
+            }
+            if let Some(node) = &mut self.nodes[index] {
+                node.outbound.release();
+                node.totals.taken += n as u64;
+            }
+        }
+    }
+
+    fn relay_or_park(&mut self, index: usize, holder: Holder, service: ServiceId, descriptor: Descriptor) {
+        let Ok(packet) = self.books.receive(descriptor, holder) else {
+            return self.relay_other(index, descriptor);
+        };
+        if let Some(node) = &self.nodes[index]
+            && let Some(own) = &node.own_pool
+            && !node.reads_only
+        {
+            packet.copy_from(self.books.pool(), own);
+        }
+        let destination = packet.descriptor().destination();
+        let Err(packet) = self.pass_on(service, packet) else { return };
+        // Only deliveries can fail for want of room.
+        let (to, position) = match destination.op() {
+            Op::Next => {
+                let hop = self.table.next(destination.argument(), service);
+                (hop.service, hop.position)
+            }
+            _ => (destination.argument(), 0),
+        };
+        self.park_always(to, position, packet);
+    }
+
+    /// Holdings that the dead instance had passed on in its last turn.
+    fn passed_on(&self, node: &Node) -> HashSet<(u32, u16)> {
+        let turn = node.page.turn();
+        let outgoing = self.edges.values().filter(|e| e.from == node.instance).map(|e| &e.ring);
+        let own = node.outbound.ring();
+        outgoing
+            .chain(std::iter::once(&own))
+            .flat_map(|ring| ring.passed_on(turn))
+            .map(|d| (d.buffer(), d.generation()))
+            .collect()
+    }
+
+    /// Settles what lies in a ring to the dead instance; nobody else writes to it.
+    fn walk(&mut self, dead: &mut Dead, ring: &Ring) {
+        let Ok(remains) = ring.remains() else {
+            log::warn!("instance {} left a ring whose positions make no sense", dead.node.instance);
+            for descriptor in ring.entries() {
+                self.settle(dead, descriptor, true);
+            }
+            return;
+        };
+        for descriptor in &remains.in_hand {
+            self.settle(dead, *descriptor, true);
+        }
+        for descriptor in &remains.waiting {
+            self.settle(dead, *descriptor, false);
+        }
+    }
+
+    /// Takes the dead instance's place as the reader of a direct edge.
+    fn inherit(&mut self, dead: &mut Dead, id: EdgeId) {
+        let Some(edge) = self.edges.get(&id) else { return };
+        let (ring, from) = (edge.ring.clone(), edge.from);
+        let heir = match ring.remains() {
+            Ok(remains) => {
+                for descriptor in &remains.in_hand {
+                    self.settle(dead, *descriptor, true);
+                }
+                for descriptor in &remains.waiting {
+                    self.settle(dead, *descriptor, false);
+                }
+                ring.inherit(&remains)
+            }
+            Err(_) => ring.consumer(),
+        };
+        if let Some(edge) = self.edges.get_mut(&id) {
+            edge.heir = Some(heir);
+            edge.service = dead.node.service;
+        }
+        match self.by_instance.get(&from).and_then(|i| self.nodes[*i].as_mut()) {
+            Some(producer) => producer.heirs.push(id),
+            // Its producer was the same instance, or died before: nothing more will come.
+            None => {
+                if let Some(edge) = self.edges.get_mut(&id) {
+                    edge.producer_done = true;
+                }
+            }
+        }
+    }
+
+    /// One packet that the dead instance answered for.
+    fn settle(&mut self, dead: &mut Dead, descriptor: Descriptor, in_hand: bool) {
+        if descriptor.buffer() == Descriptor::NO_BUFFER {
+            return;
+        }
+        if dead.passed_on.contains(&(descriptor.buffer(), descriptor.generation())) {
+            return;
+        }
+        // What it was given: a packet with its position in the chain, or an empty buffer.
+        let empty = descriptor.destination().op() == Op::Empty;
+        let position = descriptor.destination().argument();
+        let Ok(packet) = self.books.receive(descriptor, dead.node.holder) else { return };
+        if empty {
+            self.books.free(packet);
+        } else if in_hand && !dead.node.reads_only {
+            dead.in_hand += 1;
+            self.drop_packet(packet, DropReason::Reaped);
+        } else {
+            dead.waiting += 1;
+            self.park_always(dead.node.service, position, packet);
+        }
+    }
+
+    /// Edges from the dead instance will see no marker from it any more: everything it relayed is passed on now.
+    fn open_edges_of_dead(&mut self, instance: InstanceId) {
+        let from_it: Vec<(EdgeId, bool)> =
+            self.edges.iter().filter(|(_, e)| e.from == instance).map(|(id, e)| (*id, e.opened)).collect();
+        for (id, opened) in from_it {
+            if let Some(edge) = self.edges.get_mut(&id) {
+                edge.producer_done = true;
+            }
+            if !opened {
+                self.open_edge(id);
+            }
+        }
+    }
+
+    /// Works off the rings that dead consumers left to this producer's packets; false while one cannot be emptied.
+    /// What the producer sends by the relay after it was told of the death must not overtake what stands in them.
+    pub(super) fn empty_heirs(&mut self, index: usize) -> bool {
+        let Some(node) = &self.nodes[index] else { return true };
+        for id in node.heirs.clone() {
+            if !self.empty_heir(id, false) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Works off an inherited ring; with `force` parks what finds no room.
+    fn empty_heir(&mut self, id: EdgeId, force: bool) -> bool {
+        loop {
+            let Some(edge) = self.edges.get_mut(&id) else { return true };
+            let service = edge.service;
+            let Some(heir) = &mut edge.heir else { return true };
+            let mut burst = [Descriptor::default(); BURST];
+            let n = match heir.take(super::deliver::WORKER_TURN, &mut burst) {
+                Ok(0) | Err(_) => return true,
+                Ok(n) => n,
+            };
+            let done = burst[..n].iter().take_while(|d| self.hand_over(service, **d, force)).count();
+            let released = u32::try_from(done).unwrap_or(0);
+            if let Some(heir) = self.edges.get_mut(&id).and_then(|e| e.heir.as_mut()) {
+                Consumer::release_first(heir, released);
+            }
+            if done < n {
+                return false;
+            }
+        }
+    }
+
+    /// Gives an inherited packet to the service that it was for; false when there is no room.
+    fn hand_over(&mut self, service: ServiceId, descriptor: Descriptor, force: bool) -> bool {
+        let position = descriptor.destination().argument();
+        let Ok(packet) = self.books.receive(descriptor, Holder::SHARED) else {
+            self.tally.bad_descriptors += 1;
+            return true;
+        };
+        match self.deliver(service, position, packet) {
+            Ok(()) => true,
+            Err(packet) if force => {
+                self.park_always(service, position, packet);
+                true
+            }
+            Err(packet) => {
+                self.books.hand_out(packet, Holder::SHARED);
+                false
+            }
+        }
+    }
+
+    /// Forgets edges that have ended: no producer, no consumer but us, nothing in them.
+    pub(super) fn close_edges(&mut self) {
+        let done: Vec<EdgeId> = self
+            .edges
+            .iter()
+            .filter(|(_, e)| e.producer_done)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in done {
+            let orphan = self.edges.get(&id).is_some_and(|e| e.heir.is_some());
+            if orphan && !self.empty_heir(id, false) {
+                continue;
+            }
+            let empty = self.edges.get(&id).is_none_or(|e| e.ring.occupancy() == 0);
+            if empty {
+                self.edges.remove(&id);
+                for node in self.nodes.iter_mut().flatten() {
+                    node.heirs.retain(|heir| *heir != id);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! From an NF to wherever its verdict says.
+
+use onvm_lib::packet::DropReason;
+use onvm_lib::pool::Packet;
+use onvm_lib::protocol::{EdgeId, ServiceId};
+use onvm_lib::ring::{Descriptor, Destination, Op};
+
+use super::table::paired;
+use super::{BURST, News, Worker};
+
+impl Worker {
+    /// Works off a burst of what an instance has put out; returns the number of descriptors.
+    #[inline(always)]
+    pub(super) fn take_from_node(&mut self, index: usize) -> usize {
+        let Some(node) = &mut self.nodes[index] else { return 0 };
+        let available = match node.outbound.available(BURST as u32) {
+            Ok(n) => n,
+            Err(_) => return self.violated(index),
+        };
+        if !node.heirs.is_empty() && !self.empty_heirs(index) {
+            return 0;
+        }
+        if available == 0 {
+            return 0;
+        }
+        self.relay_burst(index, (available as usize).min(BURST))
+    }
+
+    #[inline(always)]
+    fn relay_burst(&mut self, index: usize, max: usize) -> usize {
+        let mut burst = [Descriptor::default(); BURST];
+        let Some(node) = &mut self.nodes[index] else { return 0 };
+        let Ok(n) = node.outbound.take(super::deliver::WORKER_TURN, &mut burst[..max]) else { return 0 };
+        let service = node.service;
+        let mut done = n;
+        for (i, descriptor) in burst[..n].iter().enumerate() {
+            if !self.relay(index, service, *descriptor) {
+                done = i;
+                break;
+            }
+        }
+        if let Some(node) = &mut self.nodes[index] {
+            node.outbound.release_first(u32::try_from(done).unwrap_or(0));
+            node.totals.taken += done as u64;
+            if done > 0 {
+                node.blocked_since = None;
+            }
+        }
+        done
+    }
+
+    /// Passes one descriptor on; false when it has to wait for room ahead.
+    #[inline(always)]
+    fn relay(&mut self, index: usize, service: ServiceId, descriptor: Descriptor) -> bool {
+        let Some(node) = &self.nodes[index] else { return true };
+        let holder = node.holder;
+        let packet = match self.books.receive(descriptor, holder) {
+            Ok(packet) => packet,
+            Err(_) => {
+                self.relay_other(index, descriptor);
+                return true;
+            }
+        };
+        let Some(node) = &self.nodes[index] else { return true };
+        if let Some(own) = &node.own_pool
+            && !node.reads_only
+        {
+            packet.copy_from(self.books.pool(), own);
+        }
+        if !node.mirrors.is_empty() {
+            self.mirror(index, &packet);
+        }
+        match self.pass_on(service, packet) {
+            Ok(()) => true,
+            Err(packet) => self.wait_or_drop(index, holder, packet),
+        }
+    }
+
+    /// Follows a packet's verdict.
+    ///
+    /// # Errors
+    /// The packet, when there is no room ahead now.
+    #[inline(always)]
+    pub(super) fn pass_on(&mut self, service: ServiceId, packet: Packet) -> Result<(), Packet> {
+        let destination = packet.descriptor().destination();
+        let argument = destination.argument();
+        match destination.op() {
+            Op::Next => {
+                let hop = self.table.next(argument, service);
+                if hop.service != 0 {
+                    return self.deliver(hop.service, hop.position, packet);
+                }
+                let from = packet.descriptor().port();
+                let out = if from == Descriptor::NO_PORT { 0 } else { paired(from, self.ports.len()) };
+                self.send_out(out, packet);
+            }
+            Op::Service if argument > 0 => return self.deliver(argument, 0, packet),
+            Op::Port => self.send_out(u8::try_from(argument).unwrap_or(u8::MAX), packet),
+            Op::Drop => {
+                let reason = DropReason::from_number(argument).unwrap_or(DropReason::BadVerdict);
+                self.drop_packet(packet, reason);
+            }
+            Op::Empty => self.books.free(packet),
+            Op::Service | Op::Marker | Op::Mirror | Op::Invalid => {
+                self.drop_packet(packet, DropReason::BadVerdict);
+            }
+        }
+        Ok(())
+    }
+
+    /// There is no room ahead for a packet: it stays in the ring that it came by, but not for ever.
+    #[cold]
+    fn wait_or_drop(&mut self, index: usize, holder: onvm_lib::pool::Holder, packet: Packet) -> bool {
+        let now = std::time::Instant::now();
+        let Some(node) = &mut self.nodes[index] else { return true };
+        if Self::out_of_patience(&mut node.blocked_since, now) {
+            node.blocked_since = None;
+            self.drop_packet(packet, DropReason::Backpressure);
+            return true;
+        }
+        if let Some(own) = &node.own_pool {
+            packet.copy_into(self.books.pool(), own);
+        }
+        self.books.hand_out(packet, holder);
+        false
+    }
+
+    /// A descriptor without a packet: an order, or nonsense.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn relay_other(&mut self, index: usize, descriptor: Descriptor) {
+        let Some(node) = &mut self.nodes[index] else { return };
+        let orders = descriptor.buffer() == Descriptor::NO_BUFFER;
+        match descriptor.destination().op() {
+            Op::Marker if orders => {
+                let edge: EdgeId = descriptor.hash();
+                if self.edges.get(&edge).is_some_and(|e| e.from == node.instance && !e.opened) {
+                    self.open_edge(edge);
+                }
+            }
+            Op::Mirror if orders && node.mirrors.len() < 64 => {
+                let bits = u16::try_from(descriptor.hash()).unwrap_or(0);
+                node.mirrors.push(Destination::from_bits(bits));
+            }
+            _ => {
+                node.totals.bad_descriptors += 1;
+                self.tally.bad_descriptors += 1;
+                log::debug!("instance {} sent nonsense: {descriptor:?}", node.instance);
+            }
+        }
+    }
+
+    /// Makes the copies that were asked for just before this packet.
+    #[cold]
+    #[inline(never)]
+    fn mirror(&mut self, index: usize, packet: &Packet) {
+        let Some(node) = &mut self.nodes[index] else { return };
+        let service = node.service;
+        for destination in std::mem::take(&mut node.mirrors) {
+            let Some(mut copy) = self.books.duplicate(packet) else {
+                // The copy never was; but someone wanted it, so it counts as made and dropped.
+                self.tally.copied += 1;
+                self.tally.drops[DropReason::NoBuffer as usize] += 1;
+                continue;
+            };
+            self.tally.copied += 1;
+            copy.set_destination(destination);
+            if let Err(copy) = self.pass_on(service, copy) {
+                self.drop_packet(copy, DropReason::Backpressure);
+            }
+        }
+    }
+
+    #[cold]
+    fn violated(&mut self, index: usize) -> usize {
+        self.tally.violations += 1;
+        if let Some(node) = &mut self.nodes[index] {
+            node.totals.violations += 1;
+            if node.totals.violations == 1 {
+                let instance = node.instance;
+                self.tell(News::Violation { instance });
+            }
+        }
+        0
+    }
+
+    /// Makes everything visible that this round has pushed.
+    #[inline(always)]
+    pub(super) fn publish(&mut self) {
+        for node in self.nodes.iter_mut().flatten() {
+            node.publish(self.barriers);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Where packets go: the worker's routing snapshot, replaced as a whole.
+
+use std::collections::HashMap;
+
+use onvm_lib::protocol::{ChainHop, InstanceId, ServiceId};
+
+/// The routing snapshot.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    /// Service that packets from ports go to first, and their position there; service 0: straight out.
+    pub(crate) entry: Option<ChainHop>,
+    /// What follows each position of the chain; index 0 is not used.
+    pub(crate) hops: Vec<ChainHop>,
+    /// What follows a service for packets that are in no chain.
+    pub(crate) after: HashMap<ServiceId, ChainHop>,
+    /// Owner of each slot, by service.
+    pub(crate) slots: HashMap<ServiceId, Vec<InstanceId>>,
+}
+
+/// The end of a chain.
+pub(crate) const OUT: ChainHop = ChainHop { service: 0, position: 0 };
+
+impl Table {
+    /// What follows `position`, for a packet that comes from `service`.
+    pub(crate) fn next(&self, position: u16, service: ServiceId) -> ChainHop {
+        if position == 0 {
+            return self.after.get(&service).copied().unwrap_or(OUT);
+        }
+        self.hops.get(usize::from(position)).copied().unwrap_or(OUT)
+    }
+}
+
+/// The port that packets from `port` go out of when nobody says otherwise: 0 and 1 are a pair, 2 and 3, and so
+/// on; the only port, or the last of an odd number, is its own pair.
+pub(crate) fn paired(port: u8, ports: usize) -> u8 {
+    let other = port ^ 1;
+    if usize::from(other) < ports { other } else { port }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_paired() {
+        assert_eq!((paired(0, 2), paired(1, 2)), (1, 0));
+        assert_eq!(paired(0, 1), 0);
+        assert_eq!((paired(2, 3), paired(3, 4)), (2, 2));
+    }
+
+    #[test]
+    fn a_packet_in_no_chain_goes_on_after_its_service() {
+        let hop = ChainHop { service: 3, position: 2 };
+        let table = Table { hops: vec![OUT, hop, OUT], after: [(1, hop)].into(), ..Table::default() };
+        assert_eq!(table.next(0, 1), hop);
+        assert_eq!(table.next(0, 7), OUT);
+        assert_eq!((table.next(1, 7), table.next(2, 7), table.next(900, 7)), (hop, OUT, OUT));
+    }
+}
