@@ -145,7 +145,7 @@ impl Built {
     #[inline]
     fn template(&self, number: u64) -> &Template {
         match &self.probe {
-            Some((template, every)) if number % u64::from(*every) == 0 => template,
+            Some((template, every)) if number.is_multiple_of(u64::from(*every)) => template,
             _ => &self.flows[at(number, self.flows.len())],
         }
     }
