@@ -1,7 +1,5 @@
 //! The messages themselves.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::pool::Geometry;
@@ -82,6 +80,8 @@ pub struct Edge {
 /// Where a service's packets go: which way for each slot of the flow hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slots {
+    /// The service.
+    pub service: ServiceId,
     /// The distinct ways: a direct edge, or none for the relay.
     pub ways: Vec<Option<EdgeId>>,
     /// Index into `ways` for each slot; a single one stands for all.
@@ -104,8 +104,8 @@ pub struct Route {
     pub version: u64,
     /// What follows each position that a packet can arrive with (index 0: in no chain).
     pub next: Vec<ChainHop>,
-    /// Direct ways by service; services that are not listed go by the relay.
-    pub services: BTreeMap<ServiceId, Slots>,
+    /// Direct ways; services that are not listed go by the relay.
+    pub services: Vec<Slots>,
     /// Rings that the NF now consumes. It must not take from one before the marker for it has come.
     pub consume: Vec<Edge>,
     /// Rings that the NF now produces into. It first sends a marker for each by the relay.

@@ -493,7 +493,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             }
         }
         self.inputs.retain_mut(|i| !(i.finishing && !i.gated && i.consumer.available(1) == Ok(0)));
-        let used = |edge| route.services.values().any(|s| s.ways.contains(&Some(edge)));
+        let used = |edge| route.services.iter().any(|s| s.ways.contains(&Some(edge)));
         self.outputs.retain(used);
         self.routing = Routing::compile(route, self.common.destination, |edge| self.outputs.index_of(edge));
         self.idle.set_manner(manner(self.common, route.shared_core));

@@ -58,7 +58,11 @@ impl Routing {
         output_of: impl Fn(EdgeId) -> Option<u16>,
     ) -> Self {
         let way = |service: ServiceId, position: u16, relay: Option<Destination>| Way {
-            outputs: route.services.get(&service).map_or([0].into(), |slots| outputs(slots, &output_of)),
+            outputs: route
+                .services
+                .iter()
+                .find(|slots| slots.service == service)
+                .map_or([0].into(), |slots| outputs(slots, &output_of)),
             direct: Destination::new(Op::Next, position),
             relay,
         };
@@ -69,7 +73,7 @@ impl Routing {
         } else {
             route.next.iter().map(|ChainHop { service, position }| way(*service, *position, None)).collect()
         };
-        let services = route.services.keys().map(|id| (*id, way(*id, 0, None))).collect();
+        let services = route.services.iter().map(|s| (s.service, way(s.service, 0, None))).collect();
         Self { next, services }
     }
 
@@ -118,10 +122,10 @@ mod tests {
     }
 
     fn route() -> Route {
-        let slots = Slots { ways: vec![Some(70), Some(71), None], table: vec![0, 1, 2, 0] };
+        let slots = Slots { service: 5, ways: vec![Some(70), Some(71), None], table: vec![0, 1, 2, 0] };
         Route {
             next: vec![ChainHop { service: 5, position: 2 }, ChainHop { service: 0, position: 0 }],
-            services: [(5, slots)].into(),
+            services: vec![slots],
             ..Route::default()
         }
     }

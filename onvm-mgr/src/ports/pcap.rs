@@ -60,6 +60,10 @@ impl PcapPort {
         if input.is_none() && ["loop", "speed", "pps"].iter().any(|o| spec.get(o).is_some()) {
             return Err(spec.missing("loop=, speed= and pps= need in=FILE").into());
         }
+        let mut output = output;
+        if let Some(writer) = &mut output {
+            writer.add_interface(LinkType::Ethernet, spec.text())?;
+        }
         let rounds = match spec.number("loop")? {
             Some(0) => u64::MAX,
             Some(n) => n,

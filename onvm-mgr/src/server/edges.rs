@@ -223,8 +223,8 @@ impl Server {
     }
 
     /// The direct ways of an instance.
-    fn ways(&self, id: InstanceId) -> BTreeMap<ServiceId, Slots> {
-        let mut all = BTreeMap::new();
+    fn ways(&self, id: InstanceId) -> Vec<Slots> {
+        let mut all = Vec::new();
         for service in self.successors(id) {
             let Some(table) = self.services.get(&service) else { continue };
             let owners = table.instances();
@@ -238,7 +238,7 @@ impl Server {
             } else {
                 table.owners().iter().map(|o| u8::try_from(index_of(o)).unwrap_or(0)).collect()
             };
-            all.insert(service, Slots { ways, table });
+            all.push(Slots { service, ways, table });
         }
         all
     }

@@ -86,7 +86,6 @@ pub(super) struct Server {
 #[derive(Debug)]
 struct ServerOptions {
     json: bool,
-    stay: bool,
     default_service: ServiceId,
     wait: Vec<ServiceId>,
     interval: Option<Duration>,
@@ -141,7 +140,6 @@ impl Server {
         let chain = start.chain.as_ref().map(|c| c.0.clone());
         let options = ServerOptions {
             json: start.common.json,
-            stay: start.stay,
             default_service: start.default_service,
             wait: wait_for(start),
             interval: start.interval,
