@@ -125,13 +125,24 @@ impl Consumer {
     /// Says that this consumer is about to sleep.
     #[inline]
     pub fn arm(&mut self) {
-        self.memory().header().bell.0.sleeping.store(1, Relaxed);
+        self.set_sleeping(1);
     }
 
     /// Says that it is awake.
     #[inline]
     pub fn disarm(&mut self) {
-        self.memory().header().bell.0.sleeping.store(0, Relaxed);
+        self.set_sleeping(0);
+    }
+
+    #[inline(always)]
+    fn set_sleeping(&self, value: u32) {
+        let word = &self.memory().header().bell.0.sleeping;
+        #[cfg(not(loom))]
+        word.store(value, Relaxed);
+        // The checker orders two stores only if one thread saw the other's; it forgets that a swap comes right after
+        // what it read, and lets a producer's old swap outlive a newer store. Between swaps it keeps the order.
+        #[cfg(loom)]
+        word.swap(value, Relaxed);
     }
 
     /// What the kernel asks before it lets this consumer sleep.

@@ -145,7 +145,7 @@ fn one_death(stores: u32) -> bool {
 
 #[test]
 fn a_death_leaves_each_packet_one_fate() {
-    at_each_store("death of X", 2, one_death);
+    at_each_store("death of X", 3, one_death);
 }
 
 /// X dies before store `x_stores`, the node behind it before `d_stores`; they are reaped in either order.
@@ -188,7 +188,7 @@ fn two_deaths_leave_each_packet_one_fate() {
     for x_stores in 0..=13 {
         for d_stores in 0..=8 {
             for first in [false, true] {
-                executions += check("", Some(2), move || {
+                executions += check("", Some(4), move || {
                     two_deaths(x_stores, d_stores, first);
                 });
                 models += 1;
