@@ -1,4 +1,5 @@
-//! Property tests: any sequence of operations, against a plain queue as the oracle.
+//! Property tests: any sequence of operations, against a plain queue as the oracle. And threads, for the sanitizers.
+#![allow(unsafe_code)]
 
 use std::collections::VecDeque;
 
@@ -218,6 +219,53 @@ fn two_processes_worth_of_threads_lose_nothing() {
     }
     sender.join().unwrap();
     assert_eq!(ring.occupancy(), 0);
+}
+
+/// Bytes that belong to whoever holds the descriptor that names them.
+struct Packets(Vec<std::cell::UnsafeCell<[u32; 16]>>);
+
+// SAFETY: the test below touches a packet only while it holds the descriptor; ThreadSanitizer checks that the ring
+// orders the two threads' accesses.
+unsafe impl Sync for Packets {}
+
+#[test]
+fn bytes_travel_with_their_descriptors() {
+    const COUNT: u32 = 20_000;
+    const CAPACITY: u32 = 16;
+    let ring = Ring::create("test", CAPACITY).unwrap();
+    let (mut producer, mut consumer) = (ring.producer(), ring.consumer());
+    let packets = std::sync::Arc::new(Packets((0..CAPACITY).map(|_| [0; 16].into()).collect()));
+    let theirs = std::sync::Arc::clone(&packets);
+    let sender = std::thread::spawn(move || {
+        for n in 0..COUNT {
+            while producer.room(1) == 0 {
+                producer.publish();
+                std::thread::yield_now();
+            }
+            // SAFETY: there is room, so the slot that named this buffer has been released.
+            unsafe { *theirs.0[(n % CAPACITY) as usize].get() = [n; 16] };
+            producer.push(n, Descriptor::new(n % CAPACITY, 0, 0, 0).with_hash(n)).unwrap();
+            if n % 5 == 4 {
+                producer.publish();
+            }
+        }
+        producer.publish();
+    });
+    let mut burst = [Descriptor::default(); 8];
+    let mut want = 0;
+    while want < COUNT {
+        let n = consumer.take(1, &mut burst).unwrap();
+        for d in &burst[..n] {
+            // SAFETY: taken and not yet released.
+            assert_eq!(unsafe { *packets.0[d.buffer() as usize].get() }, [want; 16]);
+            want += 1;
+        }
+        consumer.release();
+        if n == 0 {
+            std::thread::yield_now();
+        }
+    }
+    sender.join().unwrap();
 }
 
 #[test]
