@@ -213,6 +213,11 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         self.hands.emitter.empties.clear();
         self.hands.emitter.used = 0;
         let mut fresh = [Descriptor::default(); MAX_BURST];
+        if let Some(ring) = &mut self.empties {
+            // A turn that ended without passing anything on (a new route) leaves its empties taken; what is used
+            // is released from the oldest on, so they must be the first again.
+            ring.release_first(0);
+        }
         if let Some(ring) = &mut self.empties
             && let Ok(n) = ring.take(self.turn, &mut fresh)
         {
