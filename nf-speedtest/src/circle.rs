@@ -209,7 +209,9 @@ impl Circle {
             },
         ];
         if let Some(missed) = missed.filter(|n| *n > 0) {
-            lines.push(format!("{missed} packets not sent in time: the rate is too high"));
+            lines.push(format!(
+                "{missed} packets not sent in time: the rate is too high, or the processor was taken"
+            ));
         }
         if self.foreign > 0 {
             lines.push(format!("{} packets of others ended here", self.foreign));
