@@ -288,7 +288,6 @@ impl<N: NetworkFunction> Replay<N> {
         for ticket in 0..u32::try_from(HELD).unwrap_or(0) {
             let _ = hands.release(ticket);
         }
-        drop(hands);
         let passed = self.pass_on(&[]);
         let closed = self.output.take().map_or(Ok(()), Writer::finish);
         self.print(common);
