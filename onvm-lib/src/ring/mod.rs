@@ -57,7 +57,9 @@ mod remains;
 mod spsc;
 mod sync;
 
-pub use descriptor::{Descriptor, Destination, MAX_ARGUMENT, MAX_BUFFERS, MAX_LENGTH, MAX_OFFSET, MAX_PORT, Op};
+pub use descriptor::{
+    Descriptor, Destination, MAX_ARGUMENT, MAX_BUFFERS, MAX_LENGTH, MAX_OFFSET, MAX_PORT, Op,
+};
 pub use layout::{Error, MAX_CAPACITY};
 pub use remains::{Overrun, Remains};
 pub use spsc::{Consumer, Producer, Ring, Violation};

@@ -100,7 +100,11 @@ pub(super) fn attach<N: NetworkFunction>(path: &Path, common: &Common) -> Result
     open::<N>(line, welcome, fds)
 }
 
-fn open<N: NetworkFunction>(line: Line, welcome: Welcome, fds: Vec<OwnedFd>) -> Result<Attached, AttachError> {
+fn open<N: NetworkFunction>(
+    line: Line,
+    welcome: Welcome,
+    fds: Vec<OwnedFd>,
+) -> Result<Attached, AttachError> {
     let want = 5 + usize::from(welcome.empties.is_some());
     let got = fds.len();
     let mut fds = fds.into_iter();

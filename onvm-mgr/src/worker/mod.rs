@@ -44,6 +44,9 @@ use rest::Sleeper;
 
 /// Packets that the worker handles together.
 const BURST: usize = 64;
+/// The same, as rings count.
+const ENTRIES: u32 = 64;
+const _: () = assert!(ENTRIES as usize == BURST);
 /// Packets that ports may put in front of a service before it has worked some off, where the source waits: more
 /// would only push each other out of the cache.
 const WATERMARK: u32 = 1024;
@@ -92,6 +95,8 @@ pub(crate) struct Worker {
     nodes: Vec<Option<Node>>,
     by_instance: HashMap<InstanceId, usize>,
     edges: HashMap<EdgeId, DirectEdge>,
+    /// Markers that came before the command that tells of their edge, with the instance that sent them.
+    early_markers: Vec<(EdgeId, InstanceId)>,
     services: Services,
     table: Table,
     tally: Tally,
@@ -182,6 +187,7 @@ impl Worker {
             nodes: Vec::new(),
             by_instance: HashMap::new(),
             edges: HashMap::new(),
+            early_markers: Vec::new(),
             services: Services::default(),
             table: Table::default(),
             tally: Tally::default(),
@@ -222,7 +228,7 @@ impl Worker {
             rounds = rounds.wrapping_add(1);
             if worked > 0 {
                 self.idle.worked();
-                if rounds % ROUNDS_PER_LOOK == 0 {
+                if rounds.is_multiple_of(ROUNDS_PER_LOOK) {
                     self.look_around();
                 }
             } else {

@@ -38,6 +38,7 @@ impl Worker {
         let Some(index) = self.by_instance.get(&instance).copied() else { return };
         self.take_what_it_put_out(index);
         self.by_instance.remove(&instance);
+        self.early_markers.retain(|(_, from)| *from != instance);
         let Some(node) = self.nodes[index].take() else { return };
         self.sleeper.remove(node.doorbell.as_fd());
         let passed_on = self.passed_on(&node);
@@ -272,12 +273,8 @@ impl Worker {
 
     /// Forgets edges that have ended: no producer, no consumer but us, nothing in them.
     pub(super) fn close_edges(&mut self) {
-        let done: Vec<EdgeId> = self
-            .edges
-            .iter()
-            .filter(|(_, e)| e.producer_done)
-            .map(|(id, _)| *id)
-            .collect();
+        let done: Vec<EdgeId> =
+            self.edges.iter().filter(|(_, e)| e.producer_done).map(|(id, _)| *id).collect();
         for id in done {
             let orphan = self.edges.get(&id).is_some_and(|e| e.heir.is_some());
             if orphan && !self.empty_heir(id, false) {

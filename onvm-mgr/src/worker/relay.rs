@@ -6,14 +6,14 @@ use onvm_lib::protocol::{EdgeId, ServiceId};
 use onvm_lib::ring::{Descriptor, Destination, Op};
 
 use super::table::paired;
-use super::{BURST, News, Worker};
+use super::{BURST, ENTRIES, News, Worker};
 
 impl Worker {
     /// Works off a burst of what an instance has put out; returns the number of descriptors.
     #[inline(always)]
     pub(super) fn take_from_node(&mut self, index: usize) -> usize {
         let Some(node) = &mut self.nodes[index] else { return 0 };
-        let available = match node.outbound.available(BURST as u32) {
+        let available = match node.outbound.available(ENTRIES) {
             Ok(n) => n,
             Err(_) => return self.violated(index),
         };
@@ -23,7 +23,7 @@ impl Worker {
         if available == 0 {
             return 0;
         }
-        self.relay_burst(index, (available as usize).min(BURST))
+        self.relay_burst(index, available.min(ENTRIES) as usize)
     }
 
     #[inline(always)]
@@ -133,9 +133,12 @@ impl Worker {
         let orders = descriptor.buffer() == Descriptor::NO_BUFFER;
         match descriptor.destination().op() {
             Op::Marker if orders => {
-                let edge: EdgeId = descriptor.hash();
-                if self.edges.get(&edge).is_some_and(|e| e.from == node.instance && !e.opened) {
-                    self.open_edge(edge);
+                let (edge, from): (EdgeId, _) = (descriptor.hash(), node.instance);
+                match self.edges.get(&edge) {
+                    Some(e) if e.from == from && !e.opened => self.open_edge(edge),
+                    Some(_) => {}
+                    // The NF was quicker than the command that tells us of the edge.
+                    None => self.early_markers.push((edge, from)),
                 }
             }
             Op::Mirror if orders && node.mirrors.len() < 64 => {
