@@ -2,6 +2,11 @@
 //!
 //! Frames lie one after the other in memory, as large as the buffers of a pool are far apart, so that with
 //! many flows the cache misses are those of real traffic.
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the program's rooms are included, the report and their tests are not run"
+)]
 
 #[path = "../src/ended.rs"]
 mod ended;

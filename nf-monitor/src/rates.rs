@@ -75,11 +75,6 @@ impl Rates {
     pub(crate) fn overall(&self) -> Rate {
         Rate::of(self.all, self.last_ns.saturating_sub(self.first_ns))
     }
-
-    /// Time of the last packet, in nanoseconds since 1970.
-    pub(crate) fn last_ns(&self) -> u64 {
-        self.last_ns
-    }
 }
 
 #[cfg(test)]

@@ -87,7 +87,8 @@ impl Table {
         let timeout_ns = self.timeout_ns;
         if let Some(flow) = self.find(hash, &shared) {
             let silent = seen.now_ns.saturating_sub(flow.last_ns) >= timeout_ns;
-            if !silent && !(seen.flags.0 != 0 && flow.is_reopened_by(seen.flags)) {
+            let reopened = seen.flags.0 != 0 && flow.is_reopened_by(seen.flags);
+            if !(silent || reopened) {
                 return flow.add(reversed, seen);
             }
             let over = std::mem::replace(flow, Flow::new(hash, shared, reversed, seen));

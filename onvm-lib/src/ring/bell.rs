@@ -7,6 +7,7 @@
 //! | 0 → 1 | consumer, [`Consumer::arm`] | it found nothing to do; it must look at every head again afterwards |
 //! | 1 → 0 | producer, [`Producer::rings`] | it published; it must then wake the consumer |
 //! | 1 → 0 | consumer, [`Consumer::disarm`] | it woke, or found work after arming |
+//! | any → 0 | reaper, [`Ring::ring_for_the_dead`] | the producer is gone; it must then wake the consumer |
 //!
 //! `SYNC POINT: bell`. Producer: store head, *barrier*, load sleeping. Consumer: store sleeping, *barrier*,
 //! load head. One of the two sees the other's store. A barrier on the producer's side would wait, every
@@ -24,7 +25,7 @@
 use std::sync::atomic::{AtomicU32 as StdAtomicU32, AtomicU64 as StdAtomicU64};
 use std::time::Duration;
 
-use super::spsc::{Consumer, Producer};
+use super::spsc::{Consumer, Producer, Ring};
 use super::sync::Ordering::{Relaxed, SeqCst};
 use super::sync::fence;
 
@@ -90,26 +91,64 @@ impl Producer {
     /// Wakes a consumer that sleeps in [`sleep`]. Never blocks.
     #[cfg(not(loom))]
     pub fn wake_sleeper(&self) {
-        // The result says how many slept; none is fine: it had woken by itself.
-        let _ = rustix::thread::futex::wake(
-            &self.memory().header().bell.0.sleeping,
-            rustix::thread::futex::Flags::empty(),
-            1,
-        );
+        futex_wake(&self.memory().header().bell.0.sleeping);
     }
+}
+
+impl Ring {
+    /// Rings for a producer that is gone: it may have died between its store of the head and its wake-up call,
+    /// even after it had lowered the word, and then nobody else would call.
+    ///
+    /// The caller must wake the consumer in any case; [`Ring::wake_consumer`] does both for one that sleeps in
+    /// [`sleep`], a worker's eventfd is the caller's to write.
+    pub fn ring_for_the_dead(&self) {
+        // A consumer that arms after this swap sees the dead producer's head.
+        fence(SeqCst);
+        self.memory.header().bell.0.sleeping.swap(0, SeqCst);
+    }
+
+    /// Wakes the consumer for a producer that is gone.
+    #[cfg(not(loom))]
+    pub fn wake_consumer(&self) {
+        self.ring_for_the_dead();
+        futex_wake(&self.memory.header().bell.0.sleeping);
+    }
+}
+
+/// Wakes whoever sleeps on the word; nobody is fine, for the sleeper may have woken by itself.
+#[cfg(not(loom))]
+fn futex_wake(word: &StdAtomicU32) {
+    let _ = rustix::thread::futex::wake(word, rustix::thread::futex::Flags::empty(), 1);
 }
 
 impl Consumer {
     /// Says that this consumer is about to sleep.
     #[inline]
     pub fn arm(&mut self) {
-        self.memory().header().bell.0.sleeping.store(1, Relaxed);
+        self.set_sleeping(1);
     }
 
     /// Says that it is awake.
     #[inline]
     pub fn disarm(&mut self) {
-        self.memory().header().bell.0.sleeping.store(0, Relaxed);
+        self.set_sleeping(0);
+    }
+
+    #[inline(always)]
+    fn set_sleeping(&self, value: u32) {
+        let word = &self.memory().header().bell.0.sleeping;
+        #[cfg(not(loom))]
+        word.store(value, Relaxed);
+        // The checker orders two stores only if one thread saw the other's; it forgets that a swap comes right after
+        // what it read, and lets a producer's old swap outlive a newer store. Between swaps it keeps the order.
+        #[cfg(loom)]
+        word.swap(value, Relaxed);
+    }
+
+    /// What the kernel asks before it lets this consumer sleep.
+    #[cfg(all(test, loom))]
+    pub(super) fn is_armed(&self) -> bool {
+        self.memory().header().bell.0.sleeping.load(Relaxed) == 1
     }
 
     #[cfg(not(loom))]
@@ -130,7 +169,8 @@ impl Attention {
     pub fn call(&self) {
         self.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.word.store(1, std::sync::atomic::Ordering::SeqCst);
-        let _ = rustix::thread::futex::wake(&self.word, rustix::thread::futex::Flags::empty(), 1);
+        #[cfg(not(loom))]
+        futex_wake(&self.word);
     }
 
     /// Whether someone called since the last [`Attention::heed`].

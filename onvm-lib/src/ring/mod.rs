@@ -49,12 +49,14 @@
 pub mod bell;
 mod descriptor;
 mod layout;
+mod remains;
 mod spsc;
 mod sync;
 
 pub use descriptor::{Descriptor, Destination, MAX_ARGUMENT, MAX_BUFFERS, MAX_LENGTH, MAX_OFFSET, MAX_PORT, Op};
 pub use layout::{Error, MAX_CAPACITY};
-pub use spsc::{Consumer, Producer, Remains, Ring, Violation};
+pub use remains::{Overrun, Remains};
+pub use spsc::{Consumer, Producer, Ring, Violation};
 
 #[cfg(all(test, loom))]
 mod model;

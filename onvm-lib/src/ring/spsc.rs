@@ -1,11 +1,12 @@
-//! The two ends of a ring, and the view of it that the reaper and the auditor have.
+//! A ring and its two ends.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::compiler_fence;
 
 use super::descriptor::Descriptor;
 use super::layout::{Error, Handle, Memory};
-use super::sync::Ordering::{Acquire, Relaxed, Release};
+use super::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::shm::Region;
 
 /// The peer wrote positions that cannot be: more entries than the ring has slots.
@@ -23,18 +24,7 @@ impl std::error::Error for Violation {}
 /// A ring as a thing: what the manager makes, sends to its two ends, and reads when one of them died.
 #[derive(Clone)]
 pub struct Ring {
-    memory: Handle,
-}
-
-/// What lies in a ring whose consumer is gone.
-#[derive(Debug, Default)]
-pub struct Remains {
-    /// The consumer's last turn that took from this ring.
-    pub turn: u32,
-    /// Entries that it had in its hands: in order, oldest first.
-    pub in_hand: Vec<Descriptor>,
-    /// Entries that it had not touched: in order, oldest first.
-    pub waiting: Vec<Descriptor>,
+    pub(super) memory: Handle,
 }
 
 impl Ring {
@@ -74,14 +64,18 @@ impl Ring {
         self.memory.capacity()
     }
 
-    /// The producing end, continuing where the ring stands. There must be no other live one.
+    /// The producing end, continuing where the ring stands. There must be no other live one, and what a dead
+    /// one passed on must have been read.
     #[must_use]
     pub fn producer(&self) -> Producer {
         let line = &self.memory.header().producer.0;
         let head = line.head.load(Relaxed);
+        // A successor counts its turns anew: in the one that its predecessor died in, it has passed on nothing.
+        line.mark.store(head, Release);
         // A tail of head - capacity reads as full until the first look at the real one.
         let tail = head.wrapping_sub(self.capacity());
-        Producer { memory: Arc::clone(&self.memory), head, published: head, tail, turn: line.turn.load(Relaxed) }
+        let turn = line.turn.load(Relaxed);
+        Producer { memory: Arc::clone(&self.memory), head, published: head, mark: head, tail, turn }
     }
 
     /// The consuming end, continuing where the ring stands. There must be no other live one.
@@ -108,47 +102,7 @@ impl Ring {
         self.between(tail, head)
     }
 
-    /// Reads what a dead consumer left.
-    ///
-    /// # Errors
-    /// [`Violation`] when the positions cannot be; nothing in the ring can be believed then.
-    pub fn remains(&self) -> Result<Remains, Violation> {
-        let header = self.memory.header();
-        let tail = header.consumer.0.tail.load(Acquire);
-        let taken = header.consumer.0.taken.load(Acquire);
-        let turn = header.consumer.0.turn.load(Acquire);
-        let head = header.producer.0.head.load(Acquire);
-        let all = head.wrapping_sub(tail);
-        // A taken behind the tail is from an earlier turn: the consumer died after its release.
-        let in_hand = if taken.wrapping_sub(tail) <= all { taken.wrapping_sub(tail) } else { 0 };
-        if all > self.capacity() {
-            return Err(Violation);
-        }
-        let middle = tail.wrapping_add(in_hand);
-        Ok(Remains { turn, in_hand: self.between(tail, middle), waiting: self.between(middle, head) })
-    }
-
-    /// Reads what a dead producer published in its turn `turn`, whether or not the consumer has taken it since.
-    #[must_use]
-    pub fn passed_on(&self, turn: u32) -> Vec<Descriptor> {
-        let line = &self.memory.header().producer.0;
-        if line.turn.load(Acquire) != turn {
-            return Vec::new();
-        }
-        self.between(line.mark.load(Acquire), line.head.load(Acquire))
-    }
-
-    /// Empties a ring whose consumer is dead: what was in it has been read by [`Ring::remains`].
-    pub fn inherit(&self, remains: &Remains) -> Consumer {
-        let mut heir = self.consumer();
-        let left = remains.in_hand.len() + remains.waiting.len();
-        heir.taken = heir.tail.wrapping_add(u32::try_from(left).unwrap_or(0));
-        heir.head = heir.taken;
-        heir.release();
-        heir
-    }
-
-    fn between(&self, from: u32, to: u32) -> Vec<Descriptor> {
+    pub(super) fn between(&self, from: u32, to: u32) -> Vec<Descriptor> {
         let n = to.wrapping_sub(from);
         if n > self.capacity() {
             return Vec::new();
@@ -170,6 +124,8 @@ pub struct Producer {
     head: u32,
     /// Position after the last published entry.
     published: u32,
+    /// What `published` was when the turn began; in a turn that overran, what `head` was then.
+    mark: u32,
     /// The consumer's tail when last looked at.
     tail: u32,
     /// The last turn written to the producer's line.
@@ -214,6 +170,9 @@ impl Producer {
         if self.turn != turn {
             self.begin(turn);
         }
+        if self.head.wrapping_sub(self.mark) >= self.memory.capacity() {
+            self.overrun();
+        }
         let slot = self.memory.slot(self.head);
         let [first, second] = descriptor.words();
         slot.0[0].store(first, Relaxed);
@@ -229,6 +188,18 @@ impl Producer {
         line.mark.store(self.published, Release);
         line.turn.store(turn, Release);
         self.turn = turn;
+        self.mark = self.published;
+    }
+
+    /// Says that the slots no longer tell what this turn passed on: its next entry overwrites its first.
+    #[cold]
+    #[inline(never)]
+    fn overrun(&mut self) {
+        let never = self.head.wrapping_add(1 << 31);
+        self.memory.header().producer.0.mark.store(never, Release);
+        // Before the slot is written, in program order, which is the order that a death keeps.
+        compiler_fence(SeqCst);
+        self.mark = self.head;
     }
 
     /// Makes everything pushed visible; true if there was anything.
@@ -273,11 +244,11 @@ impl Producer {
 pub struct Consumer {
     memory: Handle,
     /// Position of the oldest entry that is not released.
-    tail: u32,
+    pub(super) tail: u32,
     /// Position after the last entry taken.
-    taken: u32,
+    pub(super) taken: u32,
     /// The producer's head when last looked at.
-    head: u32,
+    pub(super) head: u32,
 }
 
 impl Consumer {
@@ -315,10 +286,12 @@ impl Consumer {
         let line = &self.memory.header().consumer.0;
         let first = self.taken;
         self.taken = first.wrapping_add(n);
-        // Turn before taken, and both before the first byte of a packet is touched. For a death a Release
-        // store is enough: what the dead thread had executed is visible, and the compiler keeps the order.
+        // Turn before taken, and both before the first byte of a packet is touched. A death keeps program order
+        // on any processor; the compiler keeps what is before a Release store before it, but may bring what is
+        // after it forward, and the fence forbids that.
         line.turn.store(turn, Release);
         line.taken.store(self.taken, Release);
+        compiler_fence(SeqCst);
         for (i, entry) in (0..n).zip(burst.iter_mut()) {
             *entry = read(&self.memory, first.wrapping_add(i));
         }

@@ -1,10 +1,11 @@
-//! Property tests: any sequence of operations, against a plain queue as the oracle.
+//! Property tests: any sequence of operations, against a plain queue as the oracle. And threads, for the sanitizers.
+#![allow(unsafe_code)]
 
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
-use super::{Descriptor, Ring};
+use super::{Descriptor, Overrun, Ring};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -93,7 +94,7 @@ proptest! {
         }
         prop_assert!(producer.room(1) <= 8);
         prop_assert!(ring.entries().len() <= 8 && ring.occupancy() <= 8);
-        prop_assert!(ring.passed_on(turn).len() <= 8);
+        prop_assert!(ring.passed_on(turn).is_ok_and(|d| d.len() <= 8) || head.wrapping_sub(mark) > 8);
         if let Ok(left) = ring.remains() {
             prop_assert!(left.in_hand.len() + left.waiting.len() <= 8);
         }
@@ -106,20 +107,84 @@ fn a_turn_says_what_was_passed_on() {
     let mut producer = ring.producer();
     let mut consumer = ring.consumer();
     producer.push(1, numbered(1)).unwrap();
-    assert!(ring.passed_on(1).is_empty(), "pushed but not published");
+    assert!(ring.passed_on(1).unwrap().is_empty(), "pushed but not published");
     producer.publish();
-    assert_eq!(ring.passed_on(1), [numbered(1)]);
+    assert_eq!(ring.passed_on(1).unwrap(), [numbered(1)]);
     producer.push(2, numbered(2)).unwrap();
-    assert!(ring.passed_on(2).is_empty());
+    assert!(ring.passed_on(2).unwrap().is_empty());
     producer.publish();
     producer.push(2, numbered(3)).unwrap();
     producer.publish();
-    assert_eq!(ring.passed_on(2), [numbered(2), numbered(3)], "two publishes of one turn");
-    assert!(ring.passed_on(1).is_empty(), "an earlier turn says nothing about this one");
+    assert_eq!(ring.passed_on(2).unwrap(), [numbered(2), numbered(3)], "two publishes of one turn");
+    assert!(ring.passed_on(1).unwrap().is_empty(), "an earlier turn says nothing about this one");
     let mut burst = [Descriptor::default(); 8];
     assert_eq!(consumer.take(9, &mut burst), Ok(3));
     consumer.release();
-    assert_eq!(ring.passed_on(2).len(), 2, "also after the consumer took them");
+    assert_eq!(ring.passed_on(2).unwrap().len(), 2, "also after the consumer took them");
+}
+
+#[test]
+fn a_turn_that_overran_says_so() {
+    let ring = Ring::on_heap(4).unwrap();
+    let (mut producer, mut consumer) = (ring.producer(), ring.consumer());
+    let mut burst = [Descriptor::default(); 4];
+    producer.push(1, numbered(100)).unwrap();
+    producer.publish();
+    for n in 0..12 {
+        assert_eq!(ring.passed_on(2).map(|d| d.len()), if n < 5 { Ok(n) } else { Err(Overrun) });
+        consumer.take(1, &mut burst).unwrap();
+        consumer.release();
+        producer.push(2, numbered(200)).unwrap();
+        if n == 4 {
+            // Not even published, but its first entry is gone.
+            assert_eq!(ring.passed_on(2), Err(Overrun));
+        }
+        producer.publish();
+    }
+    consumer.take(1, &mut burst).unwrap();
+    consumer.release();
+    producer.push(3, numbered(300)).unwrap();
+    producer.publish();
+    assert_eq!(ring.passed_on(3).unwrap(), [numbered(300)], "the next turn is told apart again");
+}
+
+#[test]
+fn a_successor_has_passed_on_nothing_in_its_predecessors_turn() {
+    let ring = Ring::on_heap(4).unwrap();
+    let mut first = ring.producer();
+    first.push(1, numbered(1)).unwrap();
+    first.publish();
+    assert_eq!(ring.passed_on(1).unwrap(), [numbered(1)]);
+    drop(first);
+    // It counts its turns anew, and is in the one that its predecessor died in.
+    let mut successor = ring.producer();
+    assert_eq!(ring.passed_on(1).unwrap(), []);
+    successor.push(1, numbered(2)).unwrap();
+    successor.publish();
+    assert_eq!(ring.passed_on(1).unwrap(), [numbered(2)]);
+}
+
+#[test]
+fn a_sleeper_is_woken_for_a_producer_that_died_before_its_call() {
+    use super::bell::{Attention, Barriers, sleep};
+    let ring = Ring::create("test", 4).unwrap();
+    let mut consumer = ring.consumer();
+    consumer.arm();
+    let sleeper = std::thread::spawn(move || {
+        let start = std::time::Instant::now();
+        let limit = std::time::Duration::from_secs(10);
+        sleep(std::iter::once(&consumer), &Attention::default(), limit);
+        assert_eq!(consumer.available(1), Ok(1));
+        start.elapsed()
+    });
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let mut producer = ring.producer();
+    producer.push(1, numbered(1)).unwrap();
+    producer.publish();
+    assert!(producer.rings(Barriers::Fences));
+    // It dies here.
+    ring.wake_consumer();
+    assert!(sleeper.join().unwrap() < std::time::Duration::from_secs(9));
 }
 
 #[test]
@@ -154,6 +219,53 @@ fn two_processes_worth_of_threads_lose_nothing() {
     }
     sender.join().unwrap();
     assert_eq!(ring.occupancy(), 0);
+}
+
+/// Bytes that belong to whoever holds the descriptor that names them.
+struct Packets(Vec<std::cell::UnsafeCell<[u32; 16]>>);
+
+// SAFETY: the test below touches a packet only while it holds the descriptor; ThreadSanitizer checks that the ring
+// orders the two threads' accesses.
+unsafe impl Sync for Packets {}
+
+#[test]
+fn bytes_travel_with_their_descriptors() {
+    const COUNT: u32 = 20_000;
+    const CAPACITY: u32 = 16;
+    let ring = Ring::create("test", CAPACITY).unwrap();
+    let (mut producer, mut consumer) = (ring.producer(), ring.consumer());
+    let packets = std::sync::Arc::new(Packets((0..CAPACITY).map(|_| [0; 16].into()).collect()));
+    let theirs = std::sync::Arc::clone(&packets);
+    let sender = std::thread::spawn(move || {
+        for n in 0..COUNT {
+            while producer.room(1) == 0 {
+                producer.publish();
+                std::thread::yield_now();
+            }
+            // SAFETY: there is room, so the slot that named this buffer has been released.
+            unsafe { *theirs.0[(n % CAPACITY) as usize].get() = [n; 16] };
+            producer.push(n, Descriptor::new(n % CAPACITY, 0, 0, 0).with_hash(n)).unwrap();
+            if n % 5 == 4 {
+                producer.publish();
+            }
+        }
+        producer.publish();
+    });
+    let mut burst = [Descriptor::default(); 8];
+    let mut want = 0;
+    while want < COUNT {
+        let n = consumer.take(1, &mut burst).unwrap();
+        for d in &burst[..n] {
+            // SAFETY: taken and not yet released.
+            assert_eq!(unsafe { *packets.0[d.buffer() as usize].get() }, [want; 16]);
+            want += 1;
+        }
+        consumer.release();
+        if n == 0 {
+            std::thread::yield_now();
+        }
+    }
+    sender.join().unwrap();
 }
 
 #[test]

@@ -63,6 +63,33 @@ impl<T: AsRef<[u8]>> Packet<T> {
             && (self.hardware_len(), self.protocol_len()) == (6, 4)
     }
 
+    /// Address number `n` of the four, of whatever kind and length; `None` if it was cut off.
+    fn address(&self, n: usize) -> Option<&[u8]> {
+        let lens = [self.hardware_len(), self.protocol_len()].map(usize::from);
+        let start = FIXED_LEN + [0, lens[0], lens[0] + lens[1], 2 * lens[0] + lens[1]][n];
+        self.as_bytes().get(start..start + lens[n % 2])
+    }
+
+    /// Hardware address of the sender, as it stands.
+    pub fn sender_hardware(&self) -> Option<&[u8]> {
+        self.address(0)
+    }
+
+    /// Protocol address of the sender, as it stands.
+    pub fn sender_protocol(&self) -> Option<&[u8]> {
+        self.address(1)
+    }
+
+    /// Hardware address of the target, as it stands.
+    pub fn target_hardware(&self) -> Option<&[u8]> {
+        self.address(2)
+    }
+
+    /// Protocol address of the target, as it stands.
+    pub fn target_protocol(&self) -> Option<&[u8]> {
+        self.address(3)
+    }
+
     /// The addresses, if they are Ethernet and IPv4 and all there.
     pub fn addresses(&self) -> Option<Addresses> {
         let bytes = self.as_bytes();
@@ -109,6 +136,10 @@ mod tests {
     fn reads_a_request() {
         let arp = Packet::new_checked(&REQUEST_BYTES[..]).unwrap();
         assert_eq!(arp.operation(), REQUEST);
+        assert_eq!(arp.sender_hardware(), Some(&[2, 0, 0, 0, 0, 1][..]));
+        assert_eq!(arp.sender_protocol(), Some(&[10, 0, 0, 1][..]));
+        assert_eq!(arp.target_hardware(), Some(&[0; 6][..]));
+        assert_eq!(arp.target_protocol(), Some(&[10, 0, 0, 2][..]));
         let addresses = arp.addresses().unwrap();
         assert_eq!(addresses.sender_ip, Ipv4Addr::new(10, 0, 0, 1));
         assert_eq!(addresses.target_ip, Ipv4Addr::new(10, 0, 0, 2));

@@ -9,8 +9,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// A ones' complement sum in the making. Parts are added with [`add_bytes`](Sum::add_bytes) and friends; every part but
-/// the last must have an even length.
+/// A ones' complement sum in the making. Parts are added with [`add_bytes`](Sum::add_bytes) and friends;
+/// every part but the last must have an even length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum(u64);
 
@@ -30,10 +30,19 @@ impl Sum {
             let word = u64::from_ne_bytes(*chunk);
             sum += (word & 0xffff_ffff) + (word >> 32);
         }
-        let mut last = [0u8; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        let word = u64::from_ne_bytes(last);
-        sum += (word & 0xffff_ffff) + (word >> 32);
+        // An IPv4 header ends with half a chunk; a copy of unknown length would cost more than the rest of
+        // it.
+        let (quads, rest) = rest.as_chunks::<4>();
+        for quad in quads {
+            sum += u64::from(u32::from_ne_bytes(*quad));
+        }
+        let (pairs, rest) = rest.as_chunks::<2>();
+        for pair in pairs {
+            sum += u64::from(u16::from_ne_bytes(*pair));
+        }
+        if let [last] = rest {
+            sum += u64::from(u16::from_ne_bytes([*last, 0]));
+        }
         self.merge(sum)
     }
 

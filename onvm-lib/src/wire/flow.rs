@@ -305,3 +305,64 @@ pub(super) fn write_protocol(f: &mut fmt::Formatter<'_>, protocol: u8) -> fmt::R
     };
     f.write_str(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Fragment;
+    use crate::wire::build::Packet;
+
+    const MACS: (MacAddr, MacAddr) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+
+    fn base<'a>() -> Packet<'a> {
+        Packet::ethernet(MACS.0, MACS.1).ipv4([10, 0, 0, 1].into(), [10, 0, 0, 2].into())
+    }
+
+    fn key(packet: Packet<'_>) -> FlowKey {
+        LinkType::Ethernet.flow_key(&packet.to_vec().unwrap())
+    }
+
+    #[test]
+    fn displays() {
+        let six = Packet::ethernet(MACS.0, MACS.1).ipv6(1.into(), 2.into());
+        let fragment = Fragment { id: 1, offset: 0, more: true };
+        for (packet, text) in [
+            (base().tcp(1234, 80), "10.0.0.1:1234 > 10.0.0.2:80 tcp"),
+            (six.udp(53, 5353), "[::1]:53 > [::2]:5353 udp"),
+            (base().fragment(fragment).udp(1, 2), "10.0.0.1 > 10.0.0.2 fragment"),
+            (base().echo_request(7, 1), "10.0.0.1 > 10.0.0.2 icmp id 7"),
+            (six.echo_reply(7, 1), "::1 > ::2 icmp6 id 7"),
+            (base().icmp(3, 1, 0), "10.0.0.1 > 10.0.0.2 icmp"),
+            (base().protocol(99), "10.0.0.1 > 10.0.0.2 ip-proto-99"),
+            (base().ethertype(EtherType::ARP), "02:00:00:00:00:01 > 02:00:00:00:00:02 ARP"),
+        ] {
+            assert_eq!(key(packet).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn both_directions_of_an_echo_are_one_flow() {
+        let back = Packet::ethernet(MACS.1, MACS.0).ipv4([10, 0, 0, 2].into(), [10, 0, 0, 1].into());
+        let (there, back) = (key(base().echo_request(7, 1)), key(back.echo_reply(7, 1)));
+        assert_eq!(there.symmetric(), back.symmetric());
+        assert_eq!((there.hash32(), there.protocol()), (back.hash32(), Some(1)));
+        assert_ne!(there.hash32(), key(base().echo_request(8, 1)).hash32());
+    }
+
+    #[test]
+    fn what_is_unreadable_goes_by_its_macs() {
+        let frame = base().tcp(1, 2).to_vec().unwrap();
+        let whole = LinkType::Ethernet.flow_key(&frame);
+        assert_eq!(LinkType::Ethernet.flow_key(&frame[..38]), whole);
+        let cut = LinkType::Ethernet.flow_key(&frame[..30]);
+        assert_eq!(cut.macs(), Some((MACS.0, MACS.1, 0x0800)));
+        assert_eq!((cut.src(), cut.protocol(), cut.src_port()), (None, None, 0));
+        assert_eq!(LinkType::Ethernet.flow_key(&[]), LinkType::RawIp.flow_key(&[]));
+        // The length field of an 802.3 frame is no EtherType, and no part of the key.
+        let mut llc = vec![0; 60];
+        llc[13] = 40;
+        let one = LinkType::Ethernet.flow_key(&llc);
+        llc[13] = 41;
+        assert_eq!(LinkType::Ethernet.flow_key(&llc), one);
+    }
+}

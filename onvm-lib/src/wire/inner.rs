@@ -14,11 +14,16 @@ pub const IPV4_IN_IP: u8 = 4;
 /// Protocol number of IPv6 in IP (RFC 4213).
 pub const IPV6_IN_IP: u8 = 41;
 
+/// Protocol number of an Ethernet frame in IP (RFC 8986 §10.1).
+pub const ETHERNET_IN_IP: u8 = 143;
+
 /// Tunnels are entered only if what they carry begins before this byte, which keeps all offsets below 64 KiB.
 pub(super) const MAX_TUNNEL_OFFSET: usize = 16 * 1024;
 
-/// ERSPAN type II (draft-foschiano-erspan): a frame after an 8-byte header, or for type I none.
+/// ERSPAN types I and II (draft-foschiano-erspan): a frame after an 8-byte header, or for type I none.
 const ERSPAN: EtherType = EtherType(0x88be);
+/// ERSPAN type III: a frame after 12 bytes, and 8 more if the last bit of these says so.
+const ERSPAN_III: EtherType = EtherType(0x22eb);
 
 /// What a tunnel carries, and where in the frame it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,16 +36,18 @@ enum Carried {
 
 impl Headers {
     /// The headers of what this packet carries, if it is a tunnel that is unambiguously one: IP in IP, GRE,
-    /// VXLAN or Geneve to their ports. A fragment carries nothing that can be read.
+    /// VXLAN or Geneve to their ports. Of a fragmented tunnel packet only the first fragment has them, and
+    /// what it carries is cut.
     #[must_use]
     pub fn inner(&self, frame: &[u8]) -> Option<Headers> {
-        if self.is_fragment() {
+        if self.is_later_fragment() {
             return None;
         }
         let at = self.l4_offset()?;
         let carried = match self.protocol()? {
             IPV4_IN_IP => Carried::Type(EtherType::IPV4, at),
             IPV6_IN_IP => Carried::Type(EtherType::IPV6, at),
+            ETHERNET_IN_IP => Carried::Frame(at),
             gre::PROTOCOL => in_gre(self.l4_bytes(frame, gre::PROTOCOL)?, at)?,
             udp::PROTOCOL => in_udp(self.udp(frame)?.dst_port(), self.payload(frame), self.payload_offset())?,
             _ => return None,
@@ -92,10 +99,17 @@ fn in_gre(bytes: &[u8], at: usize) -> Option<Carried> {
     let payload = packet.payload()?;
     let start = at + packet.header_len();
     match EtherType(packet.protocol_type()) {
+        // PPTP's version carries PPP and nothing else.
+        gre::PPP => in_ppp(payload, start),
+        _ if packet.version() != 0 => None,
         EtherType::TEB => Some(Carried::Frame(start)),
         // Type II has the GRE sequence number that type I lacks.
-        ERSPAN => Some(Carried::Frame(if packet.has_sequence() { start + 8 } else { start })),
-        gre::PPP => in_ppp(payload, start),
+        ERSPAN if packet.flags_version() == 0 => Some(Carried::Frame(start)),
+        ERSPAN if packet.has_sequence() => (payload.first()? >> 4 == 1).then_some(Carried::Frame(start + 8)),
+        ERSPAN_III if payload.first()? >> 4 == 2 => {
+            let optional = payload.get(11)? & 1 == 1;
+            Some(Carried::Frame(start + if optional { 20 } else { 12 }))
+        }
         ethertype if ethertype.0 >= EtherType::MIN => Some(Carried::Type(ethertype, start)),
         _ => None,
     }
@@ -118,6 +132,18 @@ fn in_udp(port: u16, payload: &[u8], at: usize) -> Option<Carried> {
         vxlan::PORT | vxlan::PORT_LINUX => {
             let packet = vxlan::Packet::new_checked(payload).ok()?;
             packet.has_vni().then_some(Carried::Frame(at + vxlan::HEADER_LEN))
+        }
+        vxlan::PORT_GPE => {
+            let packet = vxlan::Packet::new_checked(payload).ok()?;
+            let start = at + vxlan::HEADER_LEN;
+            // The flag that says the field is valid is not asked: senders forget it, and the port is GPE's
+            // own.
+            match packet.next_protocol() {
+                1 => Some(Carried::Type(EtherType::IPV4, start)),
+                2 => Some(Carried::Type(EtherType::IPV6, start)),
+                3 => Some(Carried::Frame(start)),
+                _ => None,
+            }
         }
         vxlan::GENEVE_PORT => {
             let packet = vxlan::Geneve::new_checked(payload).ok()?;
@@ -203,7 +229,7 @@ mod tests {
         assert!(inner_of(&ip(17, &udp(53, &[8; 40]))).is_none());
         assert!(inner_of(&ip(47, &[0x40, 0, 8, 0, 0, 0, 0, 0])).is_none());
         let mut fragment = ip(4, &ip(17, &udp(53, b"x")));
-        fragment[6] = 0x20;
+        fragment[7] = 1;
         assert!(inner_of(&fragment).is_none());
     }
 }

@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 use super::Error;
 use super::checksum::Pseudo;
 use super::field::{bits, fields, view};
-use super::ipv6_ext::{Extensions, NO_NEXT_HEADER};
+use super::ipv6_ext::{Extensions, NO_NEXT_HEADER, is_extension};
 
 /// Length of the header.
 pub const HEADER_LEN: usize = 40;
@@ -75,6 +75,16 @@ impl<T: AsRef<[u8]>> Packet<T> {
     #[inline]
     pub fn pseudo(&self) -> Pseudo {
         Pseudo::v6(self.src(), self.dst())
+    }
+
+    /// The same with the *final* destination, which a routing header names that has segments left (RFC 8200
+    /// §8.1).
+    pub fn final_pseudo(&self) -> Pseudo {
+        if !is_extension(self.next_header()) {
+            return self.pseudo();
+        }
+        let last = self.extensions().find_map(|extension| extension.final_destination());
+        Pseudo::v6(self.src(), last.unwrap_or(self.dst()))
     }
 }
 

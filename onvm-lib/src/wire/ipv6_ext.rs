@@ -4,6 +4,8 @@
 //! follows (ESP), or bytes that a later fragment begins in the middle of. It is bounded: a chain longer than
 //! [`MAX_EXTENSIONS`] is no honest packet, and walking it would be the attacker's gain.
 
+use std::net::Ipv6Addr;
+
 use super::Fragment;
 use super::field::{be16, be32};
 
@@ -21,10 +23,6 @@ pub const AUTHENTICATION: u8 = 51;
 pub const NO_NEXT_HEADER: u8 = 59;
 /// Destination options.
 pub const DESTINATION: u8 = 60;
-/// Mobility header (RFC 6275).
-pub const MOBILITY: u8 = 135;
-/// Host identity protocol (RFC 7401).
-pub const HIP: u8 = 139;
 /// Shim6 (RFC 5533).
 pub const SHIM6: u8 = 140;
 
@@ -57,6 +55,19 @@ impl<'a> Extension<'a> {
     #[must_use]
     pub fn routing(&self) -> Option<(u8, u8)> {
         (self.kind == ROUTING).then(|| self.bytes.get(2).copied().zip(self.bytes.get(3).copied()))?
+    }
+
+    /// The last address of a routing header with segments left, of the types whose addresses are known: 0
+    /// (deprecated) and 2 have it at their end, 4 (segment routing, RFC 8754 §2) at the front.
+    #[must_use]
+    pub fn final_destination(&self) -> Option<Ipv6Addr> {
+        let address = match self.routing()? {
+            (_, 0) => None,
+            (0 | 2, _) if self.bytes.len() >= 24 => self.bytes.last_chunk::<16>(),
+            (4, _) => self.bytes.get(8..)?.first_chunk::<16>(),
+            _ => None,
+        };
+        address.map(|octets| Ipv6Addr::from(*octets))
     }
 
     /// Security parameters index and sequence number of an authentication header.
@@ -92,11 +103,13 @@ pub struct Extensions<'a> {
     problem: Option<ChainProblem>,
 }
 
-/// Whether `kind` is a header that says what follows it. ESP does not.
+/// Whether `kind` is a header that says what follows it. ESP does not; the mobility header (135, RFC 6275
+/// §6.1.1) and the host identity protocol (139, RFC 7401 §5.1) have the field, but nothing may follow them
+/// yet, and no host goes on after them.
 #[must_use]
 #[inline]
 pub fn is_extension(kind: u8) -> bool {
-    matches!(kind, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | MOBILITY | HIP | SHIM6)
+    matches!(kind, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | SHIM6)
 }
 
 impl<'a> Extensions<'a> {

@@ -1,17 +1,75 @@
-//! Packet headers: typed, bounds-checked, in-place views.
+//! Packet headers: where they are, what they say, and how to write them, in place and without trust.
+//!
+//! ```text
+//!                      Headers::parse(frame)             one pass, 32 bytes, no allocation, never fails
+//!                               │
+//!       ┌──────────────┬────────┴──────┬───────────────┬──────────────┐
+//!   .ipv4(frame)   .tcp(frame)   .flow_key(frame)  .inner(frame)  .rewrite(frame, ..)
+//!    typed views over the bytes    FlowKey, hash    tunnels, to    addresses and ports,
+//!    (and .ipv4_mut, .tcp_mut)     for both ways    any depth      checksums kept right
+//! ```
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `headers`, `parse`, `inner` | [`Headers`]: the pass over a frame, and into what it carries |
+//! | `flow`, `flow_hash` | [`FlowKey`] and the symmetric hash by which flows are spread |
+//! | `rewrite`, [`checksum`] | changes in place, checksums full and incremental |
+//! | [`ethernet`], [`vlan`], [`mpls`], [`pppoe`], [`sll`] | what comes before the network layer |
+//! | [`arp`], [`ipv4`], [`ipv4_option`], [`ipv6`], [`ipv6_ext`] | the network layer |
+//! | [`tcp`], [`tcp_option`], [`udp`], [`icmp`], [`icmpv6`], [`ndp`] | the transport layer |
+//! | [`gre`], [`vxlan`] | tunnels with a header of their own |
+//! | [`build`], `describe` | packets made from scratch; packets in words |
+//!
+//! # What holds everywhere
+//! - No bytes make it panic. A view is had only through `new_checked`; what a length field says is bounded by
+//!   the bytes there are, each time it is used.
+//! - A frame that was cut is read as far as it goes, and [`Headers::problem`] says where it ends; what
+//!   contradicts itself is told apart from what is missing.
+//! - A packet ends where its own length fields say, so that the padding of a frame is no payload.
+//! - Options and extension headers are bounded iterators; a broken one is an item, not an end in silence.
+//!
+//! # Why not etherparse alone
+//! It was measured (`cargo bench -p onvm-lib --bench wire`, one run, 2-core virtual machine, frames in the
+//! first-level cache). `SlicedPacket::from_ethernet` takes 3.4 times as long as [`Headers::parse`] for
+//! Ethernet, IPv4 and TCP (22 against 6.5 ns), 2.9 times with a VLAN tag (23 and 8) and 1.9 times for IPv6
+//! (14 and 7.5); [`flow_hash`] without a pass takes 3.4 ns for IPv4 and 4.3 for IPv6. etherparse refuses
+//! frames that are cut; `LaxSlicedPacket`, which reads them, takes 4.5 times as long, and the owned
+//! `PacketHeaders` more than 50. Neither has setters, and a result with borrows cannot be kept beside a
+//! packet that is changed. Every NF parses every packet, so the pass is our own; [`build::Packet`] needs its
+//! views anyhow, writes into a buffer of the pool without allocation, and is somewhat quicker than
+//! `PacketBuilder` (28 and 37 ns for 64 bytes). etherparse stays as the second reader in the tests, beside
+//! tshark: all that is built here is read there.
+//!
+//! ```
+//! use onvm_lib::wire::{Headers, build::Packet, describe};
+//!
+//! let frame = Packet::ethernet("02:00:00:00:00:01".parse()?, "02:00:00:00:00:02".parse()?)
+//!     .ipv4([10, 0, 0, 1].into(), [10, 0, 0, 2].into())
+//!     .udp(1234, 53)
+//!     .payload(b"hello")
+//!     .to_vec()?;
+//! let headers = Headers::parse(&frame);
+//! assert_eq!(headers.payload(&frame), b"hello");
+//! assert_eq!(headers.flow_key(&frame).to_string(), "10.0.0.1:1234 > 10.0.0.2:53 udp");
+//! assert_eq!(describe(&frame).to_string(), "IP 10.0.0.1.1234 > 10.0.0.2.53: UDP, length 5");
+//! # Ok::<(), onvm_lib::wire::Error>(())
+//! ```
 #![forbid(unsafe_code)]
 
 use std::fmt;
 
+mod describe;
 mod field;
 mod flow;
 mod flow_hash;
 mod headers;
 mod inner;
 mod parse;
+mod rewrite;
 mod tlv;
 
 pub mod arp;
+pub mod build;
 pub mod checksum;
 pub mod ethernet;
 pub mod gre;
@@ -31,11 +89,13 @@ pub mod udp;
 pub mod vlan;
 pub mod vxlan;
 
+pub use describe::{Description, describe, describe_as};
 pub use ethernet::{EtherType, MacAddr};
 pub use flow::FlowKey;
 pub use flow_hash::flow_hash;
 pub use headers::{Headers, Net, Problem};
-pub use inner::{IPV4_IN_IP, IPV6_IN_IP};
+pub use inner::{ETHERNET_IN_IP, IPV4_IN_IP, IPV6_IN_IP};
+pub use rewrite::{Checksums, Side};
 
 /// The link-layer header that a frame begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -145,6 +145,10 @@ impl<'a> Pass<'a> {
     /// An LLC packet of `len` bytes.
     #[cold]
     fn llc(&mut self, len: usize, at: usize) {
+        // Zero is no length, but what some senders have for a type they do not know.
+        if len == 0 {
+            return self.other(at);
+        }
         self.trim(at + len);
         let llc = self.bytes.get(at..).and_then(ethernet::Llc::read);
         match llc {
@@ -432,3 +436,6 @@ fn offset(at: usize) -> u16 {
 fn length(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

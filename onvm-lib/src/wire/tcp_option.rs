@@ -107,32 +107,53 @@ fn known(kind: u8, data: &[u8]) -> Option<TcpOption<'_>> {
     }
 }
 
+/// Data of an option beyond this cannot be said in its length byte, nor fit into any header.
+const MAX_DATA: usize = 253;
+
 impl TcpOption<'_> {
-    /// Appends the option to `out`. [`Malformed`](TcpOption::Malformed) is appended as it stood.
-    pub fn write_to(&self, out: &mut Vec<u8>) {
+    /// Bytes it takes in a header.
+    #[must_use]
+    pub fn written_len(&self) -> usize {
+        match *self {
+            TcpOption::EndOfList | TcpOption::Nop => 1,
+            TcpOption::Mss(_) => 4,
+            TcpOption::WindowScale(_) => 3,
+            TcpOption::SackPermitted => 2,
+            TcpOption::Sack(blocks) => 2 + blocks.bytes.len().min(MAX_DATA),
+            TcpOption::Timestamps { .. } => 10,
+            TcpOption::Malformed { data, fatal: true, .. } => data.len(),
+            TcpOption::Other { data, .. } | TcpOption::Malformed { data, .. } => 2 + data.len().min(MAX_DATA),
+        }
+    }
+
+    /// Writes it to the beginning of `room` and gives what is left of that;
+    /// [`Malformed`](TcpOption::Malformed) is written as it stood. One that does not fit is left out.
+    pub fn write<'b>(&self, room: &'b mut [u8]) -> &'b mut [u8] {
+        let len = self.written_len();
+        if room.len() < len {
+            return room;
+        }
+        let (out, left) = room.split_at_mut(len);
         let mut option = |kind: u8, data: &[u8]| {
-            // Data beyond 253 bytes cannot be said in the length byte, nor fit into any header.
-            let data = &data[..data.len().min(253)];
-            out.extend([kind, u8::try_from(data.len() + 2).unwrap_or(u8::MAX)]);
-            out.extend_from_slice(data);
+            out[0] = kind;
+            out[1] = u8::try_from(len).unwrap_or(u8::MAX);
+            out[2..].copy_from_slice(&data[..len - 2]);
         };
         match *self {
-            TcpOption::EndOfList => out.push(0),
-            TcpOption::Nop => out.push(1),
+            TcpOption::EndOfList => out[0] = 0,
+            TcpOption::Nop => out[0] = 1,
             TcpOption::Mss(mss) => option(2, &mss.to_be_bytes()),
             TcpOption::WindowScale(shift) => option(3, &[shift]),
             TcpOption::SackPermitted => option(4, &[]),
             TcpOption::Sack(blocks) => option(5, blocks.bytes),
             TcpOption::Timestamps { value, echo } => {
-                let [a, b, c, d] = value.to_be_bytes();
-                let [e, f, g, h] = echo.to_be_bytes();
-                option(8, &[a, b, c, d, e, f, g, h]);
+                let both = u64::from(value) << 32 | u64::from(echo);
+                option(8, &both.to_be_bytes());
             }
-            TcpOption::Other { kind, data } | TcpOption::Malformed { kind, data, fatal: false } => {
-                option(kind, data);
-            }
-            TcpOption::Malformed { data, fatal: true, .. } => out.extend_from_slice(data),
+            TcpOption::Malformed { data, fatal: true, .. } => out.copy_from_slice(data),
+            TcpOption::Other { kind, data } | TcpOption::Malformed { kind, data, .. } => option(kind, data),
         }
+        left
     }
 }
 
@@ -177,9 +198,13 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_end_and_are_written_back(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let mut again = Vec::new();
-            Options::new(&bytes).for_each(|option| option.write_to(&mut again));
-            prop_assert!(bytes.starts_with(&again));
+            let mut again = [0u8; 40];
+            let mut room = &mut again[..];
+            for option in Options::new(&bytes) {
+                room = option.write(room);
+            }
+            let len = 40 - room.len();
+            prop_assert!(bytes.starts_with(&again[..len]));
         }
     }
 }

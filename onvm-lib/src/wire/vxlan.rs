@@ -8,6 +8,8 @@ use super::field::{bits, fields, flags, view};
 pub const PORT: u16 = 4789;
 /// UDP destination port that Linux used before IANA gave one, and still defaults to.
 pub const PORT_LINUX: u16 = 8472;
+/// UDP destination port of VXLAN with a next protocol ("GPE", draft-ietf-nvo3-vxlan-gpe).
+pub const PORT_GPE: u16 = 4790;
 /// UDP destination port of Geneve (IANA).
 pub const GENEVE_PORT: u16 = 6081;
 /// Length of either header, Geneve's options not counted.
@@ -21,11 +23,15 @@ view! {
 fields!(Packet {
     /// All flags.
     flags / set_flags: u8 = 0;
+    /// Next protocol, of GPE only: 1 is IPv4, 2 IPv6, 3 Ethernet.
+    next_protocol / set_next_protocol: u8 = 3;
 });
 
 flags!(Packet {
     /// The network identifier is valid; the RFC wants it set.
     has_vni / set_has_vni: u8 = 0, bit 3;
+    /// The next protocol is valid, of GPE only.
+    has_next_protocol / set_has_next_protocol: u8 = 0, bit 2;
 });
 
 bits!(Packet {
@@ -39,7 +45,7 @@ impl<T: AsRef<[u8]>> Packet<T> {
         Ok(())
     }
 
-    /// The inner Ethernet frame.
+    /// The inner Ethernet frame, or with GPE packet.
     pub fn payload(&self) -> &[u8] {
         &self.as_bytes()[HEADER_LEN..]
     }

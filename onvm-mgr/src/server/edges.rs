@@ -69,11 +69,18 @@ impl Server {
     /// The worker's routing snapshot.
     pub(super) fn table(&self) -> Table {
         let mut hops = vec![ChainHop { service: 0, position: 0 }];
-        let mut after = std::collections::HashMap::new();
-        for (index, service) in self.chain.iter().enumerate() {
-            let hop = self.hop(index + 1);
+        let mut after = Vec::new();
+        for (index_in_chain, service) in self.chain.iter().enumerate() {
+            let hop = self.hop(index_in_chain + 1);
             hops.push(hop);
-            after.entry(*service).or_insert(hop);
+            let index = usize::from(*service);
+            if index >= after.len() {
+                after.resize(index + 1, ChainHop { service: 0, position: 0 });
+            }
+            // A service that stands twice goes on after its first place.
+            if !self.chain[..index_in_chain].contains(service) {
+                after[index] = hop;
+            }
         }
         let entry = if self.chain_given {
             self.hop(0)
@@ -218,7 +225,7 @@ impl Server {
     fn next_hops(&self, service: ServiceId) -> Vec<ChainHop> {
         let table = self.table();
         let mut next = table.hops;
-        next[0] = table.after.get(&service).copied().unwrap_or(ChainHop { service: 0, position: 0 });
+        next[0] = table.after.get(usize::from(service)).copied().unwrap_or(ChainHop { service: 0, position: 0 });
         next
     }
 

@@ -190,7 +190,7 @@ impl Worker {
     }
 
     fn report(&self, seen: &Seen, lost: u64) -> AuditReport {
-        let parked: usize = self.services.values().map(|s| s.parked.len()).sum();
+        let parked = self.services.parked();
         let outgoing: usize = self.ports.iter().map(|p| p.outgoing.len()).sum();
         let at_ports: usize = self.ports.iter().map(|p| p.port.holds()).sum();
         let with_worker = (parked + outgoing) as u64;

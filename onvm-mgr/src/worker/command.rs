@@ -125,7 +125,7 @@ impl Worker {
     fn attach(&mut self, init: NodeInit) {
         let node = Node::new(init);
         self.sleeper.add(node.doorbell.as_fd());
-        self.services.entry(node.service).or_default().gone = false;
+        self.services.entry(node.service).gone = false;
         let free = self.nodes.iter().position(Option::is_none).unwrap_or(self.nodes.len());
         if free == self.nodes.len() {
             self.nodes.push(None);
@@ -146,10 +146,10 @@ impl Worker {
             let slots = owners.iter().filter_map(|o| self.by_instance.get(o).copied()).collect::<Vec<_>>();
             // All owners are attached: the control thread sends Attach before the snapshot that names it.
             debug_assert_eq!(slots.len(), owners.len());
-            self.services.entry(*service).or_default().set_slots(slots);
+            self.services.entry(*service).set_slots(slots);
         }
-        for (id, service) in &mut self.services {
-            if !self.table.slots.contains_key(id) {
+        for (id, service) in self.services.iter_mut() {
+            if !self.table.slots.contains_key(&id) {
                 service.set_slots(Vec::new());
             }
         }
@@ -179,7 +179,7 @@ impl Worker {
             sent: self.tally.sent,
             drops: drops.filter(|(_, n)| *n > 0).collect(),
             bad_descriptors: self.tally.bad_descriptors,
-            parked: self.services.iter().filter(|(_, s)| !s.parked.is_empty()).map(|(id, s)| (*id, s.parked.len())).collect(),
+            parked: self.services.with_parked().into_iter().filter_map(|id| Some((id, self.services.get(id)?.parked.len()))).collect(),
             buffers: self.books.pool().geometry().buffers(),
             free: self.books.free_count(),
             receiving: self.receiving,

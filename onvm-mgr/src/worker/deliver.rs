@@ -28,6 +28,51 @@ pub(super) struct Service {
     pub(super) gone: bool,
 }
 
+/// All services, by id: looked up for every packet, so by index and not by hash.
+#[derive(Default)]
+pub(super) struct Services {
+    by_id: Vec<Option<Box<Service>>>,
+}
+
+impl Services {
+    #[inline(always)]
+    pub(super) fn get(&self, id: ServiceId) -> Option<&Service> {
+        self.by_id.get(usize::from(id))?.as_deref()
+    }
+
+    #[inline(always)]
+    pub(super) fn get_mut(&mut self, id: ServiceId) -> Option<&mut Service> {
+        self.by_id.get_mut(usize::from(id))?.as_deref_mut()
+    }
+
+    /// The service, made if it is new.
+    pub(super) fn entry(&mut self, id: ServiceId) -> &mut Service {
+        let index = usize::from(id);
+        if index >= self.by_id.len() {
+            self.by_id.resize_with(index + 1, || None);
+        }
+        self.by_id[index].get_or_insert_default()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ServiceId, &Service)> {
+        (0..).zip(&self.by_id).filter_map(|(id, service)| service.as_deref().map(|s| (id, s)))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (ServiceId, &mut Service)> {
+        (0..).zip(&mut self.by_id).filter_map(|(id, service)| service.as_deref_mut().map(|s| (id, s)))
+    }
+
+    /// Services for which packets wait.
+    pub(super) fn with_parked(&self) -> Vec<ServiceId> {
+        self.iter().filter(|(_, s)| !s.parked.is_empty()).map(|(id, _)| id).collect()
+    }
+
+    /// Packets that wait, in all.
+    pub(super) fn parked(&self) -> usize {
+        self.iter().map(|(_, s)| s.parked.len()).sum()
+    }
+}
+
 impl Service {
     pub(super) fn set_slots(&mut self, slots: Vec<usize>) {
         // One instance owns all slots most of the time: one entry says it as well.
@@ -58,7 +103,7 @@ impl Worker {
     /// The packet, when there is no room now.
     #[inline]
     pub(super) fn deliver(&mut self, service: ServiceId, position: u16, packet: Packet) -> Result<(), Packet> {
-        let Some(state) = self.services.get(&service) else { return self.park(service, position, packet) };
+        let Some(state) = self.services.get(service) else { return self.park(service, position, packet) };
         if !state.parked.is_empty() {
             return self.park(service, position, packet);
         }
@@ -90,7 +135,7 @@ impl Worker {
     #[inline(never)]
     fn park(&mut self, service: ServiceId, position: u16, packet: Packet) -> Result<(), Packet> {
         let now = self.now;
-        let state = self.services.entry(service).or_default();
+        let state = self.services.entry(service);
         if state.gone {
             self.drop_packet(packet, DropReason::NoInstance);
             return Ok(());
@@ -109,7 +154,7 @@ impl Worker {
     /// Parks a packet whatever the length of the line: for packets that must not go back where they came from.
     pub(super) fn park_always(&mut self, service: ServiceId, position: u16, packet: Packet) {
         let now = self.now;
-        let state = self.services.entry(service).or_default();
+        let state = self.services.entry(service);
         state.parked.push_back((packet, position));
         if state.slots.is_empty() && state.waiting_since.is_none() {
             state.waiting_since = Some(now);
@@ -119,10 +164,8 @@ impl Worker {
     /// Passes on what waits, as far as there is room.
     pub(super) fn flush_parked(&mut self) {
         self.push_markers();
-        let waiting: Vec<ServiceId> =
-            self.services.iter().filter(|(_, s)| !s.parked.is_empty()).map(|(id, _)| *id).collect();
-        for service in waiting {
-            while let Some(state) = self.services.get_mut(&service)
+        for service in self.services.with_parked() {
+            while let Some(state) = self.services.get_mut(service)
                 && let Some((packet, position)) = state.parked.pop_front()
             {
                 let target = state.node_for(packet.descriptor().hash());
@@ -131,13 +174,13 @@ impl Worker {
                     None => Err(packet),
                 };
                 if let Err(packet) = back {
-                    if let Some(state) = self.services.get_mut(&service) {
+                    if let Some(state) = self.services.get_mut(service) {
                         state.parked.push_front((packet, position));
                     }
                     break;
                 }
             }
-            if let Some(state) = self.services.get_mut(&service)
+            if let Some(state) = self.services.get_mut(service)
                 && !state.slots.is_empty()
             {
                 state.waiting_since = None;
@@ -149,14 +192,14 @@ impl Worker {
     pub(super) fn expire_parked(&mut self) {
         let limit = self.wait_for_instance;
         let late = |s: &Service| s.waiting_since.is_some_and(|since| self.now - since >= limit);
-        let expired: Vec<ServiceId> = self.services.iter().filter(|(_, s)| late(s)).map(|(id, _)| *id).collect();
+        let expired: Vec<ServiceId> = self.services.iter().filter(|(_, s)| late(s)).map(|(id, _)| id).collect();
         for service in expired {
             self.drop_parked(service, DropReason::NoInstance);
         }
     }
 
     fn drop_parked(&mut self, service: ServiceId, reason: DropReason) {
-        let Some(state) = self.services.get_mut(&service) else { return };
+        let Some(state) = self.services.get_mut(service) else { return };
         state.gone = true;
         state.waiting_since = None;
         let parked = std::mem::take(&mut state.parked);
@@ -169,12 +212,10 @@ impl Worker {
 
     /// Drops all that waits: the manager is stopping and nobody will come.
     pub(super) fn give_up_waiting(&mut self) {
-        let waiting: Vec<ServiceId> =
-            self.services.iter().filter(|(_, s)| !s.parked.is_empty()).map(|(id, _)| *id).collect();
-        for service in waiting {
+        for service in self.services.with_parked() {
             self.drop_parked(service, DropReason::Shutdown);
         }
-        self.services.values_mut().for_each(|s| s.gone = true);
+        self.services.iter_mut().for_each(|(_, s)| s.gone = true);
     }
 
     /// Pushes markers that found no room before.

@@ -72,7 +72,7 @@ impl Worker {
         if entry.service == 0 {
             return free;
         }
-        let Some(service) = self.services.get(&entry.service) else { return 0 };
+        let Some(service) = self.services.get(entry.service) else { return 0 };
         if service.gone {
             return free;
         }

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use onvm_lib::idle::Idle;
 use onvm_lib::packet::DropReason;
 use onvm_lib::pool::{Books, Packet, Pool};
-use onvm_lib::protocol::{EdgeId, InstanceId, ServiceId};
+use onvm_lib::protocol::{EdgeId, InstanceId};
 use onvm_lib::ring::bell::Barriers;
 
 use crate::ports::Port;
@@ -38,7 +38,7 @@ pub(crate) use node::{NodeInit, NodeTotals};
 pub(crate) use table::Table;
 
 use audit::Audit;
-use deliver::Service;
+use deliver::Services;
 use node::{DirectEdge, Node};
 use rest::Sleeper;
 
@@ -92,7 +92,7 @@ pub(crate) struct Worker {
     nodes: Vec<Option<Node>>,
     by_instance: HashMap<InstanceId, usize>,
     edges: HashMap<EdgeId, DirectEdge>,
-    services: HashMap<ServiceId, Service>,
+    services: Services,
     table: Table,
     tally: Tally,
     idle: Idle,
@@ -182,7 +182,7 @@ impl Worker {
             nodes: Vec::new(),
             by_instance: HashMap::new(),
             edges: HashMap::new(),
-            services: HashMap::new(),
+            services: Services::default(),
             table: Table::default(),
             tally: Tally::default(),
             idle: setup.idle,
@@ -259,7 +259,7 @@ impl Worker {
             return;
         }
         let total = self.books.pool().geometry().buffers();
-        let parked: usize = self.services.values().map(|s| s.parked.len()).sum();
+        let parked = self.services.parked();
         let outgoing: usize = self.ports.iter().map(|p| p.outgoing.len()).sum();
         let at_ports: usize = self.ports.iter().map(|p| p.port.holds()).sum();
         let home = self.books.free_count() + self.books.empties_out() + u32::try_from(at_ports).unwrap_or(0);

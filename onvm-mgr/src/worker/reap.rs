@@ -27,7 +27,8 @@ use super::{BURST, News, Worker};
 /// What the reaper works with.
 struct Dead {
     node: Node,
-    passed_on: HashSet<(u32, u16)>,
+    /// What it had passed on in its last turn; none if its rings no longer tell.
+    passed_on: Option<HashSet<(u32, u16)>>,
     in_hand: u64,
     waiting: u64,
 }
@@ -112,16 +113,16 @@ impl Worker {
         self.park_always(to, position, packet);
     }
 
-    /// Holdings that the dead instance had passed on in its last turn.
-    fn passed_on(&self, node: &Node) -> HashSet<(u32, u16)> {
+    /// Holdings that the dead instance had passed on in its last turn; none if a ring of it overran.
+    fn passed_on(&self, node: &Node) -> Option<HashSet<(u32, u16)>> {
         let turn = node.page.turn();
-        let outgoing = self.edges.values().filter(|e| e.from == node.instance).map(|e| &e.ring);
         let own = node.outbound.ring();
-        outgoing
-            .chain(std::iter::once(&own))
-            .flat_map(|ring| ring.passed_on(turn))
-            .map(|d| (d.buffer(), d.generation()))
-            .collect()
+        let outgoing = self.edges.values().filter(|e| e.from == node.instance).map(|e| &e.ring);
+        let mut all = HashSet::new();
+        for ring in outgoing.chain(std::iter::once(&own)) {
+            all.extend(ring.passed_on(turn).ok()?.iter().map(|d| (d.buffer(), d.generation())));
+        }
+        Some(all)
     }
 
     /// Settles what lies in a ring to the dead instance; nobody else writes to it.
@@ -177,8 +178,12 @@ impl Worker {
         if descriptor.buffer() == Descriptor::NO_BUFFER {
             return;
         }
-        if dead.passed_on.contains(&(descriptor.buffer(), descriptor.generation())) {
-            return;
+        let holding = (descriptor.buffer(), descriptor.generation());
+        match &dead.passed_on {
+            Some(passed_on) if passed_on.contains(&holding) => return,
+            // Passing one on twice would be worse than losing it: the sweep frees those that are nowhere.
+            None if in_hand => return,
+            _ => {}
         }
         // What it was given: a packet with its position in the chain, or an empty buffer.
         let empty = descriptor.destination().op() == Op::Empty;
@@ -202,6 +207,8 @@ impl Worker {
         for (id, opened) in from_it {
             if let Some(edge) = self.edges.get_mut(&id) {
                 edge.producer_done = true;
+                // It may have died between its last publish and the wake-up call that belongs to it.
+                edge.ring.wake_consumer();
             }
             if !opened {
                 self.open_edge(id);

@@ -94,7 +94,7 @@ impl Worker {
         let blocked = self.nodes.iter().flatten().any(|n| {
             n.blocked_since.is_some() || !n.markers.is_empty() || !n.heirs.is_empty()
         });
-        let parked = self.services.values().any(|s| !s.parked.is_empty());
+        let parked = self.services.parked() > 0;
         blocked || parked || !self.audits.is_empty() || self.edges.values().any(|e| e.heir.is_some())
     }
 }

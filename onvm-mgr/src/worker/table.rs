@@ -11,8 +11,8 @@ pub(crate) struct Table {
     pub(crate) entry: Option<ChainHop>,
     /// What follows each position of the chain; index 0 is not used.
     pub(crate) hops: Vec<ChainHop>,
-    /// What follows a service for packets that are in no chain.
-    pub(crate) after: HashMap<ServiceId, ChainHop>,
+    /// What follows a service for packets that are in no chain, by service id; what is not there is followed by the end.
+    pub(crate) after: Vec<ChainHop>,
     /// Owner of each slot, by service.
     pub(crate) slots: HashMap<ServiceId, Vec<InstanceId>>,
 }
@@ -22,9 +22,10 @@ pub(crate) const OUT: ChainHop = ChainHop { service: 0, position: 0 };
 
 impl Table {
     /// What follows `position`, for a packet that comes from `service`.
+    #[inline(always)]
     pub(crate) fn next(&self, position: u16, service: ServiceId) -> ChainHop {
         if position == 0 {
-            return self.after.get(&service).copied().unwrap_or(OUT);
+            return self.after.get(usize::from(service)).copied().unwrap_or(OUT);
         }
         self.hops.get(usize::from(position)).copied().unwrap_or(OUT)
     }
@@ -32,6 +33,7 @@ impl Table {
 
 /// The port that packets from `port` go out of when nobody says otherwise: 0 and 1 are a pair, 2 and 3, and so
 /// on; the only port, or the last of an odd number, is its own pair.
+#[inline(always)]
 pub(crate) fn paired(port: u8, ports: usize) -> u8 {
     let other = port ^ 1;
     if usize::from(other) < ports { other } else { port }
@@ -51,7 +53,7 @@ mod tests {
     #[test]
     fn a_packet_in_no_chain_goes_on_after_its_service() {
         let hop = ChainHop { service: 3, position: 2 };
-        let table = Table { hops: vec![OUT, hop, OUT], after: [(1, hop)].into(), ..Table::default() };
+        let table = Table { hops: vec![OUT, hop, OUT], after: vec![OUT, hop], ..Table::default() };
         assert_eq!(table.next(0, 1), hop);
         assert_eq!(table.next(0, 7), OUT);
         assert_eq!((table.next(1, 7), table.next(2, 7), table.next(900, 7)), (hop, OUT, OUT));

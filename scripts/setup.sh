@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Installs what the other scripts need, on Debian 12. Usage: scripts/setup.sh build|test|bench
+# Does nothing for what is there already; without root it says what to install.
+set -euo pipefail
+
+what=${1:-build}
+packages=()
+need() { # command package
+    command -v "$1" >/dev/null 2>&1 || packages+=("$2")
+}
+
+need cc gcc
+if [ "$what" = test ] || [ "$what" = bench ]; then
+    need tshark tshark
+    need tcpdump tcpdump
+    need ip iproute2
+    need python3 python3
+    need ethtool ethtool
+fi
+if [ "$what" = bench ]; then
+    need valgrind valgrind
+    need pkg-config pkg-config
+    pkg-config --exists libdpdk 2>/dev/null || packages+=(libdpdk-dev dpdk)
+fi
+
+if [ ${#packages[@]} -gt 0 ]; then
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "please install: sudo apt-get install ${packages[*]}" >&2
+        exit 1
+    fi
+    echo "installing: ${packages[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+fi
+
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "Rust is missing: see https://rustup.rs" >&2
+    exit 1
+fi
