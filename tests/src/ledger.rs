@@ -84,6 +84,9 @@ impl Ledger {
     /// When that is not so.
     pub fn assert_clean(&self) {
         self.assert_balanced();
+        if !self.0["audit"].is_null() {
+            assert_eq!(self.0["audit"]["packets"]["inside"], 0, "still inside at the end: {}", self.0["audit"]);
+        }
         assert_eq!(self.drops(DropReason::Lost), 0, "buffers went missing: {}", self.0);
         assert_eq!(self.bad_descriptors(), 0, "bad descriptors: {}", self.0);
     }

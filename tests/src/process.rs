@@ -106,7 +106,7 @@ impl Process {
         let child = Command::new(program)
             .args(arguments)
             .env_remove("ONVM_SOCKET")
-            .env_remove("RUST_LOG")
+            .env("RUST_LOG", std::env::var("ONVM_TEST_LOG").unwrap_or_default())
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(file(&output))
