@@ -138,6 +138,12 @@ impl Worker {
         let service = self.by_instance.get(&to).and_then(|i| self.nodes[*i].as_ref()).map_or(0, |n| n.service);
         let new = DirectEdge { from, to, ring, opened: false, heir: None, service, producer_done: false };
         self.edges.insert(edge, new);
+        self.last_edge = self.last_edge.max(edge);
+        let producer = self.by_instance.get(&from).and_then(|i| self.nodes[*i].as_mut());
+        if let Some(place) = producer.as_ref().and_then(|n| n.early_markers.iter().position(|e| *e == edge)) {
+            producer.map(|n| n.early_markers.swap_remove(place));
+            self.open_edge(edge);
+        }
     }
 
     fn follow(&mut self, table: Table) {
