@@ -139,8 +139,10 @@ impl Worker {
             self.by_instance.get(&to).and_then(|i| self.nodes[*i].as_ref()).map_or(0, |n| n.service);
         let new = DirectEdge { from, to, ring, opened: false, heir: None, service, producer_done: false };
         self.edges.insert(edge, new);
-        if self.early_markers.contains(&(edge, from)) {
-            self.early_markers.retain(|(early, _)| *early != edge);
+        self.last_edge = self.last_edge.max(edge);
+        let producer = self.by_instance.get(&from).and_then(|i| self.nodes[*i].as_mut());
+        if let Some(place) = producer.as_ref().and_then(|n| n.early_markers.iter().position(|e| *e == edge)) {
+            producer.map(|n| n.early_markers.swap_remove(place));
             self.open_edge(edge);
         }
     }

@@ -139,6 +139,10 @@ impl Worker {
 
     #[inline(never)]
     fn park(&mut self, service: ServiceId, position: u16, packet: Packet) -> Result<(), Packet> {
+        if self.giving_up && self.services.get(service).is_none_or(|s| s.slots.is_empty()) {
+            self.drop_packet(packet, DropReason::Shutdown);
+            return Ok(());
+        }
         let now = self.now;
         let state = self.services.entry(service);
         if state.gone {
@@ -158,6 +162,9 @@ impl Worker {
 
     /// Parks a packet whatever the length of the line: for packets that must not go back where they came from.
     pub(super) fn park_always(&mut self, service: ServiceId, position: u16, packet: Packet) {
+        if self.giving_up {
+            return self.drop_packet(packet, DropReason::Shutdown);
+        }
         let now = self.now;
         let state = self.services.entry(service);
         state.parked.push_back((packet, position));
@@ -175,6 +182,10 @@ impl Worker {
             {
                 let target = state.node_for(packet.descriptor().hash());
                 let back = match target {
+                    None if self.giving_up => {
+                        self.drop_packet(packet, DropReason::Shutdown);
+                        continue;
+                    }
                     Some(index) => self.push_to(index, position, packet),
                     None => Err(packet),
                 };
@@ -221,7 +232,7 @@ impl Worker {
         for service in self.services.with_parked() {
             self.drop_parked(service, DropReason::Shutdown);
         }
-        self.services.iter_mut().for_each(|(_, s)| s.gone = true);
+        self.giving_up = true;
     }
 
     /// Pushes markers that found no room before.

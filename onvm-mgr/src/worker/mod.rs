@@ -95,8 +95,8 @@ pub(crate) struct Worker {
     nodes: Vec<Option<Node>>,
     by_instance: HashMap<InstanceId, usize>,
     edges: HashMap<EdgeId, DirectEdge>,
-    /// Markers that came before the command that tells of their edge, with the instance that sent them.
-    early_markers: Vec<(EdgeId, InstanceId)>,
+    /// Ids of edges only go up.
+    last_edge: EdgeId,
     services: Services,
     table: Table,
     tally: Tally,
@@ -109,6 +109,8 @@ pub(crate) struct Worker {
     news_bell: Arc<dyn Fn() + Send + Sync>,
     receiving: bool,
     stopping: bool,
+    /// The manager stops and NFs leave: nothing waits for an instance any more.
+    giving_up: bool,
     told_drained: bool,
     wait_for_instance: Duration,
     stay: bool,
@@ -187,7 +189,7 @@ impl Worker {
             nodes: Vec::new(),
             by_instance: HashMap::new(),
             edges: HashMap::new(),
-            early_markers: Vec::new(),
+            last_edge: 0,
             services: Services::default(),
             table: Table::default(),
             tally: Tally::default(),
@@ -200,6 +202,7 @@ impl Worker {
             news_bell,
             receiving: false,
             stopping: false,
+            giving_up: false,
             told_drained: false,
             wait_for_instance: setup.wait_for_instance,
             stay: setup.stay,

@@ -38,7 +38,6 @@ impl Worker {
         let Some(index) = self.by_instance.get(&instance).copied() else { return };
         self.take_what_it_put_out(index);
         self.by_instance.remove(&instance);
-        self.early_markers.retain(|(_, from)| *from != instance);
         let Some(node) = self.nodes[index].take() else { return };
         self.sleeper.remove(node.doorbell.as_fd());
         let passed_on = self.passed_on(&node);

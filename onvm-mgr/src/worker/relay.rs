@@ -8,6 +8,9 @@ use onvm_lib::ring::{Descriptor, Destination, Op};
 use super::table::paired;
 use super::{BURST, ENTRIES, News, Worker};
 
+/// Orders that wait for an instance's next packet or edge.
+const MOST_ORDERS: usize = 64;
+
 impl Worker {
     /// Works off a burst of what an instance has put out; returns the number of descriptors.
     #[inline(always)]
@@ -133,23 +136,28 @@ impl Worker {
         let orders = descriptor.buffer() == Descriptor::NO_BUFFER;
         match descriptor.destination().op() {
             Op::Marker if orders => {
-                let (edge, from): (EdgeId, _) = (descriptor.hash(), node.instance);
+                let edge: EdgeId = descriptor.hash();
                 match self.edges.get(&edge) {
-                    Some(e) if e.from == from && !e.opened => self.open_edge(edge),
-                    Some(_) => {}
-                    // The NF was quicker than the command that tells us of the edge.
-                    None => self.early_markers.push((edge, from)),
+                    Some(e) if e.from == node.instance && !e.opened => self.open_edge(edge),
+                    // An edge that has ended meanwhile.
+                    None if edge <= self.last_edge => {}
+                    None if node.early_markers.len() < MOST_ORDERS => node.early_markers.push(edge),
+                    _ => self.count_nonsense(index, descriptor),
                 }
             }
-            Op::Mirror if orders && node.mirrors.len() < 64 => {
+            Op::Mirror if orders && node.mirrors.len() < MOST_ORDERS => {
                 let bits = u16::try_from(descriptor.hash()).unwrap_or(0);
                 node.mirrors.push(Destination::from_bits(bits));
             }
-            _ => {
-                node.totals.bad_descriptors += 1;
-                self.tally.bad_descriptors += 1;
-                log::debug!("instance {} sent nonsense: {descriptor:?}", node.instance);
-            }
+            _ => self.count_nonsense(index, descriptor),
+        }
+    }
+
+    fn count_nonsense(&mut self, index: usize, descriptor: Descriptor) {
+        self.tally.bad_descriptors += 1;
+        if let Some(node) = &mut self.nodes[index] {
+            node.totals.bad_descriptors += 1;
+            log::debug!("instance {} sent nonsense: {descriptor:?}", node.instance);
         }
     }
 
