@@ -1,5 +1,6 @@
 //! The platform under measurement: a manager and network functions as processes of their own.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -35,7 +36,8 @@ impl Platform {
         let directory = tempfile::tempdir()?;
         let mut command = under(tool, "onvm-mgr")?;
         command.args(["-m", "0"]).args(arguments).env("ONVM_SOCKET", directory.path().join("s"));
-        let manager = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        let log = File::create(directory.path().join("log"))?;
+        let manager = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
         let platform = Self { directory, manager, functions: Vec::new() };
         platform.wait_until("the manager to answer", || platform.stats().is_ok())?;
         Ok(platform)
@@ -45,7 +47,10 @@ impl Platform {
         let start = Instant::now();
         while !done() {
             if start.elapsed() > PATIENCE {
-                return Err(Error::new(format!("waited {} s for {what}", PATIENCE.as_secs())));
+                let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+                let last = log.lines().last().unwrap_or("nothing");
+                let waited = PATIENCE.as_secs();
+                return Err(Error::new(format!("waited {waited} s for {what}; the manager's last words: {last}")));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -110,7 +115,16 @@ impl Platform {
         let (ended, after) = look()?;
         #[allow(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
         let rate = (after - before) as f64 / (ended - started);
-        if rate > 0.0 { Ok(rate) } else { Err(Error::new("no packet moved")) }
+        if rate > 0.0 { Ok(rate) } else { Err(self.stalled(&counter, after)) }
+    }
+
+    /// Says how bad it is that no packet moved.
+    fn stalled(&self, counter: impl Fn(&Value) -> Option<u64>, before: u64) -> Error {
+        std::thread::sleep(Duration::from_secs(2));
+        let stats = self.stats().unwrap_or_default();
+        let moved = counter(&stats).unwrap_or(0) - before;
+        let facts = [&stats["packets"], &stats["pool"], &stats["instances"]].map(Value::to_string).join(" ");
+        Error::new(format!("no packet moved; {moved} in 2 s more: {facts}"))
     }
 
     /// Waits until a manager whose sources end has ended.
