@@ -221,7 +221,9 @@ impl<E: Entry> Sender<E> {
     /// Wakes the reader if it sleeps. A wake-up that is lost costs the reader's longest sleep.
     #[inline(always)]
     pub(super) fn ring_bell(&self) {
-        if self.ring.sleeping.load(Ordering::Relaxed) == 1 && self.ring.sleeping.swap(0, Ordering::SeqCst) == 1 {
+        if self.ring.sleeping.load(Ordering::Relaxed) == 1
+            && self.ring.sleeping.swap(0, Ordering::SeqCst) == 1
+        {
             let _ = rustix::thread::futex::wake(self.ring.sleeping, rustix::thread::futex::Flags::empty(), 1);
         }
     }

@@ -54,7 +54,8 @@ impl Floor {
             let role = if self.nodes == 0 { "sink" } else { "node" };
             nodes.0.push(self.spawn(role, index, &path, span, Stdio::null())?);
         }
-        let feeder = self.spawn(if self.nodes == 0 { "stream" } else { "feeder" }, 0, &path, span, Stdio::piped())?;
+        let feeder =
+            self.spawn(if self.nodes == 0 { "stream" } else { "feeder" }, 0, &path, span, Stdio::piped())?;
         let output = feeder.wait_with_output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         text.trim().parse().map_err(|_| Error::new(format!("the bare feeder said {text:?}")))
@@ -157,7 +158,8 @@ impl Meter {
 fn template() -> [u8; SIZE] {
     let mut packet = [0; SIZE];
     packet[..14].copy_from_slice(&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0]);
-    packet[14..34].copy_from_slice(&[0x45, 0, 0, 50, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 0, 172, 16, 0, 1]);
+    packet[14..34]
+        .copy_from_slice(&[0x45, 0, 0, 50, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 0, 172, 16, 0, 1]);
     packet
 }
 
