@@ -16,6 +16,9 @@ use super::route::RELAY;
 /// How long an NF waits for room on a direct edge before it drops: this breaks cycles in which all wait for all.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Packets ahead of another NF from which on a shared processor is given to it.
+const CROWD: u32 = 512;
+
 /// How the consumer at the other end is woken.
 #[derive(Debug)]
 pub(super) enum Wake {
@@ -102,6 +105,18 @@ impl Outputs {
         let dropped = Destination::new(Op::Drop, DropReason::Backpressure as u16);
         waiter.page.add_drop(DropReason::Backpressure);
         self.send(turn, RELAY, descriptor.with_destination(dropped), waiter);
+    }
+
+    /// Whether much lies ahead of another NF. On a shared processor that one should run now, while the packets
+    /// are in the cache.
+    #[inline]
+    pub(super) fn crowded(&mut self) -> bool {
+        self.all.iter_mut().skip(RELAY + 1).filter(|output| matches!(output.wake, Wake::Node)).any(|output| {
+            let producer = &mut output.producer;
+            let capacity = producer.ring_capacity();
+            producer.in_flight() >= CROWD
+                && capacity - producer.room(capacity - CROWD.min(capacity) + 1) >= CROWD
+        })
     }
 
     /// Wakes the worker if it sleeps, for something that stands in no ring of ours.

@@ -152,6 +152,9 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             if self.ears.attention.called() {
                 self.hear()?;
             }
+            if self.idle.manner() == Manner::Yield && self.outputs.crowded() {
+                std::thread::yield_now();
+            }
             let mut worked = 0;
             for index in 0..self.inputs.len() {
                 worked += self.take_from(index);
