@@ -1,1 +1,19 @@
-//! What the tests share: starting managers and network functions, and waiting for them.
+//! What the tests share: starting managers and network functions, waiting for them with a limit, and reading
+//! what they leave.
+//!
+//! Everything here is about real processes. A [`Lab`] is a directory of its own with a control socket of its
+//! own; whatever was started in it is killed when the test ends, also when it panics.
+
+mod built;
+mod captures;
+mod dice;
+mod lab;
+mod ledger;
+mod process;
+
+pub use built::program;
+pub use captures::{Packet, made_capture, read_capture, sample};
+pub use dice::Dice;
+pub use lab::{LIMIT, Lab, Manager};
+pub use ledger::{Instance, Ledger};
+pub use process::{End, Process};

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::{Common, NetworkFunction};
 use crate::node::NodePage;
@@ -10,6 +11,10 @@ use crate::pool::Pool;
 use crate::protocol::{Answer, Error as LineError, Hello, Line, PROTOCOL_VERSION, RingGrant, Say, Welcome};
 use crate::ring::{Consumer, Error as RingError, Producer, Ring};
 use crate::shm::{Access, Error as ShmError};
+
+/// How long a manager may take to open its socket.
+const MANAGER_MAY_START: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(5);
 
 /// Why an NF could not attach.
 #[derive(Debug)]
@@ -75,7 +80,7 @@ pub(super) struct Attached {
 }
 
 pub(super) fn attach<N: NetworkFunction>(path: &Path, common: &Common) -> Result<Attached, AttachError> {
-    let mut line = Line::connect(path)?;
+    let mut line = connect(path)?;
     let hello = Hello {
         version: PROTOCOL_VERSION,
         service: common.service_id.unwrap_or(0),
@@ -100,7 +105,23 @@ pub(super) fn attach<N: NetworkFunction>(path: &Path, common: &Common) -> Result
     open::<N>(line, welcome, fds)
 }
 
-fn open<N: NetworkFunction>(line: Line, welcome: Welcome, fds: Vec<OwnedFd>) -> Result<Attached, AttachError> {
+/// Connects. Manager and NFs are often started by one script, side by side: a manager that is just starting is
+/// waited for.
+fn connect(path: &Path) -> Result<Line, LineError> {
+    let until = Instant::now() + MANAGER_MAY_START;
+    loop {
+        match Line::connect(path) {
+            Err(LineError::NobodyThere { .. }) if Instant::now() < until => std::thread::sleep(RETRY),
+            other => return other,
+        }
+    }
+}
+
+fn open<N: NetworkFunction>(
+    line: Line,
+    welcome: Welcome,
+    fds: Vec<OwnedFd>,
+) -> Result<Attached, AttachError> {
     let want = 5 + usize::from(welcome.empties.is_some());
     let got = fds.len();
     let mut fds = fds.into_iter();

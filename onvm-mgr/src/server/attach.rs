@@ -64,14 +64,20 @@ impl Server {
         if let Some(id) = hello.instance
             && id < self.next_instance
         {
-            return Err(format!("instance id {id} was used before and is not used again: choose {} or more", self.next_instance));
+            return Err(format!(
+                "instance id {id} was used before and is not used again: choose {} or more",
+                self.next_instance
+            ));
         }
         if self.instances.len() >= MAX_INSTANCES {
             return Err(format!("there are {MAX_INSTANCES} instances, and no more are possible"));
         }
         let of_service = self.instances.values().filter(|i| i.service() == hello.service).count();
         if of_service >= MAX_PER_SERVICE {
-            return Err(format!("service {} has {MAX_PER_SERVICE} instances, and no more are possible", hello.service));
+            return Err(format!(
+                "service {} has {MAX_PER_SERVICE} instances, and no more are possible",
+                hello.service
+            ));
         }
         if hello.name.len() > 64 {
             return Err("a name longer than 64 bytes".into());
@@ -87,7 +93,12 @@ impl Server {
         let pid = self.peers.get(&token).and_then(|p| p.line.peer().ok()).and_then(|p| p.pid);
         let pidfd = pid.and_then(|pid| {
             rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
-                .inspect_err(|error| log::warn!("no pidfd for {}: {error}; its death shows by its connection only", hello.name))
+                .inspect_err(|error| {
+                    log::warn!(
+                        "no pidfd for {}: {error}; its death shows by its connection only",
+                        hello.name
+                    );
+                })
                 .ok()
         });
         if let Err(reason) = self.send_welcome(token, id, &hello, &outfit, core) {
@@ -184,7 +195,13 @@ impl Server {
             .filter_map(ring)
             .collect::<Result<_, _>>()
             .map_err(|e| e.to_string())?;
-        let mut fds = vec![pool, outfit.page.region().as_fd(), rings[0].as_fd(), rings[1].as_fd(), outfit.doorbell.as_fd()];
+        let mut fds = vec![
+            pool,
+            outfit.page.region().as_fd(),
+            rings[0].as_fd(),
+            rings[1].as_fd(),
+            outfit.doorbell.as_fd(),
+        ];
         fds.extend(rings.get(2).map(AsFd::as_fd));
         let Some(peer) = self.peers.get(&token) else { return Err("it hung up".into()) };
         peer.line.send(&Answer::Welcome(welcome), &fds, false).map_err(|e| e.to_string())

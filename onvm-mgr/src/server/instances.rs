@@ -125,8 +125,12 @@ impl Server {
     /// Kills those whose time is up.
     pub(super) fn kill_the_late(&mut self) {
         let now = Instant::now();
-        let late: Vec<InstanceId> =
-            self.instances.iter().filter(|(_, i)| i.kill_at.is_some_and(|t| t <= now)).map(|(id, _)| *id).collect();
+        let late: Vec<InstanceId> = self
+            .instances
+            .iter()
+            .filter(|(_, i)| i.kill_at.is_some_and(|t| t <= now))
+            .map(|(id, _)| *id)
+            .collect();
         for id in late {
             if let Some(instance) = self.instances.get_mut(&id) {
                 log::warn!("{} does not leave: killed", instance.title(id));

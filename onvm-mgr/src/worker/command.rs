@@ -135,9 +135,16 @@ impl Worker {
     }
 
     fn connect(&mut self, edge: EdgeId, from: InstanceId, to: InstanceId, ring: Ring) {
-        let service = self.by_instance.get(&to).and_then(|i| self.nodes[*i].as_ref()).map_or(0, |n| n.service);
+        let service =
+            self.by_instance.get(&to).and_then(|i| self.nodes[*i].as_ref()).map_or(0, |n| n.service);
         let new = DirectEdge { from, to, ring, opened: false, heir: None, service, producer_done: false };
         self.edges.insert(edge, new);
+        self.last_edge = self.last_edge.max(edge);
+        let producer = self.by_instance.get(&from).and_then(|i| self.nodes[*i].as_mut());
+        if let Some(place) = producer.as_ref().and_then(|n| n.early_markers.iter().position(|e| *e == edge)) {
+            producer.map(|n| n.early_markers.swap_remove(place));
+            self.open_edge(edge);
+        }
     }
 
     fn follow(&mut self, table: Table) {
@@ -179,7 +186,12 @@ impl Worker {
             sent: self.tally.sent,
             drops: drops.filter(|(_, n)| *n > 0).collect(),
             bad_descriptors: self.tally.bad_descriptors,
-            parked: self.services.with_parked().into_iter().filter_map(|id| Some((id, self.services.get(id)?.parked.len()))).collect(),
+            parked: self
+                .services
+                .with_parked()
+                .into_iter()
+                .filter_map(|id| Some((id, self.services.get(id)?.parked.len())))
+                .collect(),
             buffers: self.books.pool().geometry().buffers(),
             free: self.books.free_count(),
             receiving: self.receiving,

@@ -102,7 +102,12 @@ impl Worker {
     /// # Errors
     /// The packet, when there is no room now.
     #[inline]
-    pub(super) fn deliver(&mut self, service: ServiceId, position: u16, packet: Packet) -> Result<(), Packet> {
+    pub(super) fn deliver(
+        &mut self,
+        service: ServiceId,
+        position: u16,
+        packet: Packet,
+    ) -> Result<(), Packet> {
         let Some(state) = self.services.get(service) else { return self.park(service, position, packet) };
         if !state.parked.is_empty() {
             return self.park(service, position, packet);
@@ -134,6 +139,10 @@ impl Worker {
 
     #[inline(never)]
     fn park(&mut self, service: ServiceId, position: u16, packet: Packet) -> Result<(), Packet> {
+        if self.giving_up && self.services.get(service).is_none_or(|s| s.slots.is_empty()) {
+            self.drop_packet(packet, DropReason::Shutdown);
+            return Ok(());
+        }
         let now = self.now;
         let state = self.services.entry(service);
         if state.gone {
@@ -153,6 +162,9 @@ impl Worker {
 
     /// Parks a packet whatever the length of the line: for packets that must not go back where they came from.
     pub(super) fn park_always(&mut self, service: ServiceId, position: u16, packet: Packet) {
+        if self.giving_up {
+            return self.drop_packet(packet, DropReason::Shutdown);
+        }
         let now = self.now;
         let state = self.services.entry(service);
         state.parked.push_back((packet, position));
@@ -170,6 +182,10 @@ impl Worker {
             {
                 let target = state.node_for(packet.descriptor().hash());
                 let back = match target {
+                    None if self.giving_up => {
+                        self.drop_packet(packet, DropReason::Shutdown);
+                        continue;
+                    }
                     Some(index) => self.push_to(index, position, packet),
                     None => Err(packet),
                 };
@@ -192,7 +208,8 @@ impl Worker {
     pub(super) fn expire_parked(&mut self) {
         let limit = self.wait_for_instance;
         let late = |s: &Service| s.waiting_since.is_some_and(|since| self.now - since >= limit);
-        let expired: Vec<ServiceId> = self.services.iter().filter(|(_, s)| late(s)).map(|(id, _)| id).collect();
+        let expired: Vec<ServiceId> =
+            self.services.iter().filter(|(_, s)| late(s)).map(|(id, _)| id).collect();
         for service in expired {
             self.drop_parked(service, DropReason::NoInstance);
         }
@@ -215,7 +232,7 @@ impl Worker {
         for service in self.services.with_parked() {
             self.drop_parked(service, DropReason::Shutdown);
         }
-        self.services.iter_mut().for_each(|(_, s)| s.gone = true);
+        self.giving_up = true;
     }
 
     /// Pushes markers that found no room before.

@@ -44,6 +44,9 @@ use rest::Sleeper;
 
 /// Packets that the worker handles together.
 const BURST: usize = 64;
+/// The same, as rings count.
+const ENTRIES: u32 = 64;
+const _: () = assert!(ENTRIES as usize == BURST);
 /// Packets that ports may put in front of a service before it has worked some off, where the source waits: more
 /// would only push each other out of the cache.
 const WATERMARK: u32 = 1024;
@@ -92,6 +95,8 @@ pub(crate) struct Worker {
     nodes: Vec<Option<Node>>,
     by_instance: HashMap<InstanceId, usize>,
     edges: HashMap<EdgeId, DirectEdge>,
+    /// Ids of edges only go up.
+    last_edge: EdgeId,
     services: Services,
     table: Table,
     tally: Tally,
@@ -104,6 +109,8 @@ pub(crate) struct Worker {
     news_bell: Arc<dyn Fn() + Send + Sync>,
     receiving: bool,
     stopping: bool,
+    /// The manager stops and NFs leave: nothing waits for an instance any more.
+    giving_up: bool,
     told_drained: bool,
     wait_for_instance: Duration,
     stay: bool,
@@ -182,6 +189,7 @@ impl Worker {
             nodes: Vec::new(),
             by_instance: HashMap::new(),
             edges: HashMap::new(),
+            last_edge: 0,
             services: Services::default(),
             table: Table::default(),
             tally: Tally::default(),
@@ -194,6 +202,7 @@ impl Worker {
             news_bell,
             receiving: false,
             stopping: false,
+            giving_up: false,
             told_drained: false,
             wait_for_instance: setup.wait_for_instance,
             stay: setup.stay,
@@ -222,7 +231,7 @@ impl Worker {
             rounds = rounds.wrapping_add(1);
             if worked > 0 {
                 self.idle.worked();
-                if rounds % ROUNDS_PER_LOOK == 0 {
+                if rounds.is_multiple_of(ROUNDS_PER_LOOK) {
                     self.look_around();
                 }
             } else {

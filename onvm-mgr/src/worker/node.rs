@@ -50,6 +50,9 @@ pub(super) struct Node {
     pub(super) doorbell: OwnedFd,
     /// Edges for which a marker is to go to this instance as soon as there is room.
     pub(super) markers: Vec<EdgeId>,
+    /// Edges whose marker came from this instance before the command that makes the edge known: the control thread
+    /// tells both at the same time, and the instance may be quicker.
+    pub(super) early_markers: Vec<EdgeId>,
     /// Copies wanted of the next packet.
     pub(super) mirrors: Vec<Destination>,
     /// Rings that this instance's dead neighbours left: to be emptied before `outbound` is looked at again.
@@ -77,6 +80,7 @@ impl Node {
             own_pool: init.own_pool,
             doorbell: init.doorbell,
             markers: Vec::new(),
+            early_markers: Vec::new(),
             mirrors: Vec::new(),
             heirs: Vec::new(),
             blocked_since: None,

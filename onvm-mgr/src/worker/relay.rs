@@ -6,14 +6,17 @@ use onvm_lib::protocol::{EdgeId, ServiceId};
 use onvm_lib::ring::{Descriptor, Destination, Op};
 
 use super::table::paired;
-use super::{BURST, News, Worker};
+use super::{BURST, ENTRIES, News, Worker};
+
+/// Orders that wait for an instance's next packet or edge.
+const MOST_ORDERS: usize = 64;
 
 impl Worker {
     /// Works off a burst of what an instance has put out; returns the number of descriptors.
     #[inline(always)]
     pub(super) fn take_from_node(&mut self, index: usize) -> usize {
         let Some(node) = &mut self.nodes[index] else { return 0 };
-        let available = match node.outbound.available(BURST as u32) {
+        let available = match node.outbound.available(ENTRIES) {
             Ok(n) => n,
             Err(_) => return self.violated(index),
         };
@@ -23,7 +26,7 @@ impl Worker {
         if available == 0 {
             return 0;
         }
-        self.relay_burst(index, (available as usize).min(BURST))
+        self.relay_burst(index, available.min(ENTRIES) as usize)
     }
 
     #[inline(always)]
@@ -32,6 +35,7 @@ impl Worker {
         let Some(node) = &mut self.nodes[index] else { return 0 };
         let Ok(n) = node.outbound.take(super::deliver::WORKER_TURN, &mut burst[..max]) else { return 0 };
         let service = node.service;
+        let shed = self.tally.drops[DropReason::Backpressure as usize];
         let mut done = n;
         for (i, descriptor) in burst[..n].iter().enumerate() {
             if !self.relay(index, service, *descriptor) {
@@ -42,7 +46,8 @@ impl Worker {
         if let Some(node) = &mut self.nodes[index] {
             node.outbound.release_first(u32::try_from(done).unwrap_or(0));
             node.totals.taken += done as u64;
-            if done > 0 {
+            // What was shed is no progress: as long as nothing else moves, the rest is shed without waiting again.
+            if done as u64 > self.tally.drops[DropReason::Backpressure as usize] - shed {
                 node.blocked_since = None;
             }
         }
@@ -114,7 +119,6 @@ impl Worker {
         let now = std::time::Instant::now();
         let Some(node) = &mut self.nodes[index] else { return true };
         if Self::out_of_patience(&mut node.blocked_since, now) {
-            node.blocked_since = None;
             self.drop_packet(packet, DropReason::Backpressure);
             return true;
         }
@@ -134,19 +138,27 @@ impl Worker {
         match descriptor.destination().op() {
             Op::Marker if orders => {
                 let edge: EdgeId = descriptor.hash();
-                if self.edges.get(&edge).is_some_and(|e| e.from == node.instance && !e.opened) {
-                    self.open_edge(edge);
+                match self.edges.get(&edge) {
+                    Some(e) if e.from == node.instance && !e.opened => self.open_edge(edge),
+                    // An edge that has ended meanwhile.
+                    None if edge <= self.last_edge => {}
+                    None if node.early_markers.len() < MOST_ORDERS => node.early_markers.push(edge),
+                    _ => self.count_nonsense(index, descriptor),
                 }
             }
-            Op::Mirror if orders && node.mirrors.len() < 64 => {
+            Op::Mirror if orders && node.mirrors.len() < MOST_ORDERS => {
                 let bits = u16::try_from(descriptor.hash()).unwrap_or(0);
                 node.mirrors.push(Destination::from_bits(bits));
             }
-            _ => {
-                node.totals.bad_descriptors += 1;
-                self.tally.bad_descriptors += 1;
-                log::debug!("instance {} sent nonsense: {descriptor:?}", node.instance);
-            }
+            _ => self.count_nonsense(index, descriptor),
+        }
+    }
+
+    fn count_nonsense(&mut self, index: usize, descriptor: Descriptor) {
+        self.tally.bad_descriptors += 1;
+        if let Some(node) = &mut self.nodes[index] {
+            node.totals.bad_descriptors += 1;
+            log::debug!("instance {} sent nonsense: {descriptor:?}", node.instance);
         }
     }
 

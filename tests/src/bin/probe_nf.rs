@@ -1,0 +1,140 @@
+//! An NF for tests: gives every packet one verdict, and writes down which flows it has seen.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use onvm_lib::prelude::*;
+
+#[derive(Args, Debug)]
+struct Options {
+    /// next, drop, hold, service=ID or out=PORT
+    #[arg(long, default_value = "next", value_parser = say)]
+    say: Say,
+    /// Where a copy goes: service=ID or out=PORT
+    #[arg(long, value_parser = say)]
+    mirror: Option<Say>,
+    /// Time that each packet takes
+    #[arg(long, default_value_t = 0)]
+    delay_us: u64,
+    /// Time that held packets are held
+    #[arg(long, default_value_t = 50)]
+    hold_ms: u64,
+    /// Say that it was set up, and fail
+    #[arg(long)]
+    fail: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Say {
+    Verdict(Verdict),
+    Hold,
+}
+
+fn say(text: &str) -> Result<Say, String> {
+    let number = |n: &str| n.parse::<u16>().map_err(|e| e.to_string());
+    Ok(Say::Verdict(match text.split_once('=') {
+        None if text == "next" => Verdict::Next,
+        None if text == "drop" => Verdict::Drop(DropReason::Denied),
+        None if text == "hold" => return Ok(Say::Hold),
+        Some(("service", id)) => Verdict::ToService(number(id)?),
+        Some(("out", port)) => Verdict::Out(u8::try_from(number(port)?).map_err(|e| e.to_string())?),
+        _ => return Err(format!("{text:?} is no verdict")),
+    }))
+}
+
+struct Probe {
+    say: Say,
+    mirror: Option<Verdict>,
+    delay: Duration,
+    hold_ns: u64,
+    held: BTreeMap<u32, u64>,
+    packets: u64,
+    messages: Vec<String>,
+    flows: BTreeSet<u32>,
+}
+
+impl NetworkFunction for Probe {
+    type Options = Options;
+    type Access = ReadWrite;
+    const NAME: &'static str = "probe_nf";
+    const ABOUT: &'static str = "Gives every packet one verdict; for tests";
+    const TICK: Duration = Duration::from_millis(10);
+
+    fn setup(options: &Options, _: &Setup) -> Result<Self, SetupError> {
+        if options.fail {
+            return Err("it was told to fail".to_string().into());
+        }
+        let mirror = options.mirror.and_then(|say| match say {
+            Say::Verdict(verdict) => Some(verdict),
+            Say::Hold => None,
+        });
+        Ok(Self {
+            say: options.say,
+            mirror,
+            delay: Duration::from_micros(options.delay_us),
+            hold_ns: options.hold_ms * 1_000_000,
+            held: BTreeMap::new(),
+            packets: 0,
+            messages: Vec::new(),
+            flows: BTreeSet::new(),
+        })
+    }
+
+    fn burst(&mut self, burst: &mut Burst<'_, ReadWrite>) {
+        self.packets += burst.len() as u64;
+        let now_ns = burst.now_ns();
+        for index in 0..burst.len() {
+            let mut packet = burst.packet(index);
+            self.flows.insert(packet.hash());
+            if let Say::Verdict(verdict) = self.say {
+                packet.set_verdict(verdict);
+            } else if let Some(ticket) = burst.hold(index) {
+                self.held.insert(ticket, now_ns);
+            }
+            if let Some(to) = self.mirror {
+                burst.mirror(index, to);
+            }
+            if !self.delay.is_zero() {
+                std::thread::sleep(self.delay);
+            }
+        }
+    }
+
+    fn tick(&mut self, burst: &mut Burst<'_, ReadWrite>) {
+        let now_ns = burst.now_ns();
+        self.held.retain(|ticket, since| {
+            let stays = now_ns.saturating_sub(*since) < self.hold_ns;
+            if !stays {
+                let _ = burst.release(*ticket);
+            }
+            stays
+        });
+    }
+
+    fn message(&mut self, message: &Message) {
+        self.messages.push(format!("{}: {}", message.topic, message.body));
+    }
+
+    fn report(&self) -> Report {
+        let facts = serde_json::json!({
+            "packets": self.packets,
+            "holds": self.held.len(),
+            "messages": self.messages,
+            "flows": self.flows,
+        });
+        Report::new(format!("{} packets", self.packets), &facts)
+    }
+}
+
+impl std::fmt::Debug for Probe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Probe({} packets)", self.packets)
+    }
+}
+
+fn main() -> ExitCode {
+    onvm_lib::run::<Probe>()
+}
