@@ -102,7 +102,7 @@ impl Shared {
     }
 
     fn word(&self, offset: usize) -> &'static AtomicU32 {
-        assert!(offset % 4 == 0 && offset + 4 <= BYTES);
+        assert!(offset.is_multiple_of(4) && offset + 4 <= BYTES);
         // SAFETY: aligned, inside the mapping, which is never unmapped; other processes use atomics here too.
         unsafe { self.base.add(offset).cast::<AtomicU32>().as_ref() }
     }

@@ -7,6 +7,8 @@
 //! The feeder writes each packet, every node reads its headers and takes one off its time to live. Nothing is
 //! checked, counted or marked. What the platform reaches is measured against this.
 
+#![allow(clippy::cast_possible_truncation, reason = "bursts and rings are small")]
+
 mod memory;
 
 use std::hint::{black_box, spin_loop};
@@ -136,7 +138,7 @@ impl Meter {
     #[inline(always)]
     fn round(&mut self, packets: u64) -> Option<f64> {
         self.rounds = self.rounds.wrapping_add(1);
-        if self.rounds % ROUNDS_PER_LOOK == 0 { self.look(packets) } else { None }
+        if self.rounds.is_multiple_of(ROUNDS_PER_LOOK) { self.look(packets) } else { None }
     }
 
     #[inline(never)]
