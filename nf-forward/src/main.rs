@@ -133,7 +133,7 @@ impl NetworkFunction for Forward {
     #[inline]
     fn burst(&mut self, burst: &mut Burst<'_, ReadWrite>) {
         self.counts.packets += burst.len() as u64;
-        self.counts.bytes += burst.packets().map(|p| p.bytes().len() as u64).sum::<u64>();
+        self.counts.bytes += burst.bytes();
         match &mut self.work {
             Work::Plain => {}
             Work::Port(port) => burst.set_all(Verdict::Out(*port)),

@@ -138,7 +138,8 @@ pub struct Burst<'a, A: Access> {
 impl<'a, A: Access> Burst<'a, A> {
     /// # Safety
     /// Until the burst is dropped the caller, and through it the NF, is the one holder of every buffer that
-    /// `descriptors` and `emitter.empties` name, no buffer is named twice, and the pool is mapped as `A` says.
+    /// `descriptors` and `emitter.empties` name, all of those are in the pool, none is named twice, and the pool is
+    /// mapped as `A` says.
     pub(crate) unsafe fn new(
         pool: &'a Pool,
         descriptors: &'a mut [Descriptor],
@@ -162,6 +163,13 @@ impl<'a, A: Access> Burst<'a, A> {
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.descriptors.is_empty()
+    }
+
+    /// Bytes of all packets that came in, without a look at any of them.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self) -> u64 {
+        self.descriptors.iter().map(|d| u64::from(d.length())).sum()
     }
 
     /// The packets that came in, in order.
@@ -266,8 +274,12 @@ impl<A: Access> Packet<'_, A> {
     #[must_use]
     #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: Burst::new's caller promised that nobody else holds the buffer; the borrow is self's.
-        unsafe { self.pool.bytes(*self.descriptor) }
+        // SAFETY: Burst::new's caller promised that the descriptor is in the pool and that nobody else holds the
+        // buffer; all that moves its place (pull, push, extend, truncate) keeps it inside. The borrow is self's.
+        unsafe {
+            let (start, length) = self.pool.place_checked_before(*self.descriptor);
+            std::slice::from_raw_parts(start.as_ptr(), length)
+        }
     }
 
     /// Symmetric hash of its flow (equal in both directions).
@@ -332,7 +344,10 @@ impl Packet<'_, ReadWrite> {
     #[inline(always)]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in bytes; the borrow of self is exclusive, and ReadWrite says the mapping is writable.
-        unsafe { self.pool.bytes_mut(*self.descriptor) }
+        unsafe {
+            let (start, length) = self.pool.place_checked_before(*self.descriptor);
+            std::slice::from_raw_parts_mut(start.as_ptr(), length)
+        }
     }
 
     /// Makes room for `n` bytes at the front. False, and nothing happens, when the headroom (192 bytes as

@@ -104,6 +104,19 @@ impl Pool {
         (start, descriptor.length() as usize)
     }
 
+    /// The same for a descriptor that was checked before.
+    ///
+    /// # Safety
+    /// The descriptor is [`Pool::contains`]ed.
+    #[inline(always)]
+    pub(crate) unsafe fn place_checked_before(&self, descriptor: Descriptor) -> (NonNull<u8>, usize) {
+        debug_assert!(self.contains(descriptor), "descriptor is not in the pool");
+        // SAFETY: the caller vouches for buffer, offset and length.
+        let start =
+            unsafe { self.buffer_unchecked(descriptor.buffer()).add((NOTE + descriptor.offset()) as usize) };
+        (start, descriptor.length() as usize)
+    }
+
     /// # Safety
     /// `index` is below the number of buffers.
     #[inline(always)]

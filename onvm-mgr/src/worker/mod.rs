@@ -54,6 +54,8 @@ const WATERMARK: u32 = 1024;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Rounds between two looks at the clock.
 const ROUNDS_PER_LOOK: u32 = 256;
+/// The same for rounds that find nothing to do.
+const IDLE_ROUNDS_PER_LOOK: u32 = 16;
 
 /// What the worker is started with.
 pub(crate) struct Setup {
@@ -235,8 +237,11 @@ impl Worker {
                     self.look_around();
                 }
             } else {
-                self.look_around();
+                if rounds.is_multiple_of(IDLE_ROUNDS_PER_LOOK) {
+                    self.look_around();
+                }
                 if self.idle.nothing() {
+                    self.look_around();
                     self.rest();
                 }
             }
