@@ -57,7 +57,13 @@ fn cargo_build(directory: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let out = Command::new(cargo)
         .args(["build", "--workspace", "--bins", "--quiet", "--profile", profile])
-        .args(directory.parent().map(|target| ["--target-dir".as_ref(), target.as_os_str()]).into_iter().flatten())
+        .args(
+            directory
+                .parent()
+                .map(|target| ["--target-dir".as_ref(), target.as_os_str()])
+                .into_iter()
+                .flatten(),
+        )
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()
         .expect("cargo can be started");

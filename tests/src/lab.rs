@@ -35,7 +35,8 @@ impl Lab {
     /// When there is no room for temporary files.
     #[must_use]
     pub fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("onvm-lab-").tempdir().expect("a temporary directory");
+        let directory =
+            tempfile::Builder::new().prefix("onvm-lab-").tempdir().expect("a temporary directory");
         let socket = directory.path().join("onvm.sock");
         Self { directory, socket, started: AtomicUsize::new(0) }
     }
@@ -141,7 +142,12 @@ impl Manager<'_> {
     /// When it does not answer.
     #[must_use]
     pub fn stats(&self) -> Ledger {
-        Ledger(self.lab.ask(Request::Stats).unwrap_or_else(|e| panic!("stats: {e}: {}", self.process.errors())).0)
+        Ledger(
+            self.lab
+                .ask(Request::Stats)
+                .unwrap_or_else(|e| panic!("stats: {e}: {}", self.process.errors()))
+                .0,
+        )
     }
 
     /// Waits until its statistics are as wanted.

@@ -49,7 +49,12 @@ impl Ledger {
     /// All instances, those that have gone first.
     #[must_use]
     pub fn instances(&self) -> Vec<Instance<'_>> {
-        ["departed", "instances"].iter().filter_map(|list| self.0[*list].as_array()).flatten().map(Instance).collect()
+        ["departed", "instances"]
+            .iter()
+            .filter_map(|list| self.0[*list].as_array())
+            .flatten()
+            .map(Instance)
+            .collect()
     }
 
     /// Those that are there.
@@ -65,7 +70,9 @@ impl Ledger {
     #[must_use]
     pub fn of_service(&self, service: u16) -> Instance<'_> {
         let all = self.instances();
-        *all.iter().find(|i| i.service() == u64::from(service)).unwrap_or_else(|| panic!("no service {service}: {}", self.0))
+        *all.iter()
+            .find(|i| i.service() == u64::from(service))
+            .unwrap_or_else(|| panic!("no service {service}: {}", self.0))
     }
 
     /// Nothing is lost: both sums balance, nothing is inside any more, and no drop is without a cause.
@@ -85,7 +92,11 @@ impl Ledger {
     pub fn assert_clean(&self) {
         self.assert_balanced();
         if !self.0["audit"].is_null() {
-            assert_eq!(self.0["audit"]["packets"]["inside"], 0, "still inside at the end: {}", self.0["audit"]);
+            assert_eq!(
+                self.0["audit"]["packets"]["inside"], 0,
+                "still inside at the end: {}",
+                self.0["audit"]
+            );
         }
         assert_eq!(self.drops(DropReason::Lost), 0, "buffers went missing: {}", self.0);
         assert_eq!(self.bad_descriptors(), 0, "bad descriptors: {}", self.0);

@@ -162,7 +162,12 @@ impl Process {
     pub fn wait_for_error(&mut self, text: &str, limit: Duration) {
         let end = Instant::now() + limit;
         while !self.errors().contains(text) {
-            assert!(self.is_running() && Instant::now() < end, "{} did not say {text:?}: {}", self.name, self.errors());
+            assert!(
+                self.is_running() && Instant::now() < end,
+                "{} did not say {text:?}: {}",
+                self.name,
+                self.errors()
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -204,7 +209,13 @@ impl Drop for Process {
             let _ = self.child.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- {} {} wrote\n{}{}", self.name, self.pid(), tail(&self.errors()), tail(&self.output()));
+            eprintln!(
+                "--- {} {} wrote\n{}{}",
+                self.name,
+                self.pid(),
+                tail(&self.errors()),
+                tail(&self.output())
+            );
         }
     }
 }

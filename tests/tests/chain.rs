@@ -55,7 +55,11 @@ fn the_chain_may_be_the_managers() {
     let out = lab.path("out.pcapng");
     let port = pcap(&sample(), &format!(",out={}", out.display()));
     let mut manager = lab.manager(&["--port", &port, "--chain", "3,1,2"]);
-    let nfs = [lab.nf("nf-forward", &["-r", "1"]), lab.nf("nf-forward", &["-r", "3"]), lab.nf("nf-monitor", &["-r", "2"])];
+    let nfs = [
+        lab.nf("nf-forward", &["-r", "1"]),
+        lab.nf("nf-forward", &["-r", "3"]),
+        lab.nf("nf-monitor", &["-r", "2"]),
+    ];
     let ledger = manager.ended(LIMIT);
     ledger.assert_clean();
     let wanted = read_capture(&sample());
@@ -85,7 +89,8 @@ fn two_ports_are_each_others_way_out() {
     let (a, b) = (lab.path("a.pcap"), lab.path("b.pcap"));
     let (from_a, from_b) = (made_capture(&a, 3000, 7), made_capture(&b, 2000, 5));
     let port = |input: &Path, out: &str| pcap(input, &format!(",out={}", lab.file(out)));
-    let mut manager = lab.manager(&["--port", &port(&a, "to-a.pcap"), "--port", &port(&b, "to-b.pcap"), "--chain", "1"]);
+    let mut manager =
+        lab.manager(&["--port", &port(&a, "to-a.pcap"), "--port", &port(&b, "to-b.pcap"), "--chain", "1"]);
     let mut nf = lab.nf("nf-forward", &["-r", "1"]);
     let ledger = manager.ended(LIMIT);
     ledger.assert_clean();

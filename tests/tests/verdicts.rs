@@ -57,7 +57,8 @@ fn an_nf_leaves_at_its_limits_and_the_next_goes_on() {
 #[test]
 fn each_flow_stays_on_one_instance() {
     let lab = Lab::new();
-    let mut manager = lab.manager(&["--port", "gen:flows=200,count=100k", "--chain", "1,2", "--wait", "1,2,9"]);
+    let mut manager =
+        lab.manager(&["--port", "gen:flows=200,count=100k", "--chain", "1,2", "--wait", "1,2,9"]);
     let mut nfs: Vec<_> = ["1", "2", "2", "2"].iter().map(|r| lab.nf("probe_nf", &["-r", r])).collect();
     manager.wait_for_instances(4);
     // The instance that opens the ports.
@@ -86,7 +87,8 @@ fn verdicts_are_followed() {
     assert_eq!((out.port(0, "tx_packets"), out.port(1, "tx_packets")), (1000, 0));
     let nowhere = generate("gen:count=1000", &[], &["-r", "1", "--say", "out=7"]);
     assert_eq!(nowhere.drops(DropReason::NoSuchPort), 1000);
-    let nobody = generate("gen:count=1000", &["--wait-for-instance", "0.2"], &["-r", "1", "--say", "service=77"]);
+    let nobody =
+        generate("gen:count=1000", &["--wait-for-instance", "0.2"], &["-r", "1", "--say", "service=77"]);
     assert_eq!(nobody.drops(DropReason::NoInstance), 1000);
 }
 
@@ -112,7 +114,8 @@ fn a_verdict_can_name_a_service() {
 fn what_goes_round_in_circles_ends_by_the_hop_limit() {
     let lab = Lab::new();
     let mut manager = lab.manager(&["--port", "gen:count=20k,flows=8", "--wait", "1,2"]);
-    let mut nfs = [lab.nf("nf-forward", &["-r", "2", "-d", "1"]), lab.nf("nf-forward", &["-r", "1", "-d", "2"])];
+    let mut nfs =
+        [lab.nf("nf-forward", &["-r", "2", "-d", "1"]), lab.nf("nf-forward", &["-r", "1", "-d", "2"])];
     let ledger = manager.ended(LIMIT);
     ledger.assert_clean();
     let (limit, pressed) = (ledger.drops(DropReason::HopLimit), ledger.drops(DropReason::Backpressure));
