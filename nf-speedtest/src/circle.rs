@@ -34,6 +34,8 @@ pub(crate) struct Circle {
     /// With `--rate`: packets made by each of the last ticks, the oldest first, and those lost.
     made_by: [u64; TICKS_TO_LOSS],
     lost: u64,
+    /// Packets of others that ended here.
+    foreign: u64,
 }
 
 impl Circle {
@@ -50,6 +52,7 @@ impl Circle {
             census: Census::new(wanted),
             made_by: [0; TICKS_TO_LOSS],
             lost: 0,
+            foreign: 0,
             frames,
         }
     }
@@ -65,16 +68,21 @@ impl Circle {
             bytes += packet.bytes().len() as u64;
             probes += u64::from(Some(packet.hash()) == probe_hash);
         }
-        self.back.count(burst.len() as u64, bytes);
+        let all = burst.len() as u64;
         if probes > 0 {
             self.measure(burst);
         }
-        if self.census.is_under_way() {
-            self.take_census(burst);
-        }
-        if self.pace.is_some() {
+        let foreign = if self.pace.is_some() {
+            let foreign = self.look_into(burst);
             burst.set_all(Verdict::Drop(DropReason::Consumed));
-        }
+            foreign
+        } else if self.census.is_under_way() {
+            self.look_into(burst)
+        } else {
+            0
+        };
+        self.foreign += foreign;
+        self.back.count(all - foreign, bytes);
     }
 
     /// Reads the times in probes, and sends them off again with the present one.
@@ -89,13 +97,22 @@ impl Circle {
         }
     }
 
+    /// Looks whose packets these are: ours go into the census, others end here. The number of others.
     #[cold]
     #[inline(never)]
-    fn take_census(&mut self, burst: &mut Burst<'_, ReadWrite>) {
-        let Some(stamps) = self.stamps else { return };
-        for packet in burst.packets() {
-            self.census.mark(stamps.read(packet.bytes()).map(|(number, _)| number));
+    fn look_into(&mut self, burst: &mut Burst<'_, ReadWrite>) -> u64 {
+        let Some(stamps) = self.stamps else { return 0 };
+        let mut foreign = 0;
+        for mut packet in burst.packets() {
+            match stamps.read(packet.bytes()) {
+                Some((number, _)) => self.census.mark(number),
+                None => {
+                    packet.set_verdict(Verdict::Drop(DropReason::Consumed));
+                    foreign += 1;
+                }
+            }
         }
+        foreign
     }
 
     /// Makes packets, as many as are to be under way and, with `--rate`, as are due.
@@ -192,7 +209,12 @@ impl Circle {
             },
         ];
         if let Some(missed) = missed.filter(|n| *n > 0) {
-            lines.push(format!("{missed} packets not sent in time: the rate is too high"));
+            lines.push(format!(
+                "{missed} packets not sent in time: the rate is too high, or the processor was taken"
+            ));
+        }
+        if self.foreign > 0 {
+            lines.push(format!("{} packets of others ended here", self.foreign));
         }
         if let Some(l) = latency {
             lines.push(format!(
@@ -208,6 +230,7 @@ impl Circle {
             "in_flight": under_way.map(|u| u.0),
             "lost": under_way.map(|u| u.1),
             "missed": missed,
+            "foreign": self.foreign,
             "rate": now,
             "rate_overall": overall,
             "latency": latency,

@@ -15,7 +15,8 @@
 //!
 //! What is lost cannot be seen from the numbers alone, since a packet that is on its way looks like one that
 //! is lost. Going round, a census once a second looks into all packets for a few rounds and marks whom it saw
-//! (see `census`). With `--rate` a packet that is not back two seconds later is taken for lost.
+//! (see `census`). Packets of others, such as those that an earlier run left behind in the circle, end here when
+//! the census meets them; packets of a capture bear no stamp and cannot be told apart. With `--rate` a packet that is not back two seconds later is taken for lost.
 //!
 //! The times to live of packets are not restored: a router in the circle ends them after 64 rounds.
 #![forbid(unsafe_code)]

@@ -17,7 +17,7 @@ use onvm_lib::ring::{Consumer, Descriptor, Producer, Ring};
 use rustix::fs::{Mode, OFlags};
 
 const CAPACITY: u32 = 64;
-const BURST: usize = 16;
+const BURST: u32 = 16;
 const DEATHS: u32 = 100;
 /// Names the descriptors of A, B and C to the child.
 const ROLE: &str = "ONVM_TEST_RING_CHILD";
@@ -46,10 +46,10 @@ fn child() {
     loop {
         turn += 1;
         // Each output has room for the whole burst, so the child never waits with packets in its hands.
-        while outputs.iter_mut().any(|o| o.room(BURST as u32) < BURST as u32) {
+        while outputs.iter_mut().any(|o| o.room(BURST) < BURST) {
             std::thread::yield_now();
         }
-        let mut burst = [Descriptor::default(); BURST];
+        let mut burst = [Descriptor::default(); BURST as usize];
         let n = input.take(turn, &mut burst).unwrap();
         linger(n);
         for d in &burst[..n] {
@@ -110,7 +110,7 @@ impl Account {
     }
 
     fn collect(&mut self, way: usize, consumer: &mut Consumer) -> usize {
-        let mut burst = [Descriptor::default(); BURST];
+        let mut burst = [Descriptor::default(); BURST as usize];
         let n = consumer.take(1, &mut burst).unwrap();
         for d in &burst[..n] {
             let number = d.hash();

@@ -23,7 +23,8 @@ impl Cores {
     /// Says which processors there are, when the wanted one is none of them.
     pub(crate) fn new(wanted: Option<u32>, pinned: bool) -> Result<Self, String> {
         let set = rustix::thread::sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
-        let allowed = (0..u32::try_from(CpuSet::MAX_CPU).unwrap_or(0)).filter(|cpu| set.is_set(*cpu as usize));
+        let allowed =
+            (0..u32::try_from(CpuSet::MAX_CPU).unwrap_or(0)).filter(|cpu| set.is_set(*cpu as usize));
         Self::of(allowed.collect(), wanted, pinned)
     }
 

@@ -20,7 +20,8 @@ fn table(rows: &[Vec<String>]) -> String {
         for (column, cell) in row.iter().enumerate() {
             let width = widths[column];
             // Writing to a string cannot fail.
-            let _ = if right[column] { write!(line, " {cell:>width$}") } else { write!(line, " {cell:<width$}") };
+            let _ =
+                if right[column] { write!(line, " {cell:>width$}") } else { write!(line, " {cell:<width$}") };
             line.push(' ');
         }
         text.push_str(line.trim_end());
@@ -153,9 +154,7 @@ fn audit(body: &Value) -> String {
 pub(crate) fn told(request: &Request, body: &Value) -> String {
     match request {
         Request::Status | Request::Stats => stats(body),
-        Request::NfList => {
-            table(&rows(&body["instances"], INSTANCES)).trim_end().to_string()
-        }
+        Request::NfList => table(&rows(&body["instances"], INSTANCES)).trim_end().to_string(),
         Request::Audit => audit(body).trim_end().to_string(),
         Request::NfStop { .. } => format!("asked {} to leave", instances(body)),
         Request::NfTell { .. } => format!("told {}", instances(body)),
@@ -200,7 +199,9 @@ mod tests {
             "pool": { "buffers": 9, "free": 8, "in_rings": 0, "held": 0, "with_worker": 0, "lost": 1, "balances": false },
         });
         let text = audit(&body);
-        assert!(text.contains("5 received + 0 generated + 0 copied = 5 sent + 0 dropped + 0 inside: balances"));
+        assert!(
+            text.contains("5 received + 0 generated + 0 copied = 5 sent + 0 dropped + 0 inside: balances")
+        );
         assert!(text.contains("1 lost = 9: DOES NOT BALANCE"));
     }
 }

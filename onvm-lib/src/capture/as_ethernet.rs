@@ -73,7 +73,8 @@ impl<'a> AsEthernet<'a> {
 
 /// The sender's address, of which a cooked header gives length (in 2 bytes or 1) and 8 bytes.
 fn sender(field: &[u8], wide: bool) -> [u8; 6] {
-    let (length, address) = if wide { (be16(&field[..2]), &field[2..]) } else { (field[0].into(), &field[1..]) };
+    let (length, address) =
+        if wide { (be16(&field[..2]), &field[2..]) } else { (field[0].into(), &field[1..]) };
     let mut mac = [0; 6];
     if length == 6 {
         mac.copy_from_slice(&address[..6]);

@@ -110,7 +110,7 @@ impl Counters {
     /// Packets sent on, in whatever way.
     #[must_use]
     pub fn sent(&self) -> u64 {
-        [Counter::Next, Counter::ToService, Counter::Out].iter().map(|c| self.get(*c)).sum()
+        [Counter::Next, Counter::ToService, Counter::Out].iter().fold(0, |sum, c| sum.wrapping_add(self.get(*c)))
     }
 }
 
@@ -257,7 +257,8 @@ mod tests {
     #[test]
     fn held_packets_are_seen_by_the_other_side_until_the_turn_ends() {
         let page = NodePage::create().unwrap();
-        let other = NodePage::open(std::os::fd::AsFd::as_fd(page.region()).try_clone_to_owned().unwrap()).unwrap();
+        let other =
+            NodePage::open(std::os::fd::AsFd::as_fd(page.region()).try_clone_to_owned().unwrap()).unwrap();
         let mut table = HeldTable::new(page);
         let d = Descriptor::new(0, 0, 0, 0);
         let ticket = table.hold(d).unwrap();

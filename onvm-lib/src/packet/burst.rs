@@ -14,6 +14,9 @@ use crate::ring::{Descriptor, Destination, MAX_OFFSET, Op};
 
 /// Most packets that an NF gets at once.
 pub const MAX_BURST: usize = 64;
+/// The same, as rings count.
+pub(crate) const MAX_ENTRIES: u32 = 64;
+const _: () = assert!(MAX_ENTRIES as usize == MAX_BURST);
 /// Packets that an NF can hold back at a time.
 pub(crate) const HELD: usize = 1024;
 
@@ -314,7 +317,8 @@ impl<A: Access> Packet<'_, A> {
     #[must_use]
     pub fn pull(&mut self, n: usize) -> bool {
         let d = *self.descriptor;
-        let Some(n) = u32::try_from(n).ok().filter(|n| *n <= d.length() && d.offset() + n <= MAX_OFFSET) else {
+        let Some(n) = u32::try_from(n).ok().filter(|n| *n <= d.length() && d.offset() + n <= MAX_OFFSET)
+        else {
             return false;
         };
         *self.descriptor = d.with_place(d.offset() + n, d.length() - n);

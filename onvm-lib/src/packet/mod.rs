@@ -6,5 +6,5 @@ mod burst;
 mod verdict;
 
 pub use burst::{Access, Burst, Clock, Emitter, MAX_BURST, Packet, ReadOnly, ReadWrite};
-pub(crate) use burst::{HELD, Held};
+pub(crate) use burst::{HELD, Held, MAX_ENTRIES};
 pub use verdict::{DropReason, Verdict};

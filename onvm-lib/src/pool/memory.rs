@@ -99,7 +99,8 @@ impl Pool {
     pub(crate) fn place(&self, descriptor: Descriptor) -> (NonNull<u8>, usize) {
         assert!(self.contains(descriptor), "descriptor is not in the pool");
         // SAFETY: just checked: the buffer exists and offset + length end inside its room.
-        let start = unsafe { self.buffer_unchecked(descriptor.buffer()).add((NOTE + descriptor.offset()) as usize) };
+        let start =
+            unsafe { self.buffer_unchecked(descriptor.buffer()).add((NOTE + descriptor.offset()) as usize) };
         (start, descriptor.length() as usize)
     }
 

@@ -133,7 +133,8 @@ impl Line {
     /// # Errors
     /// [`Error::Kernel`].
     pub fn peer(&self) -> Result<Peer, Error> {
-        let credentials = net::sockopt::socket_peercred(&self.fd).map_err(kernel("getsockopt(SO_PEERCRED)"))?;
+        let credentials =
+            net::sockopt::socket_peercred(&self.fd).map_err(kernel("getsockopt(SO_PEERCRED)"))?;
         Ok(Peer { pid: Some(credentials.pid), uid: credentials.uid.as_raw() })
     }
 

@@ -10,7 +10,7 @@
 //! NF       Hello ──▶            ◀── Welcome (pool, node page, rings) or Refused
 //!          Routed, Report ──▶   ◀── Route (rings of direct edges), Message, Stop
 //!          Leaving ──▶          (the connection ends: the reaper does the rest)
-//! client   Ask ──▶              ◀── Told, any number, the last one with `last`
+//! client   Ask ──▶              ◀── Told; a body longer than a message is in the file that comes with it
 //! ```
 //! | State of an NF's line | Who may speak | What |
 //! |---|---|---|
@@ -26,7 +26,7 @@ mod socket_path;
 
 pub use line::{Error, Line, Listener, MAX_MESSAGE, Peer};
 pub use messages::{
-    Answer, ChainHop, Edge, EdgeId, Hello, InstanceId, Message, PROTOCOL_VERSION, Request, RingGrant, Route, Say,
-    ServiceId, Slots, Target, Welcome,
+    Answer, ChainHop, Edge, EdgeId, Hello, InstanceId, Message, PROTOCOL_VERSION, Request, RingGrant, Route,
+    Say, ServiceId, Slots, Target, Welcome,
 };
 pub use socket_path::{default_socket, socket_from};

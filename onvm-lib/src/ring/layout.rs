@@ -202,8 +202,7 @@ impl Memory {
             consumer: Block(ConsumerLine { tail: zero(), taken: zero(), turn: zero() }),
             bell: Block(BellLine { sleeping: zero() }),
         }));
-        let slots: Box<[Slot]> =
-            (0..size).map(|_| Slot([AtomicU64::new(0), AtomicU64::new(0)])).collect();
+        let slots: Box<[Slot]> = (0..size).map(|_| Slot([AtomicU64::new(0), AtomicU64::new(0)])).collect();
         let slots = Box::into_raw(slots);
         let (Some(header), Some(first)) = (NonNull::new(header), NonNull::new(slots.cast::<Slot>())) else {
             unreachable!("a box is never null")

@@ -24,12 +24,16 @@
 //! first told a successor by its hop count; a packet that circles has the same count again after 256 hops,
 //! and a scan of the whole ring is slower than two stores a burst. A turn has neither fault.)
 //!
+//! A turn that pushes more to a ring than it holds overwrites its own entries; it says so, and the reaper then gets
+//! [`Overrun`] and leaves the packets of that turn to the audit. A node may also die between its publish and its
+//! wake-up call, so the reaper calls in its place ([`Ring::wake_consumer`]).
+//!
 //! # Who may do what
 //! | Position | Written by | May move |
 //! |---|---|---|
 //! | head, mark, producer's turn | the producer | head forward by what was pushed, never past tail + capacity |
 //! | tail, taken, consumer's turn | the consumer; after its death whoever inherits the ring | tail forward up to taken, taken up to head |
-//! | sleeping | raised by the consumer, lowered by both | |
+//! | sleeping | raised by the consumer, lowered by both; by the reaper for a dead producer | |
 //!
 //! Prohibited, because a peer would lose or see twice: head moving back; tail moving before the burst is
 //! published elsewhere; two live producers or consumers of one ring.
@@ -53,7 +57,9 @@ mod remains;
 mod spsc;
 mod sync;
 
-pub use descriptor::{Descriptor, Destination, MAX_ARGUMENT, MAX_BUFFERS, MAX_LENGTH, MAX_OFFSET, MAX_PORT, Op};
+pub use descriptor::{
+    Descriptor, Destination, MAX_ARGUMENT, MAX_BUFFERS, MAX_LENGTH, MAX_OFFSET, MAX_PORT, Op,
+};
 pub use layout::{Error, MAX_CAPACITY};
 pub use remains::{Overrun, Remains};
 pub use spsc::{Consumer, Producer, Ring, Violation};

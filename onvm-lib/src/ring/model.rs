@@ -16,8 +16,8 @@
 mod bell;
 mod death;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use loom::cell::UnsafeCell;
 

@@ -308,6 +308,14 @@ impl Consumer {
         }
     }
 
+    /// Gives back the oldest `n` of the entries taken (at most all of them), and keeps the rest.
+    pub fn release_oldest(&mut self, n: u32) {
+        let n = n.min(self.taken.wrapping_sub(self.tail));
+        self.tail = self.tail.wrapping_add(n);
+        // SYNC POINT: release
+        self.memory.header().consumer.0.tail.store(self.tail, Release);
+    }
+
     /// Gives back the first `n` of the entries taken, and forgets having taken the rest: they will be taken again.
     pub fn release_first(&mut self, n: u32) {
         self.taken = self.tail.wrapping_add(n);

@@ -16,7 +16,7 @@ pub(super) use mortal::{AtomicU32, AtomicU64};
 #[cfg(loom)]
 pub(super) mod mortal {
     use std::cell::Cell;
-    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    use std::panic::resume_unwind;
 
     use loom::sync::atomic::Ordering;
 
@@ -31,6 +31,7 @@ pub(super) mod mortal {
     /// Returns none if it died.
     #[cfg(test)]
     pub(in crate::ring) fn live<T>(stores: u32, work: impl FnOnce() -> T) -> Option<T> {
+        use std::panic::{AssertUnwindSafe, catch_unwind};
         LIFE.with(|life| life.set(stores));
         match catch_unwind(AssertUnwindSafe(work)) {
             Ok(value) => Some(value),

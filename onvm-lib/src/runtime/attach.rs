@@ -117,7 +117,11 @@ fn connect(path: &Path) -> Result<Line, LineError> {
     }
 }
 
-fn open<N: NetworkFunction>(line: Line, welcome: Welcome, fds: Vec<OwnedFd>) -> Result<Attached, AttachError> {
+fn open<N: NetworkFunction>(
+    line: Line,
+    welcome: Welcome,
+    fds: Vec<OwnedFd>,
+) -> Result<Attached, AttachError> {
     let want = 5 + usize::from(welcome.empties.is_some());
     let got = fds.len();
     let mut fds = fds.into_iter();

@@ -33,7 +33,10 @@ impl std::fmt::Display for ConfigError {
 }
 
 /// Replaces `-F FILE` by the options that the file holds.
-pub(super) fn with_file(command: &clap::Command, arguments: Vec<OsString>) -> Result<Vec<OsString>, ConfigError> {
+pub(super) fn with_file(
+    command: &clap::Command,
+    arguments: Vec<OsString>,
+) -> Result<Vec<OsString>, ConfigError> {
     let Some(file) = named_file(&arguments) else { return Ok(arguments) };
     let text = std::fs::read_to_string(&file)
         .map_err(|error| ConfigError::Unreadable { file: file.clone(), error })?;
@@ -86,17 +89,18 @@ fn options_in(command: &clap::Command, file: &Path, text: &str) -> Result<Vec<Os
                 option: written,
             });
         }
-        let bad = |reason| ConfigError::BadValue { file: file.to_path_buf(), line, option: option.clone(), reason };
-        let flag = command
-            .get_arguments()
-            .any(|a| a.get_long() == Some(&option) && !a.get_action().takes_values());
+        let bad =
+            |reason| ConfigError::BadValue { file: file.to_path_buf(), line, option: option.clone(), reason };
+        let flag =
+            command.get_arguments().any(|a| a.get_long() == Some(&option) && !a.get_action().takes_values());
         for value in value.as_sequence().map_or(std::slice::from_ref(value), Vec::as_slice) {
             match value {
                 serde_yaml::Value::Bool(false) if flag => {}
                 serde_yaml::Value::Bool(true) if flag => out.push(format!("--{option}").into()),
                 _ if flag => return Err(bad("must be true or false")),
                 value => {
-                    let text = scalar(value).ok_or_else(|| bad("must be a number, a word or a list of them"))?;
+                    let text =
+                        scalar(value).ok_or_else(|| bad("must be a number, a word or a list of them"))?;
                     out.push(joined(&option, OsStr::new(&text)));
                 }
             }
@@ -180,7 +184,10 @@ mod tests {
             "f.yaml:2: unknown option \"destinaton\", did you mean \"destination\"?"
         );
         assert_eq!(wrong("json: 7"), "f.yaml:1: value of \"json\" must be true or false");
-        assert_eq!(wrong("destination: {a: 1}"), "f.yaml:1: value of \"destination\" must be a number, a word or a list of them");
+        assert_eq!(
+            wrong("destination: {a: 1}"),
+            "f.yaml:1: value of \"destination\" must be a number, a word or a list of them"
+        );
         assert_eq!(wrong("- a"), "f.yaml: options are a mapping, like `destination: 2`");
         assert!(wrong("a: [").starts_with("f.yaml: "));
         assert!(options_in(&command(), Path::new("f"), "").unwrap().is_empty());

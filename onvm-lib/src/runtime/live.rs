@@ -19,7 +19,7 @@ use super::route::{RELAY, Routing};
 use super::{Common, NetworkFunction, Report, Setup, SetupError};
 use crate::idle::{Idle, Manner};
 use crate::node::{Counter, HeldTable, NodePage};
-use crate::packet::{Clock, DropReason, MAX_BURST};
+use crate::packet::{Clock, DropReason, MAX_BURST, MAX_ENTRIES};
 use crate::pool::Pool;
 use crate::protocol::{EdgeId, InstanceId, Line, Route, Say, ServiceId, socket_from};
 use crate::ring::bell::{Barriers, sleep};
@@ -113,8 +113,7 @@ struct Live<'a, N: NetworkFunction> {
 impl<'a, N: NetworkFunction> Live<'a, N> {
     fn new(nf: N, common: &'a Common, attached: Attached, ears: Ears, barriers: Barriers) -> Self {
         let Attached { line, welcome, pool, page, inbound, outbound, empties, doorbell } = attached;
-        let relay =
-            Output { edge: welcome.outbound.edge, producer: outbound, wake: Wake::Worker(doorbell) };
+        let relay = Output { edge: welcome.outbound.edge, producer: outbound, wake: Wake::Worker(doorbell) };
         let input = Input { edge: welcome.inbound.edge, consumer: inbound, gated: false, finishing: false };
         let now = Instant::now();
         Self {
@@ -163,7 +162,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             } else {
                 self.idle.worked();
             }
-            if rounds % ROUNDS_PER_LOOK == 0 || worked == 0 && rounds % 8 == 0 {
+            if rounds.is_multiple_of(ROUNDS_PER_LOOK) || worked == 0 && rounds.is_multiple_of(8) {
                 self.look_at_clock();
             }
         }
@@ -177,7 +176,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         if input.gated {
             return 0;
         }
-        match input.consumer.available(MAX_BURST as u32) {
+        match input.consumer.available(MAX_ENTRIES) {
             Ok(0) => return 0,
             Ok(_) => {}
             Err(_) => {
@@ -209,16 +208,37 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         }
     }
 
+    /// Keeps some empty buffers at hand. They stay taken, and so accounted for, from turn to turn.
+    #[inline]
     fn fetch_empties(&mut self) {
-        self.hands.emitter.empties.clear();
-        self.hands.emitter.used = 0;
+        let at_hand = &mut self.hands.emitter.empties;
+        let Some(ring) = self.empties.as_mut().filter(|_| at_hand.len() < MAX_BURST / 2) else { return };
         let mut fresh = [Descriptor::default(); MAX_BURST];
-        if let Some(ring) = &mut self.empties
-            && let Ok(n) = ring.take(self.turn, &mut fresh)
-        {
-            let sound = fresh[..n].iter().take_while(|d| self.hands.pool.contains(**d)).count();
-            self.hands.emitter.empties.extend_from_slice(&fresh[..sound]);
+        let n = ring.take(self.turn, &mut fresh[at_hand.len()..]).unwrap_or(0);
+        let fresh = &fresh[at_hand.len()..][..n];
+        if fresh.iter().all(|d| self.hands.pool.contains(*d)) {
+            at_hand.extend_from_slice(fresh);
+        } else {
+            // Only the manager writes here, and it does not err; without empties the NF makes no more packets.
+            self.page.add(Counter::BadDescriptors, 1);
+            self.empties = None;
         }
+    }
+
+    /// Gives back the slots of the empty buffers that became packets in this turn, which is published.
+    #[inline]
+    fn release_empties(&mut self) {
+        let emitter = &mut self.hands.emitter;
+        if emitter.used == 0 {
+            return;
+        }
+        if let Some(ring) = &mut self.empties {
+            ring.release_oldest(u32::try_from(emitter.used).unwrap_or(0));
+        }
+        emitter.empties.drain(..emitter.used);
+        emitter.used = 0;
+        // The worker refills; it may be asleep and looks at this ring unasked only now and then.
+        self.outputs.ring_worker();
     }
 
     /// Takes out of a burst what is no packet: markers, nonsense, packets that went round too often.
@@ -250,8 +270,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
     }
 
     fn relay(&mut self, descriptor: Descriptor) {
-        let mut waiter =
-            Waiter { idle: &self.idle, page: &self.page, manager_gone: &self.ears.manager_gone };
+        let mut waiter = Waiter { idle: &self.idle, page: &self.page, manager_gone: &self.ears.manager_gone };
         self.outputs.send(self.turn, RELAY, descriptor, &mut waiter);
     }
 
@@ -274,8 +293,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         if !self.hands.mirrors.is_empty() {
             self.mirror(burst);
         }
-        let mut waiter =
-            Waiter { idle: &self.idle, page: &self.page, manager_gone: &self.ears.manager_gone };
+        let mut waiter = Waiter { idle: &self.idle, page: &self.page, manager_gone: &self.ears.manager_gone };
         let mut count = [0u64; 4];
         for d in burst.iter() {
             let destination = d.destination();
@@ -301,21 +319,14 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         }
         self.outputs.publish();
         self.hands.held.end_turn();
-        if N::EMITS
-            && let Some(ring) = &mut self.empties
-        {
-            ring.release_first(u32::try_from(self.hands.emitter.used).unwrap_or(0));
-            if self.hands.emitter.used > 0 {
-                // The worker refills; it may be asleep and looks at this ring unasked only now and then.
-                self.outputs.ring_worker();
-            }
+        if N::EMITS {
+            self.release_empties();
         }
     }
 
     fn pass_on_made(&mut self) {
         let made = std::mem::take(&mut self.hands.emitter.made);
-        let mut waiter =
-            Waiter { idle: &self.idle, page: &self.page, manager_gone: &self.ears.manager_gone };
+        let mut waiter = Waiter { idle: &self.idle, page: &self.page, manager_gone: &self.ears.manager_gone };
         for d in &made {
             if d.destination().op() == Op::Drop {
                 note_drop(&self.page, d.destination());
@@ -357,9 +368,10 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             return 0;
         }
         self.begin_turn();
+        let before = self.hands.emitter.empties.len();
         let again = self.run_turn(&mut [], false);
         self.produce_at = again.map(|wait| Instant::now() + wait);
-        self.hands.emitter.used
+        before - self.hands.emitter.empties.len()
     }
 
     fn look_at_clock(&mut self) {
@@ -410,21 +422,21 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             self.look_at_clock();
             return;
         }
-        for input in self.inputs.iter_mut().filter(|input| !input.gated) {
-            input.consumer.arm();
-        }
+        // An NF that wants to make packets and has no buffers waits for those too.
+        let starved = self.produce_at.is_some() && self.hands.emitter.empties.is_empty();
+        let mut rings: Vec<&mut Consumer> =
+            self.inputs.iter_mut().filter(|i| !i.gated).map(|i| &mut i.consumer).collect();
+        rings.extend(self.empties.as_mut().filter(|_| starved));
+        rings.iter_mut().for_each(|ring| ring.arm());
         if let Some(cap) = self.barriers.before_sleep() {
             limit = limit.min(cap);
         }
-        let nothing = self.inputs.iter_mut().all(|i| i.gated || i.consumer.available(1) == Ok(0));
+        let nothing = rings.iter_mut().all(|ring| ring.available(1) == Ok(0));
         if nothing && !self.ears.attention.called() {
             self.page.add(Counter::Sleeps, 1);
-            let awake_for = self.inputs.iter().filter(|i| !i.gated).map(|i| &i.consumer);
-            sleep(awake_for, &self.ears.attention, limit);
+            sleep(rings.iter().map(|ring| &**ring), &self.ears.attention, limit);
         }
-        for input in &mut self.inputs {
-            input.consumer.disarm();
-        }
+        rings.iter_mut().for_each(|ring| ring.disarm());
         self.idle.worked();
         self.look_at_clock();
     }

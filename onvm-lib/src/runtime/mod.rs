@@ -199,7 +199,10 @@ fn print_report(common: &Common, name: &str, facts: &serde_json::Value, heading:
     };
     // A capture may be going to standard output: reports then go to standard error.
     let to_stderr = common.write.as_deref().is_some_and(|w| w.as_os_str() == "-");
-    if report.in_place && common.print_interval.is_some() && !common.json && !to_stderr
+    if report.in_place
+        && common.print_interval.is_some()
+        && !common.json
+        && !to_stderr
         && std::io::stdout().is_terminal()
     {
         line = drawn_over(&line);

@@ -117,7 +117,8 @@ pub(super) fn parse<N: NetworkFunction>(
         eprintln!("{}: {error}", N::NAME);
         ExitCode::from(2)
     })?;
-    let parsed = command.try_get_matches_from_mut(arguments).and_then(|m| Cli::<N::Options>::from_arg_matches(&m));
+    let parsed =
+        command.try_get_matches_from_mut(arguments).and_then(|m| Cli::<N::Options>::from_arg_matches(&m));
     match parsed {
         Ok(Cli { own, common }) => Ok(Invocation { own, common }),
         Err(error) => {

@@ -288,7 +288,6 @@ impl<N: NetworkFunction> Replay<N> {
         for ticket in 0..u32::try_from(HELD).unwrap_or(0) {
             let _ = hands.release(ticket);
         }
-        drop(hands);
         let passed = self.pass_on(&[]);
         let closed = self.output.take().map_or(Ok(()), Writer::finish);
         self.print(common);
@@ -307,10 +306,8 @@ impl<N: NetworkFunction> Replay<N> {
             "drops": self.tally.drops,
             "cut": self.tally.cut,
         });
-        let mut heading = format!(
-            "{} packets read, {} passed, {dropped} dropped",
-            self.tally.read, self.tally.written
-        );
+        let mut heading =
+            format!("{} packets read, {} passed, {dropped} dropped", self.tally.read, self.tally.written);
         for (reason, n) in &self.tally.drops {
             heading.push_str(&format!(", {n} {reason}"));
         }
@@ -349,7 +346,11 @@ struct Progress {
 impl Progress {
     fn new(common: &Common) -> Self {
         let wanted = std::io::stderr().is_terminal() && !common.json;
-        Self { shown: false, next_look: if wanted { FRAMES_PER_LOOK } else { u64::MAX }, last: Instant::now() }
+        Self {
+            shown: false,
+            next_look: if wanted { FRAMES_PER_LOOK } else { u64::MAX },
+            last: Instant::now(),
+        }
     }
 
     fn show(&mut self, read: u64) {

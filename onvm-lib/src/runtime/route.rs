@@ -148,7 +148,9 @@ mod tests {
     #[test]
     fn the_end_of_a_chain_and_other_verdicts_go_to_the_manager() {
         let r = Routing::compile(&route(), None, output_of);
-        for d in [Destination::new(Op::Next, 1), Destination::new(Op::Drop, 0), Destination::new(Op::Service, 9)] {
+        for d in
+            [Destination::new(Op::Next, 1), Destination::new(Op::Drop, 0), Destination::new(Op::Service, 9)]
+        {
             assert_eq!(r.choose(packet(d, 0)), (RELAY, d));
         }
         assert_eq!(r.choose(packet(Destination::new(Op::Service, 5), 0)), (3, Destination::new(Op::Next, 0)));
@@ -163,7 +165,10 @@ mod tests {
             assert_eq!(r.choose(packet(d, 0x8000_0000)), (RELAY, Destination::new(Op::Service, 5)));
         }
         let before = Routing::relay_only(Some(5));
-        assert_eq!(before.choose(packet(Destination::new(Op::Next, 0), 0)).1, Destination::new(Op::Service, 5));
+        assert_eq!(
+            before.choose(packet(Destination::new(Op::Next, 0), 0)).1,
+            Destination::new(Op::Service, 5)
+        );
     }
 
     #[test]

@@ -54,7 +54,8 @@ impl Generator {
         let sizes: &[usize] = if imix { &IMIX } else { &[size] };
         let seed = spec.number("seed")?.unwrap_or(0);
         let templates = (0..flows.max(sizes.len() as u64))
-            .map(|i| template(spec, (i % flows).wrapping_add(seed), sizes[i as usize % sizes.len()]))
+            .zip(sizes.iter().cycle())
+            .map(|(i, size)| template(spec, (i % flows).wrapping_add(seed), *size))
             .collect::<Result<_, _>>()?;
         let count = spec.number("count")?;
         Ok(Self {
@@ -163,7 +164,6 @@ impl Port for Generator {
         self.counters
     }
 }
-
 
 #[cfg(test)]
 mod tests {

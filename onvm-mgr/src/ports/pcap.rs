@@ -19,7 +19,11 @@ enum Timing {
     AsFastAsPossible,
     Steady(Pace),
     /// As recorded, times a factor: start of the replay and the first frame's timestamp.
-    Recorded { speed: f64, origin: Instant, first_ns: Option<u64> },
+    Recorded {
+        speed: f64,
+        origin: Instant,
+        first_ns: Option<u64>,
+    },
 }
 
 /// A capture to read, a capture to write, or both.
@@ -41,7 +45,9 @@ impl PcapPort {
     pub(super) fn open(spec: &Spec) -> Result<Self, PortError> {
         let input = spec.get("in").map(Reader::open).transpose()?;
         let output = match (spec.get("out"), spec.get("format")) {
-            (None, Some(_)) => return Err(spec.missing("format= says how out= is written, and there is no out=").into()),
+            (None, Some(_)) => {
+                return Err(spec.missing("format= says how out= is written, and there is no out=").into());
+            }
             (None, None) => None,
             (Some(path), None) => Some(Writer::create(path)?),
             (Some(path), Some(format)) => {
@@ -171,9 +177,10 @@ fn timing(spec: &Spec) -> Result<Timing, PortError> {
         (Some(pps), None) => Timing::Steady(Pace::new(pps)),
         (None, None) => Timing::AsFastAsPossible,
         (None, Some(speed)) => {
-            let speed: f64 = speed.parse().ok().filter(|s| *s > 0.0 && *s <= 1e6).ok_or_else(|| {
-                spec.bad("speed", "a factor more than 0 is needed, 1 is the recorded pace")
-            })?;
+            let speed: f64 =
+                speed.parse().ok().filter(|s| *s > 0.0 && *s <= 1e6).ok_or_else(|| {
+                    spec.bad("speed", "a factor more than 0 is needed, 1 is the recorded pace")
+                })?;
             Timing::Recorded { speed, origin: Instant::now(), first_ns: None }
         }
     })

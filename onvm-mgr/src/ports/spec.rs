@@ -34,7 +34,7 @@ impl std::fmt::Display for SpecError {
                 let kinds: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
                 write!(f, "port {text:?}: unknown kind {kind:?}, kinds are {}", kinds.join(", "))
             }
-            Self::UnknownOption { text, option, known } if known.is_empty() => {
+            Self::UnknownOption { text, option, known: [] } => {
                 write!(f, "port {text:?}: unknown option {option:?}, this kind has none")
             }
             Self::UnknownOption { text, option, known } => {
@@ -56,8 +56,7 @@ impl FromStr for Spec {
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
         let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
-        let mut spec =
-            Self { text: text.to_string(), kind: kind.to_string(), options: Vec::new() };
+        let mut spec = Self { text: text.to_string(), kind: kind.to_string(), options: Vec::new() };
         let Some((_, known)) = KINDS.iter().find(|(name, _)| *name == kind) else {
             return Err(spec.unknown_kind());
         };
@@ -131,7 +130,8 @@ impl Spec {
             Some(digits) => (digits, 1e9),
             None => (value, 1.0),
         };
-        let number: f64 = digits.parse().map_err(|_| self.bad(option, "a number like 64, 10k or 1.5M is needed"))?;
+        let number: f64 =
+            digits.parse().map_err(|_| self.bad(option, "a number like 64, 10k or 1.5M is needed"))?;
         let whole = number * factor;
         if !(0.0..=1e15).contains(&whole) {
             return Err(self.bad(option, "out of range 0..=1e15"));

@@ -22,6 +22,9 @@ const MAX_INSTANCES: usize = 1000;
 /// Most instances of one service: a route names them by a byte.
 const MAX_PER_SERVICE: usize = 250;
 
+/// Highest instance id: ids are never used again, so those who choose one leave room for those who do not.
+const MAX_INSTANCE_ID: InstanceId = 1_000_000_000;
+
 /// What a new instance gets.
 struct Outfit {
     inbound: Ring,
@@ -61,20 +64,30 @@ impl Server {
         {
             return Err(format!("instance id {id} is taken by {}: choose another with -n", other.title(id)));
         }
+        if hello.instance.is_some_and(|id| id > MAX_INSTANCE_ID) || self.next_instance > MAX_INSTANCE_ID {
+            return Err(format!("instance ids end at {MAX_INSTANCE_ID}"));
+        }
         if let Some(id) = hello.instance
             && id < self.next_instance
         {
-            return Err(format!("instance id {id} was used before and is not used again: choose {} or more", self.next_instance));
+            return Err(format!(
+                "instance id {id} was used before and is not used again: choose {} or more",
+                self.next_instance
+            ));
         }
         if self.instances.len() >= MAX_INSTANCES {
             return Err(format!("there are {MAX_INSTANCES} instances, and no more are possible"));
         }
         let of_service = self.instances.values().filter(|i| i.service() == hello.service).count();
         if of_service >= MAX_PER_SERVICE {
-            return Err(format!("service {} has {MAX_PER_SERVICE} instances, and no more are possible", hello.service));
+            return Err(format!(
+                "service {} has {MAX_PER_SERVICE} instances, and no more are possible",
+                hello.service
+            ));
         }
-        if hello.name.len() > 64 {
-            return Err("a name longer than 64 bytes".into());
+        // Names are shown on terminals.
+        if hello.name.is_empty() || hello.name.len() > 64 || hello.name.chars().any(char::is_control) {
+            return Err("a name is 1 to 64 bytes long, without control characters".into());
         }
         Ok(())
     }
@@ -87,7 +100,12 @@ impl Server {
         let pid = self.peers.get(&token).and_then(|p| p.line.peer().ok()).and_then(|p| p.pid);
         let pidfd = pid.and_then(|pid| {
             rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
-                .inspect_err(|error| log::warn!("no pidfd for {}: {error}; its death shows by its connection only", hello.name))
+                .inspect_err(|error| {
+                    log::warn!(
+                        "no pidfd for {}: {error}; its death shows by its connection only",
+                        hello.name
+                    );
+                })
                 .ok()
         });
         if let Err(reason) = self.send_welcome(token, id, &hello, &outfit, core) {
@@ -184,7 +202,13 @@ impl Server {
             .filter_map(ring)
             .collect::<Result<_, _>>()
             .map_err(|e| e.to_string())?;
-        let mut fds = vec![pool, outfit.page.region().as_fd(), rings[0].as_fd(), rings[1].as_fd(), outfit.doorbell.as_fd()];
+        let mut fds = vec![
+            pool,
+            outfit.page.region().as_fd(),
+            rings[0].as_fd(),
+            rings[1].as_fd(),
+            outfit.doorbell.as_fd(),
+        ];
         fds.extend(rings.get(2).map(AsFd::as_fd));
         let Some(peer) = self.peers.get(&token) else { return Err("it hung up".into()) };
         peer.line.send(&Answer::Welcome(welcome), &fds, false).map_err(|e| e.to_string())

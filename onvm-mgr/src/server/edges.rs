@@ -53,7 +53,8 @@ impl Edges {
     }
 
     fn between(&self, from: InstanceId, to: InstanceId) -> Option<EdgeId> {
-        let usable = |e: &DirectEdge| e.from == from && e.to == to && e.stopped_by.is_none() && !e.consumer_dead;
+        let usable =
+            |e: &DirectEdge| e.from == from && e.to == to && e.stopped_by.is_none() && !e.consumer_dead;
         self.all.iter().find(|(_, e)| usable(e)).map(|(id, _)| *id)
     }
 
@@ -133,7 +134,9 @@ impl Server {
         for (from, instance) in self.instances.iter().filter(|(_, i)| !i.isolated) {
             let _ = instance;
             for service in self.successors(*from) {
-                for to in self.services.get(&service).map(crate::slots::SlotTable::instances).unwrap_or_default() {
+                for to in
+                    self.services.get(&service).map(crate::slots::SlotTable::instances).unwrap_or_default()
+                {
                     if self.instances.get(&to).is_some_and(|i| !i.isolated) {
                         wanted.insert((*from, to));
                     }
@@ -158,7 +161,8 @@ impl Server {
                 edge.producer_done |= !edge.told_producer;
             }
         }
-        for (id, _) in self.edges.all.iter().filter(|(_, e)| e.stopped_by == Some(version) && e.producer_done) {
+        for (id, _) in self.edges.all.iter().filter(|(_, e)| e.stopped_by == Some(version) && e.producer_done)
+        {
             self.worker.give(Command::ProducerDone { edge: *id });
         }
     }
@@ -213,7 +217,11 @@ impl Server {
         }
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let settled = Route { consume: vec![], produce: vec![], finish: vec![], ..route.clone() };
-        if route.consume.is_empty() && route.produce.is_empty() && route.finish.is_empty() && settled == instance.route {
+        if route.consume.is_empty()
+            && route.produce.is_empty()
+            && route.finish.is_empty()
+            && settled == instance.route
+        {
             return;
         }
         route.version = self.edges.version;
@@ -225,7 +233,8 @@ impl Server {
     fn next_hops(&self, service: ServiceId) -> Vec<ChainHop> {
         let table = self.table();
         let mut next = table.hops;
-        next[0] = table.after.get(usize::from(service)).copied().unwrap_or(ChainHop { service: 0, position: 0 });
+        next[0] =
+            table.after.get(usize::from(service)).copied().unwrap_or(ChainHop { service: 0, position: 0 });
         next
     }
 

@@ -19,6 +19,9 @@ pub(super) const FIRST_PEER: u64 = 16;
 /// Set in the token of an instance's pidfd; the rest is the instance id.
 pub(super) const DEATH: u64 = 1 << 63;
 
+/// Messages of one peer that are read before the others are looked at.
+const MOST_MESSAGES: usize = 32;
+
 /// A connection.
 pub(super) struct Peer {
     pub(super) line: Line,
@@ -110,9 +113,9 @@ impl Server {
         }
     }
 
-    /// Reads everything that a peer has said.
+    /// Reads what a peer has said, up to a limit, so that one who never stops talking keeps nobody waiting.
     fn hear_peer(&mut self, token: u64) {
-        loop {
+        for _ in 0..MOST_MESSAGES {
             let Some(peer) = self.peers.get_mut(&token) else { return };
             match peer.line.receive::<Say>(false) {
                 Ok((say, _fds)) => self.heed(token, say),

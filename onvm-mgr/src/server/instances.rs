@@ -20,6 +20,9 @@ const MAX_DEPARTED: usize = 64;
 /// Messages that wait for an NF which does not read its connection.
 const MAX_UNREAD: usize = 1000;
 
+/// Unread messages beyond which further ones from NFs and operators are not passed on.
+const MAX_UNREAD_MESSAGES: usize = 100;
+
 /// One running copy of a service.
 pub(super) struct Instance {
     pub(super) hello: Hello,
@@ -125,8 +128,12 @@ impl Server {
     /// Kills those whose time is up.
     pub(super) fn kill_the_late(&mut self) {
         let now = Instant::now();
-        let late: Vec<InstanceId> =
-            self.instances.iter().filter(|(_, i)| i.kill_at.is_some_and(|t| t <= now)).map(|(id, _)| *id).collect();
+        let late: Vec<InstanceId> = self
+            .instances
+            .iter()
+            .filter(|(_, i)| i.kill_at.is_some_and(|t| t <= now))
+            .map(|(id, _)| *id)
+            .collect();
         for id in late {
             if let Some(instance) = self.instances.get_mut(&id) {
                 log::warn!("{} does not leave: killed", instance.title(id));
@@ -220,7 +227,9 @@ impl Server {
         topic: String,
         body: serde_json::Value,
     ) -> usize {
-        let to = self.targets(target);
+        let mut to = self.targets(target);
+        // Messages come from anybody: an NF that is told more than it reads loses messages, and not its life.
+        to.retain(|id| self.instances.get(id).is_some_and(|i| i.unread.len() < MAX_UNREAD_MESSAGES));
         let message = Message { from, topic, body };
         for id in &to {
             self.send_to(*id, Answer::Message(message.clone()), Vec::new());

@@ -110,11 +110,13 @@ impl Server {
     fn new(start: &Start) -> Result<Self, Box<dyn std::error::Error>> {
         let ports = start.ports.iter().map(ports::open).collect::<Result<Vec<_>, _>>()?;
         // Ethernet header, two VLAN tags, and the packet.
-        let geometry = Geometry::new(start.buffers, (start.mtu + 22).max(onvm_lib::pool::DEFAULT_PACKET_ROOM))?;
+        let geometry =
+            Geometry::new(start.buffers, (start.mtu + 22).max(onvm_lib::pool::DEFAULT_PACKET_ROOM))?;
         let wanted = if start.no_huge { Pages::Plain } else { Pages::Huge };
         let pool = Pool::create(geometry, wanted)?;
         let path = socket_from(start.common.socket.as_deref());
-        let listener = Listener::bind(&path).map_err(|e| format!("control socket {}: {e}", path.display()))?;
+        let listener =
+            Listener::bind(&path).map_err(|e| format!("control socket {}: {e}", path.display()))?;
         if start.socket_mode != 0o600 {
             use std::os::unix::fs::PermissionsExt;
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(start.socket_mode))?;

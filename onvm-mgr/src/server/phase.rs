@@ -62,7 +62,9 @@ impl Server {
                     self.failed = true;
                 }
                 News::Violation { instance } => {
-                    log::error!("instance {instance} wrote nonsense where its ring's positions stand: killed");
+                    log::error!(
+                        "instance {instance} wrote nonsense where its ring's positions stand: killed"
+                    );
                     self.kill(instance);
                 }
                 News::Reaped { instance, in_hand, passed_to_others } => {
@@ -72,10 +74,14 @@ impl Server {
                     );
                 }
                 News::Waiting { service } => {
-                    log::warn!("packets wait for service {service}: it has no instance (start one with -r {service})");
+                    log::warn!(
+                        "packets wait for service {service}: it has no instance (start one with -r {service})"
+                    );
                 }
                 News::GaveUp { service, packets } => {
-                    log::warn!("{packets} packets dropped: service {service} has no instance (start one with -r {service})");
+                    log::warn!(
+                        "{packets} packets dropped: service {service} has no instance (start one with -r {service})"
+                    );
                 }
                 News::Recovered { buffers } => {
                     log::warn!("{buffers} buffers recovered that an NF had taken and never passed on");

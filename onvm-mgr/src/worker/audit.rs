@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use onvm_lib::packet::DropReason;
 use onvm_lib::ring::{Descriptor, Ring};
 
-use super::command::News;
 use super::Worker;
+use super::command::News;
 
 /// How long a buffer must not be seen before it counts as lost.
 const SEARCH: Duration = Duration::from_millis(300);
@@ -122,14 +122,16 @@ impl Worker {
             match audit.started {
                 None => {
                     audit.started = Some(now);
-                    audit.missing = self.books.out().map(|(buffer, generation, _)| (buffer, generation)).collect();
+                    audit.missing =
+                        self.books.out().map(|(buffer, generation, _)| (buffer, generation)).collect();
                 }
                 Some(_) => {
                     let books = &self.books;
                     audit.missing.retain(|b, g| books.generation_out(*b) == Some(*g));
                 }
             }
-            let found = |b: &u32, g: &mut u16| seen.in_rings.contains(&(*b, *g)) || seen.held.contains(&(*b, *g));
+            let found =
+                |b: &u32, g: &mut u16| seen.in_rings.contains(&(*b, *g)) || seen.held.contains(&(*b, *g));
             audit.missing.retain(|b, g| !found(b, g));
             let late = audit.started.is_some_and(|s| now - s >= SEARCH);
             if audit.missing.is_empty() || late {
@@ -210,8 +212,8 @@ impl Worker {
             inside: with_packet + with_worker,
             balances: false,
         };
-        packets.balances =
-            packets.received + packets.generated + packets.copied == packets.sent + packets.dropped + packets.inside;
+        packets.balances = packets.received + packets.generated + packets.copied
+            == packets.sent + packets.dropped + packets.inside;
         let mut pool = PoolSum {
             buffers: u64::from(self.books.pool().geometry().buffers()),
             free: u64::from(self.books.free_count()),

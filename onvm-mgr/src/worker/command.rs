@@ -123,19 +123,20 @@ impl Worker {
     }
 
     fn attach(&mut self, init: NodeInit) {
-        let node = Node::new(init);
-        self.sleeper.add(node.doorbell.as_fd());
-        self.services.entry(node.service).gone = false;
         let free = self.nodes.iter().position(Option::is_none).unwrap_or(self.nodes.len());
         if free == self.nodes.len() {
             self.nodes.push(None);
         }
+        let node = Node::new(init, free);
+        self.sleeper.add(node.doorbell.as_fd());
+        self.services.entry(node.service).gone = false;
         self.by_instance.insert(node.instance, free);
         self.nodes[free] = Some(node);
     }
 
     fn connect(&mut self, edge: EdgeId, from: InstanceId, to: InstanceId, ring: Ring) {
-        let service = self.by_instance.get(&to).and_then(|i| self.nodes[*i].as_ref()).map_or(0, |n| n.service);
+        let service =
+            self.by_instance.get(&to).and_then(|i| self.nodes[*i].as_ref()).map_or(0, |n| n.service);
         let new = DirectEdge { from, to, ring, opened: false, heir: None, service, producer_done: false };
         self.edges.insert(edge, new);
         self.last_edge = self.last_edge.max(edge);
@@ -185,7 +186,12 @@ impl Worker {
             sent: self.tally.sent,
             drops: drops.filter(|(_, n)| *n > 0).collect(),
             bad_descriptors: self.tally.bad_descriptors,
-            parked: self.services.with_parked().into_iter().filter_map(|id| Some((id, self.services.get(id)?.parked.len()))).collect(),
+            parked: self
+                .services
+                .with_parked()
+                .into_iter()
+                .filter_map(|id| Some((id, self.services.get(id)?.parked.len())))
+                .collect(),
             buffers: self.books.pool().geometry().buffers(),
             free: self.books.free_count(),
             receiving: self.receiving,

@@ -102,7 +102,12 @@ impl Worker {
     /// # Errors
     /// The packet, when there is no room now.
     #[inline]
-    pub(super) fn deliver(&mut self, service: ServiceId, position: u16, packet: Packet) -> Result<(), Packet> {
+    pub(super) fn deliver(
+        &mut self,
+        service: ServiceId,
+        position: u16,
+        packet: Packet,
+    ) -> Result<(), Packet> {
         let Some(state) = self.services.get(service) else { return self.park(service, position, packet) };
         if !state.parked.is_empty() {
             return self.park(service, position, packet);
@@ -203,7 +208,8 @@ impl Worker {
     pub(super) fn expire_parked(&mut self) {
         let limit = self.wait_for_instance;
         let late = |s: &Service| s.waiting_since.is_some_and(|since| self.now - since >= limit);
-        let expired: Vec<ServiceId> = self.services.iter().filter(|(_, s)| late(s)).map(|(id, _)| id).collect();
+        let expired: Vec<ServiceId> =
+            self.services.iter().filter(|(_, s)| late(s)).map(|(id, _)| id).collect();
         for service in expired {
             self.drop_parked(service, DropReason::NoInstance);
         }

@@ -6,7 +6,7 @@ use onvm_lib::protocol::ChainHop;
 use onvm_lib::ring::{Descriptor, Destination, Op};
 
 use super::table::{OUT, paired};
-use super::{BURST, WATERMARK, Worker};
+use super::{BURST, ENTRIES, WATERMARK, Worker};
 use crate::ports::Reception;
 
 impl Worker {
@@ -90,12 +90,16 @@ impl Worker {
             // Half a ring is enough ahead even where rings are small.
             let capacity = node.inbound.ring_capacity();
             let limit = WATERMARK.min(capacity / 2).max(1);
-            let burst = u32::try_from(BURST).unwrap_or(64).min(limit);
+            let burst = ENTRIES.min(limit);
             let ahead = capacity - node.inbound.room(capacity - limit + burst);
             room = room.min(limit.saturating_sub(ahead) as usize);
         }
         // Small bursts cost as much as large ones: wait for a full one, unless the ring is small.
-        if room < BURST && service.nodes().len() == 1 && free >= BURST { room & !(BURST / 4 - 1) } else { room }
+        if room < BURST && service.nodes().len() == 1 && free >= BURST {
+            room & !(BURST / 4 - 1)
+        } else {
+            room
+        }
     }
 
     /// Puts a packet on its way out of a port.

@@ -44,6 +44,9 @@ use rest::Sleeper;
 
 /// Packets that the worker handles together.
 const BURST: usize = 64;
+/// The same, as rings count.
+const ENTRIES: u32 = 64;
+const _: () = assert!(ENTRIES as usize == BURST);
 /// Packets that ports may put in front of a service before it has worked some off, where the source waits: more
 /// would only push each other out of the cache.
 const WATERMARK: u32 = 1024;
@@ -228,7 +231,7 @@ impl Worker {
             rounds = rounds.wrapping_add(1);
             if worked > 0 {
                 self.idle.worked();
-                if rounds % ROUNDS_PER_LOOK == 0 {
+                if rounds.is_multiple_of(ROUNDS_PER_LOOK) {
                     self.look_around();
                 }
             } else {

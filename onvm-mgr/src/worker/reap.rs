@@ -272,12 +272,8 @@ impl Worker {
 
     /// Forgets edges that have ended: no producer, no consumer but us, nothing in them.
     pub(super) fn close_edges(&mut self) {
-        let done: Vec<EdgeId> = self
-            .edges
-            .iter()
-            .filter(|(_, e)| e.producer_done)
-            .map(|(id, _)| *id)
-            .collect();
+        let done: Vec<EdgeId> =
+            self.edges.iter().filter(|(_, e)| e.producer_done).map(|(id, _)| *id).collect();
         for id in done {
             let orphan = self.edges.get(&id).is_some_and(|e| e.heir.is_some());
             if orphan && !self.empty_heir(id, false) {

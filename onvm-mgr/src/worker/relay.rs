@@ -6,7 +6,7 @@ use onvm_lib::protocol::{EdgeId, ServiceId};
 use onvm_lib::ring::{Descriptor, Destination, Op};
 
 use super::table::paired;
-use super::{BURST, News, Worker};
+use super::{BURST, ENTRIES, News, Worker};
 
 /// Orders that wait for an instance's next packet or edge.
 const MOST_ORDERS: usize = 64;
@@ -16,7 +16,7 @@ impl Worker {
     #[inline(always)]
     pub(super) fn take_from_node(&mut self, index: usize) -> usize {
         let Some(node) = &mut self.nodes[index] else { return 0 };
-        let available = match node.outbound.available(BURST as u32) {
+        let available = match node.outbound.available(ENTRIES) {
             Ok(n) => n,
             Err(_) => return self.violated(index),
         };
@@ -26,7 +26,7 @@ impl Worker {
         if available == 0 {
             return 0;
         }
-        self.relay_burst(index, (available as usize).min(BURST))
+        self.relay_burst(index, available.min(ENTRIES) as usize)
     }
 
     #[inline(always)]

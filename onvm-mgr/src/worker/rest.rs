@@ -62,8 +62,7 @@ impl Worker {
     pub(super) fn rest(&mut self) {
         let now = Instant::now();
         let mut limit = LONGEST;
-        let sources_wait = self.receiving
-            && self.ports.iter().any(|p| !p.finished && p.not_before.is_none());
+        let sources_wait = self.receiving && self.ports.iter().any(|p| !p.finished && p.not_before.is_none());
         if sources_wait || self.something_waits() {
             limit = SHORT;
         }
@@ -91,11 +90,12 @@ impl Worker {
     }
 
     fn something_waits(&self) -> bool {
-        let blocked = self.nodes.iter().flatten().any(|n| {
-            n.blocked_since.is_some() || !n.markers.is_empty() || !n.heirs.is_empty()
-        });
+        let blocked = self
+            .nodes
+            .iter()
+            .flatten()
+            .any(|n| n.blocked_since.is_some() || !n.markers.is_empty() || !n.heirs.is_empty());
         let parked = self.services.parked() > 0;
         blocked || parked || !self.audits.is_empty() || self.edges.values().any(|e| e.heir.is_some())
     }
 }
-
