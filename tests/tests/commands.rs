@@ -17,7 +17,15 @@ fn status_and_stats_tell_of_ports_services_and_memory() {
     let (manager, _nfs) = running(&lab);
     for command in ["status", "stats"] {
         let text = lab.client(&[command]).good().out;
-        for part in ["Ports", "gen:rate=20k,flows=4", "null:", "Network functions", "watch", "probe_nf", "buffers free"] {
+        for part in [
+            "Ports",
+            "gen:rate=20k,flows=4",
+            "null:",
+            "Network functions",
+            "watch",
+            "probe_nf",
+            "buffers free",
+        ] {
             assert!(text.contains(part), "{command} does not tell of {part}:\n{text}");
         }
         let value = lab.client(&[command, "--json"]).good().json();
@@ -37,7 +45,10 @@ fn nfs_are_listed_and_stopped() {
     let instances = list["instances"].as_array().unwrap();
     assert_eq!(instances.len(), 2, "{list}");
     let watch = instances.iter().find(|i| i["name"] == "watch").unwrap();
-    assert_eq!((&watch["service"], &watch["reads_only"], &watch["state"]), (&json!(2), &json!(true), &json!("running")));
+    assert_eq!(
+        (&watch["service"], &watch["reads_only"], &watch["state"]),
+        (&json!(2), &json!(true), &json!("running"))
+    );
     assert_eq!(watch["pid"], nfs[1].pid());
     // A second one, so that packets have somewhere to go when the first is stopped.
     let mut second = lab.nf("nf-monitor", &["-r", "2"]);
@@ -98,7 +109,9 @@ fn the_chain_changes_while_packets_flow() {
     assert!(lab.client(&["chain", "set", "1,9"]).good().out.contains("without an instance: 9"));
     assert_eq!(lab.client(&["chain", "set", "1,0"]).with_code(2).out, "");
     let _ = lab.client(&["chain", "set", "1,2"]).good();
-    manager.wait_until("all that waited", |l| l.0["services"].as_array().unwrap().iter().all(|s| s["waiting"] == 0 || s["service"] == 9));
+    manager.wait_until("all that waited", |l| {
+        l.0["services"].as_array().unwrap().iter().all(|s| s["waiting"] == 0 || s["service"] == 9)
+    });
     let ledger = manager.stop(LIMIT);
     ledger.assert_balanced();
     assert_eq!(ledger.bad_descriptors(), 0);
@@ -161,7 +174,8 @@ fn long_answers_arrive_too() {
 #[test]
 fn tables_are_printed_at_intervals() {
     let lab = Lab::new();
-    let mut manager = lab.start("onvm-mgr", &["--port", "gen:rate=10k,count=5k", "--chain", "none", "-i", "0.1", "--no-pin"]);
+    let mut manager = lab
+        .start("onvm-mgr", &["--port", "gen:rate=10k,count=5k", "--chain", "none", "-i", "0.1", "--no-pin"]);
     let end = manager.wait(LIMIT).good();
     assert!(end.out.matches("onvm-mgr, running").count() >= 3, "{end}");
     assert_eq!(end.out.matches(": balances").count(), 2, "{end}");

@@ -106,6 +106,8 @@ impl Worker {
         let mut open = Vec::new();
         // A sweep that has not begun serves all that were ordered with it.
         let mut fresh_sweep = false;
+        // One look serves them all, however many were asked for.
+        let mut seen = None;
         for mut audit in std::mem::take(&mut self.audits) {
             if matches!(audit.purpose, Purpose::Sweep) && audit.started.is_none() {
                 if fresh_sweep {
@@ -118,7 +120,7 @@ impl Worker {
                 continue;
             }
             audit.next_look = now + LOOK;
-            let seen = self.look();
+            let seen = seen.get_or_insert_with(|| self.look());
             match audit.started {
                 None => {
                     audit.started = Some(now);
@@ -135,7 +137,7 @@ impl Worker {
             audit.missing.retain(|b, g| !found(b, g));
             let late = audit.started.is_some_and(|s| now - s >= SEARCH);
             if audit.missing.is_empty() || late {
-                self.finish_audit(audit, &seen);
+                self.finish_audit(audit, seen);
             } else {
                 open.push(audit);
             }
