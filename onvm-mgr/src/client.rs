@@ -22,7 +22,9 @@ pub(crate) fn ask(common: &Common, request: &Request) -> Result<ExitCode, Box<dy
     rustix::net::sockopt::set_socket_timeout(&line, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))?;
     line.send(&Say::Ask { version: PROTOCOL_VERSION, request: request.clone() }, &[], true)?;
     let (answer, files) = line.receive::<Answer>(true).map_err(|error| match error {
-        Error::WouldBlock => format!("the manager does not answer within {} seconds", PATIENCE.as_secs()).into(),
+        Error::WouldBlock => {
+            format!("the manager does not answer within {} seconds", PATIENCE.as_secs()).into()
+        }
         error => Box::<dyn std::error::Error>::from(error),
     })?;
     let (body, ok) = match answer {

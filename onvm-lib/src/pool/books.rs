@@ -258,7 +258,8 @@ impl Books {
     }
 
     /// Takes back every buffer that is out with `holder`, for holders that are known one by one.
-    pub fn reclaim(&mut self, holder: Holder) -> Vec<Packet> {
+    /// True stands beside those with a packet in them, false beside those that were handed out empty.
+    pub fn reclaim(&mut self, holder: Holder) -> Vec<(Packet, bool)> {
         let held = |r: &Record| r.holder() == holder || r.holder() == holder.of_empty();
         let lost: Vec<Descriptor> = (0u32..)
             .zip(&self.records)
@@ -268,11 +269,10 @@ impl Books {
         lost.into_iter()
             .map(|d| {
                 let record = &mut self.records[d.buffer() as usize];
-                if record.holder() == holder.of_empty() {
-                    self.empties_out -= 1;
-                }
+                let full = record.holder() == holder;
+                self.empties_out -= u32::from(!full);
                 *record = Record::new(d.generation(), Holder::WORKER);
-                Packet { descriptor: d }
+                (Packet { descriptor: d }, full)
             })
             .collect()
     }
@@ -375,7 +375,8 @@ mod tests {
         assert_eq!(b.receive(Descriptor::new(2, 0, 0, 0), Holder::SHARED).unwrap_err(), Refusal::OutOfPool);
         let lost = b.reclaim(Holder::isolated(5));
         assert_eq!(lost.len(), 1);
-        for packet in lost {
+        for (packet, full) in lost {
+            assert!(full);
             b.free(packet);
         }
         assert_eq!(b.free_count(), 2);

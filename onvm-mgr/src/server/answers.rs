@@ -68,7 +68,8 @@ impl Server {
     }
 
     fn tell(&mut self, token: u64, body: Value, ok: bool) {
-        let Some(peer) = self.peers.get(&token) else { return };
+        let Some(peer) = self.peers.get_mut(&token) else { return };
+        peer.asking = false;
         let told = match peer.line.send(&Answer::Told { body: body.clone(), ok }, &[], false) {
             Err(Error::TooLong { .. }) => match in_a_file(&body) {
                 Ok(file) => peer.line.send(&Answer::Told { body: Value::Null, ok }, &[file.as_fd()], false),

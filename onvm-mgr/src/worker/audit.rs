@@ -58,7 +58,7 @@ pub(crate) struct AuditReport {
 
 enum Purpose {
     /// Somebody asked.
-    Report(Sender<AuditReport>),
+    Report(Vec<Sender<AuditReport>>),
     /// An NF died: what it took and hid is to be found and freed.
     Sweep,
 }
@@ -80,7 +80,18 @@ struct Seen {
 
 impl Audit {
     pub(super) fn for_client(reply: Sender<AuditReport>) -> Self {
-        Self::new(Purpose::Report(reply))
+        Self::new(Purpose::Report(vec![reply]))
+    }
+
+    /// Takes one more who asks, if it is an audit for clients that has not begun.
+    pub(super) fn join(&mut self, reply: &Sender<AuditReport>) -> bool {
+        match (&mut self.purpose, self.started) {
+            (Purpose::Report(replies), None) => {
+                replies.push(reply.clone());
+                true
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn sweep() -> Self {
@@ -148,8 +159,11 @@ impl Worker {
 
     fn finish_audit(&mut self, audit: Audit, seen: &Seen) {
         match audit.purpose {
-            Purpose::Report(reply) => {
-                let _ = reply.send(self.report(seen, audit.missing.len() as u64));
+            Purpose::Report(replies) => {
+                let report = self.report(seen, audit.missing.len() as u64);
+                for reply in replies {
+                    let _ = reply.send(report.clone());
+                }
                 (self.news_bell)();
             }
             Purpose::Sweep => {

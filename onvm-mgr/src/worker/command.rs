@@ -110,7 +110,11 @@ impl Worker {
                     let _ = reply.send(self.totals());
                     (self.news_bell)();
                 }
-                Command::Audit { reply } => self.audits.push(Audit::for_client(reply)),
+                Command::Audit { reply } => {
+                    if !self.audits.iter_mut().any(|audit| audit.join(&reply)) {
+                        self.audits.push(Audit::for_client(reply));
+                    }
+                }
                 Command::Manner(manner) => self.idle.set_manner(manner),
                 Command::End => {
                     self.close_ports();
