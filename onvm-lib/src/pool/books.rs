@@ -278,16 +278,16 @@ impl Books {
     }
 
     /// Takes back a buffer by its name alone, whoever of the NFs has it: for what the audit proved lost.
-    pub fn recover(&mut self, buffer: u32) -> Option<Packet> {
+    /// True stands beside it if there is a packet in it.
+    pub fn recover(&mut self, buffer: u32) -> Option<(Packet, bool)> {
         let record = *self.records.get(buffer as usize)?;
         if record.holder() == Holder::FREE || record.holder() == Holder::WORKER {
             return None;
         }
-        if record.holder().0 & Holder::EMPTY != 0 {
-            self.empties_out -= 1;
-        }
+        let full = record.holder().0 & Holder::EMPTY == 0;
+        self.empties_out -= u32::from(!full);
         self.records[buffer as usize] = Record::new(record.generation(), Holder::WORKER);
-        Some(Packet { descriptor: Descriptor::new(buffer, record.generation(), super::HEADROOM, 0) })
+        Some((Packet { descriptor: Descriptor::new(buffer, record.generation(), super::HEADROOM, 0) }, full))
     }
 
     /// What the input port knew of a packet; the manager's own copy, which no NF can change.

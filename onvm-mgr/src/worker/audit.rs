@@ -180,9 +180,8 @@ impl Worker {
 
     /// Frees a buffer that is nowhere to be seen.
     fn recover(&mut self, buffer: u32) {
-        let had_packet = self.books.out().any(|(b, _, packet)| b == buffer && packet);
-        let Some(packet) = self.books.recover(buffer) else { return };
-        if had_packet {
+        let Some((packet, full)) = self.books.recover(buffer) else { return };
+        if full {
             self.drop_packet(packet, DropReason::Lost);
         } else {
             self.books.free(packet);
