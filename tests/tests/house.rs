@@ -7,6 +7,8 @@ const UNSAFE_ROOMS: &[&str] = &[
     "onvm-lib/src/shm/",
     "onvm-lib/src/ring/layout.rs",
     "onvm-lib/src/ring/bell.rs",
+    "onvm-lib/src/ring/model.rs",
+    "onvm-lib/src/ring/tests.rs",
     "onvm-lib/src/pool/memory.rs",
     "onvm-lib/src/pool/books.rs",
     "onvm-lib/src/packet/burst.rs",
