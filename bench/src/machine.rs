@@ -37,7 +37,8 @@ impl Priority {
         let raised = rustix::process::setpriority_process(None, -20).is_ok();
         // With autogroups, nice values count only inside a session; the session has one of its own.
         let before = std::fs::read_to_string(AUTOGROUP).ok();
-        let before = before.and_then(|text| text.trim().rsplit_once("nice ").map(|(_, nice)| nice.to_string()));
+        let before =
+            before.and_then(|text| text.trim().rsplit_once("nice ").map(|(_, nice)| nice.to_string()));
         let autogroup = before.filter(|_| raised && std::fs::write(AUTOGROUP, "-20").is_ok());
         Self { autogroup, raised }
     }

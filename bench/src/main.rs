@@ -85,7 +85,8 @@ fn measure_all(cli: &Cli) {
     let effort = Effort { rounds, span, quick: cli.quick };
     let priority = (!cli.no_priority).then(machine::Priority::raise);
     if !cli.json {
-        let raised = if priority.as_ref().is_some_and(machine::Priority::raised) { "raised" } else { "normal" };
+        let raised =
+            if priority.as_ref().is_some_and(machine::Priority::raised) { "raised" } else { "normal" };
         println!(
             "{}, {} cores, load {}, priority {raised}; medians of {rounds} alternating rounds\n",
             machine::processor(),

@@ -50,7 +50,9 @@ impl Platform {
                 let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
                 let last = log.lines().last().unwrap_or("nothing");
                 let waited = PATIENCE.as_secs();
-                return Err(Error::new(format!("waited {waited} s for {what}; the manager's last words: {last}")));
+                return Err(Error::new(format!(
+                    "waited {waited} s for {what}; the manager's last words: {last}"
+                )));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -63,7 +65,12 @@ impl Platform {
     }
 
     /// The same under another program.
-    pub(crate) fn function_under(&self, tool: &[&str], name: &str, arguments: &[&str]) -> Result<Command, Error> {
+    pub(crate) fn function_under(
+        &self,
+        tool: &[&str],
+        name: &str,
+        arguments: &[&str],
+    ) -> Result<Command, Error> {
         let mut command = under(tool, name)?;
         command.args(arguments).env("ONVM_SOCKET", self.directory.path().join("s"));
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -97,7 +104,9 @@ impl Platform {
         self.wait_until("the network functions", || {
             let running = |i: &Value| i["state"] == "running";
             let stats = self.stats().unwrap_or_default();
-            stats["instances"].as_array().is_some_and(|all| all.iter().filter(|i| running(i)).count() >= instances)
+            stats["instances"]
+                .as_array()
+                .is_some_and(|all| all.iter().filter(|i| running(i)).count() >= instances)
         })
     }
 

@@ -19,10 +19,7 @@ fn mark(mark: Mark) -> String {
 
 /// The heading of the columns.
 pub(crate) fn print_heading() {
-    println!(
-        "{:<32} {:>16}  {:<38} {:>7}  {:<9} met",
-        "what", "ours", "floor or peer", "ratio", "mark"
-    );
+    println!("{:<32} {:>16}  {:<38} {:>7}  {:<9} met", "what", "ours", "floor or peer", "ratio", "mark");
 }
 
 pub(crate) fn print_line(line: &Line) {
@@ -33,7 +30,8 @@ pub(crate) fn print_line(line: &Line) {
             return;
         }
     };
-    let floor = line.floor.as_ref().map_or(String::new(), |(name, value)| format!("{:>8} {name}", number(*value)));
+    let floor =
+        line.floor.as_ref().map_or(String::new(), |(name, value)| format!("{:>8} {name}", number(*value)));
     let ratio = line.ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
     let met = match line.met() {
         Some(true) => "yes",

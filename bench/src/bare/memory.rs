@@ -102,7 +102,7 @@ impl Shared {
     }
 
     fn word(&self, offset: usize) -> &'static AtomicU32 {
-        assert!(offset % 4 == 0 && offset + 4 <= BYTES);
+        assert!(offset.is_multiple_of(4) && offset + 4 <= BYTES);
         // SAFETY: aligned, inside the mapping, which is never unmapped; other processes use atomics here too.
         unsafe { self.base.add(offset).cast::<AtomicU32>().as_ref() }
     }
@@ -221,7 +221,9 @@ impl<E: Entry> Sender<E> {
     /// Wakes the reader if it sleeps. A wake-up that is lost costs the reader's longest sleep.
     #[inline(always)]
     pub(super) fn ring_bell(&self) {
-        if self.ring.sleeping.load(Ordering::Relaxed) == 1 && self.ring.sleeping.swap(0, Ordering::SeqCst) == 1 {
+        if self.ring.sleeping.load(Ordering::Relaxed) == 1
+            && self.ring.sleeping.swap(0, Ordering::SeqCst) == 1
+        {
             let _ = rustix::thread::futex::wake(self.ring.sleeping, rustix::thread::futex::Flags::empty(), 1);
         }
     }

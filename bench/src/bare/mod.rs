@@ -7,6 +7,8 @@
 //! The feeder writes each packet, every node reads its headers and takes one off its time to live. Nothing is
 //! checked, counted or marked. What the platform reaches is measured against this.
 
+#![allow(clippy::cast_possible_truncation, reason = "bursts and rings are small")]
+
 mod memory;
 
 use std::hint::{black_box, spin_loop};
@@ -54,7 +56,8 @@ impl Floor {
             let role = if self.nodes == 0 { "sink" } else { "node" };
             nodes.0.push(self.spawn(role, index, &path, span, Stdio::null())?);
         }
-        let feeder = self.spawn(if self.nodes == 0 { "stream" } else { "feeder" }, 0, &path, span, Stdio::piped())?;
+        let feeder =
+            self.spawn(if self.nodes == 0 { "stream" } else { "feeder" }, 0, &path, span, Stdio::piped())?;
         let output = feeder.wait_with_output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         text.trim().parse().map_err(|_| Error::new(format!("the bare feeder said {text:?}")))
@@ -135,7 +138,7 @@ impl Meter {
     #[inline(always)]
     fn round(&mut self, packets: u64) -> Option<f64> {
         self.rounds = self.rounds.wrapping_add(1);
-        if self.rounds % ROUNDS_PER_LOOK == 0 { self.look(packets) } else { None }
+        if self.rounds.is_multiple_of(ROUNDS_PER_LOOK) { self.look(packets) } else { None }
     }
 
     #[inline(never)]
@@ -157,7 +160,8 @@ impl Meter {
 fn template() -> [u8; SIZE] {
     let mut packet = [0; SIZE];
     packet[..14].copy_from_slice(&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0]);
-    packet[14..34].copy_from_slice(&[0x45, 0, 0, 50, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 0, 172, 16, 0, 1]);
+    packet[14..34]
+        .copy_from_slice(&[0x45, 0, 0, 50, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 0, 172, 16, 0, 1]);
     packet
 }
 

@@ -23,7 +23,8 @@ pub(super) fn start(effort: Effort) -> Vec<Line> {
 }
 
 fn times(starts: usize) -> Result<Vec<f64>, Error> {
-    let platform = Platform::start(&["--port", "gen:rate=1M", "--port", "null:", "--wait-for-instance", "0.001"])?;
+    let platform =
+        Platform::start(&["--port", "gen:rate=1M", "--port", "null:", "--wait-for-instance", "0.001"])?;
     let mut command = platform.function("nf-forward", &["-r", "1", "-l", "1"])?;
     let once = || -> Result<f64, Error> {
         let started = Instant::now();

@@ -18,9 +18,17 @@ pub(crate) struct Row {
 pub(crate) const ROWS: &[Row] = &[
     Row { name: "one-hop", about: "gen: → one NF → null:, against bare rings and DPDK", run: hop::run },
     Row { name: "self-loop", about: "nf-speedtest to itself, against a bare ring", run: speed::to_itself },
-    Row { name: "ping-pong", about: "nf-speedtest → nf-forward → back, a core each", run: speed::there_and_back },
+    Row {
+        name: "ping-pong",
+        about: "nf-speedtest → nf-forward → back, a core each",
+        run: speed::there_and_back,
+    },
     Row { name: "latency", about: "one packet alone, to itself and over two cores", run: speed::alone },
-    Row { name: "chain", about: "3 and 5 NFs on one core, against bare rings with the same waiting", run: chain::run },
+    Row {
+        name: "chain",
+        about: "3 and 5 NFs on one core, against bare rings with the same waiting",
+        run: chain::run,
+    },
     Row { name: "start", about: "from exec of an NF to its first packet", run: life::start },
     Row { name: "idle", about: "processor use of a manager with 10 and 100 idle NFs", run: life::idle },
     Row { name: "cost", about: "cycles and instructions for a packet and hop", run: cost::run },

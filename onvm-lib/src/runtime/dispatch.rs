@@ -16,6 +16,9 @@ use super::route::RELAY;
 /// How long an NF waits for room on a direct edge before it drops: this breaks cycles in which all wait for all.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Packets ahead of another NF from which on a shared processor is given to it.
+const CROWD: u32 = 512;
+
 /// How the consumer at the other end is woken.
 #[derive(Debug)]
 pub(super) enum Wake {
@@ -33,6 +36,8 @@ pub(super) struct Output {
     pub(super) edge: EdgeId,
     pub(super) producer: Producer,
     pub(super) wake: Wake,
+    /// It was full for longer than [`PATIENCE`]: until it takes a packet again, nobody waits for it.
+    pub(super) stuck: bool,
 }
 
 /// All outgoing edges; the first leads to the worker.
@@ -76,22 +81,42 @@ impl Outputs {
     fn send_slowly(&mut self, turn: u32, output: usize, descriptor: Descriptor, waiter: &mut Waiter<'_>) {
         waiter.page.add(Counter::Waits, 1);
         let start = Instant::now();
+        // Room in a ring to ourselves comes only when this turn is over, so there is nothing to wait for.
+        let hopeless = matches!(self.all[output].wake, Wake::Nobody);
         for round in 0.. {
             // Those ahead can make room only for what they see.
             self.publish();
-            if self.all[output].producer.push(turn, descriptor).is_ok() || self.orphaned {
+            if self.all[output].producer.push(turn, descriptor).is_ok() {
+                self.all[output].stuck = false;
                 return;
+            }
+            if self.orphaned {
+                return;
+            }
+            if hopeless || self.all[output].stuck {
+                break;
             }
             waiter.idle.wait_for_room(round);
             if round % 64 == 63 {
                 self.orphaned |= waiter.manager_gone.load(Ordering::Relaxed);
-                if output != RELAY && start.elapsed() > PATIENCE {
-                    let dropped = Destination::new(Op::Drop, DropReason::Backpressure as u16);
-                    waiter.page.add_drop(DropReason::Backpressure);
-                    return self.send(turn, RELAY, descriptor.with_destination(dropped), waiter);
-                }
+                self.all[output].stuck = output != RELAY && start.elapsed() > PATIENCE;
             }
         }
+        let dropped = Destination::new(Op::Drop, DropReason::Backpressure as u16);
+        waiter.page.add_drop(DropReason::Backpressure);
+        self.send(turn, RELAY, descriptor.with_destination(dropped), waiter);
+    }
+
+    /// Whether much lies ahead of another NF. On a shared processor that one should run now, while the packets
+    /// are in the cache.
+    #[inline]
+    pub(super) fn crowded(&mut self) -> bool {
+        self.all.iter_mut().skip(RELAY + 1).filter(|output| matches!(output.wake, Wake::Node)).any(|output| {
+            let producer = &mut output.producer;
+            let capacity = producer.ring_capacity();
+            producer.in_flight() >= CROWD
+                && capacity - producer.room(capacity - CROWD.min(capacity) + 1) >= CROWD
+        })
     }
 
     /// Wakes the worker if it sleeps, for something that stands in no ring of ours.

@@ -113,7 +113,12 @@ struct Live<'a, N: NetworkFunction> {
 impl<'a, N: NetworkFunction> Live<'a, N> {
     fn new(nf: N, common: &'a Common, attached: Attached, ears: Ears, barriers: Barriers) -> Self {
         let Attached { line, welcome, pool, page, inbound, outbound, empties, doorbell } = attached;
-        let relay = Output { edge: welcome.outbound.edge, producer: outbound, wake: Wake::Worker(doorbell) };
+        let relay = Output {
+            edge: welcome.outbound.edge,
+            producer: outbound,
+            wake: Wake::Worker(doorbell),
+            stuck: false,
+        };
         let input = Input { edge: welcome.inbound.edge, consumer: inbound, gated: false, finishing: false };
         let now = Instant::now();
         Self {
@@ -146,6 +151,9 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         while !self.leaving {
             if self.ears.attention.called() {
                 self.hear()?;
+            }
+            if self.idle.manner() == Manner::Yield && self.outputs.crowded() {
+                std::thread::yield_now();
             }
             let mut worked = 0;
             for index in 0..self.inputs.len() {
@@ -491,7 +499,12 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             let wake = if edge.peer == self.instance { Wake::Nobody } else { Wake::Node };
             match open_ring(edge.ring, fd) {
                 Ok(ring) => {
-                    self.outputs.add(Output { edge: edge.ring.edge, producer: ring.producer(), wake });
+                    self.outputs.add(Output {
+                        edge: edge.ring.edge,
+                        producer: ring.producer(),
+                        wake,
+                        stuck: false,
+                    });
                     let marker = Destination::new(Op::Marker, 0);
                     self.relay(Descriptor::without_buffer(marker, edge.ring.edge));
                 }

@@ -35,6 +35,7 @@ impl Worker {
         let Some(node) = &mut self.nodes[index] else { return 0 };
         let Ok(n) = node.outbound.take(super::deliver::WORKER_TURN, &mut burst[..max]) else { return 0 };
         let service = node.service;
+        let shed = self.tally.drops[DropReason::Backpressure as usize];
         let mut done = n;
         for (i, descriptor) in burst[..n].iter().enumerate() {
             if !self.relay(index, service, *descriptor) {
@@ -45,7 +46,8 @@ impl Worker {
         if let Some(node) = &mut self.nodes[index] {
             node.outbound.release_first(u32::try_from(done).unwrap_or(0));
             node.totals.taken += done as u64;
-            if done > 0 {
+            // What was shed is no progress: as long as nothing else moves, the rest is shed without waiting again.
+            if done as u64 > self.tally.drops[DropReason::Backpressure as usize] - shed {
                 node.blocked_since = None;
             }
         }
@@ -117,7 +119,6 @@ impl Worker {
         let now = std::time::Instant::now();
         let Some(node) = &mut self.nodes[index] else { return true };
         if Self::out_of_patience(&mut node.blocked_since, now) {
-            node.blocked_since = None;
             self.drop_packet(packet, DropReason::Backpressure);
             return true;
         }
