@@ -95,15 +95,31 @@ enum Life {
 /// Takes a hop off an IP packet's life. A label-switched or PPPoE packet's IP header is not ours to change.
 #[inline]
 fn decrement(frame: &mut [u8]) -> Life {
+    // What most packets are needs no search for where its IP header is.
+    if let Some((ethernet, packet)) = frame.split_first_chunk_mut::<{ ethernet::HEADER_LEN }>()
+        && ethernet[12..] == [0x08, 0x00]
+    {
+        return decrement_v4(packet);
+    }
+    decrement_behind_tags(frame)
+}
+
+#[inline]
+fn decrement_v4(packet: &mut [u8]) -> Life {
+    // The last hop is the receiver, so a packet with one hop left ends here (RFC 1812, 5.3.1).
+    match ipv4::Packet::new_checked(packet) {
+        Ok(ip) if ip.ttl() <= 1 => Life::Ends,
+        Ok(mut ip) => live(ip.decrement_ttl()),
+        Err(_) => Life::Unlimited,
+    }
+}
+
+#[inline(never)]
+fn decrement_behind_tags(frame: &mut [u8]) -> Life {
     let headers = Headers::parse(frame);
     let Some(packet) = headers.l3_offset().and_then(|at| frame.get_mut(at..)) else { return Life::Unlimited };
-    // The last hop is the receiver, so a packet with one hop left ends here (RFC 1812, 5.3.1).
     match (headers.net(), headers.ethertype()) {
-        (Net::Ipv4, Some(EtherType::IPV4)) => match ipv4::Packet::new_checked(packet) {
-            Ok(ip) if ip.ttl() <= 1 => Life::Ends,
-            Ok(mut ip) => live(ip.decrement_ttl()),
-            Err(_) => Life::Unlimited,
-        },
+        (Net::Ipv4, Some(EtherType::IPV4)) => decrement_v4(packet),
         (Net::Ipv6, Some(EtherType::IPV6)) => match ipv6::Packet::new_checked(packet) {
             Ok(ip) if ip.hop_limit() <= 1 => Life::Ends,
             Ok(mut ip) => live(ip.decrement_hop_limit()),

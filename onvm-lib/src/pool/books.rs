@@ -212,6 +212,18 @@ impl Books {
         self.free.push(buffer);
     }
 
+    /// Puts the buffers of a burst back on the free list; returns the bytes that the packets had.
+    #[inline]
+    pub fn free_all(&mut self, burst: &mut Vec<Packet>) -> u64 {
+        self.free.reserve(burst.len());
+        let mut bytes = 0;
+        for packet in burst.drain(..) {
+            bytes += u64::from(packet.descriptor.length());
+            self.free(packet);
+        }
+        bytes
+    }
+
     /// Gives a packet to a holder; returns the descriptor to be pushed to it.
     #[inline(always)]
     #[allow(clippy::needless_pass_by_value)] // the token ends here
@@ -301,8 +313,12 @@ impl Books {
     #[inline(always)]
     pub fn set_note(&mut self, packet: &Packet, note: Note) {
         let buffer = packet.descriptor.buffer();
-        self.notes[buffer as usize] = note;
-        self.pool.set_note(buffer, note);
+        let ours = &mut self.notes[buffer as usize];
+        // The same as last time, as from a generator: the copy for NFs says so too, unless one of them lied to the others.
+        if *ours != note {
+            *ours = note;
+            self.pool.set_note(buffer, note);
+        }
     }
 
     /// Copies a packet into a fresh buffer; none when the pool is exhausted.

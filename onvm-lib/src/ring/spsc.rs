@@ -181,6 +181,31 @@ impl Producer {
         Ok(())
     }
 
+    /// Puts as many entries after the last one as there is room for; returns how many.
+    #[inline(always)]
+    pub fn push_all(&mut self, turn: u32, descriptors: &[Descriptor]) -> usize {
+        let wanted = u32::try_from(descriptors.len()).unwrap_or(u32::MAX);
+        let n = self.room(wanted).min(wanted);
+        if n == 0 {
+            return 0;
+        }
+        if self.turn != turn {
+            self.begin(turn);
+        }
+        if self.head.wrapping_sub(self.mark) + n > self.memory.capacity() {
+            self.overrun();
+        }
+        let memory: &Memory = &self.memory;
+        for (position, descriptor) in (0..n).zip(descriptors) {
+            let slot = memory.slot(self.head.wrapping_add(position));
+            let [first, second] = descriptor.words();
+            slot.0[0].store(first, Relaxed);
+            slot.0[1].store(second, Relaxed);
+        }
+        self.head = self.head.wrapping_add(n);
+        n as usize
+    }
+
     #[inline(always)]
     fn begin(&mut self, turn: u32) {
         let line = &self.memory.header().producer.0;

@@ -76,6 +76,21 @@ impl Outputs {
         }
     }
 
+    /// Pushes a burst to an output; waits for room when it is full.
+    #[inline(always)]
+    pub(super) fn send_all(
+        &mut self,
+        turn: u32,
+        output: usize,
+        descriptors: &[Descriptor],
+        waiter: &mut Waiter<'_>,
+    ) {
+        let pushed = self.all[output].producer.push_all(turn, descriptors);
+        for descriptor in &descriptors[pushed..] {
+            self.send(turn, output, *descriptor, waiter);
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn send_slowly(&mut self, turn: u32, output: usize, descriptor: Descriptor, waiter: &mut Waiter<'_>) {

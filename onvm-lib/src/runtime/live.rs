@@ -303,9 +303,46 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         if !self.hands.mirrors.is_empty() {
             self.mirror(burst);
         }
+        if !self.pass_on_together(burst) {
+            self.pass_on_singly(burst);
+        }
+        if !self.hands.emitter.made.is_empty() {
+            self.pass_on_made();
+        }
+        self.outputs.publish();
+        self.hands.held.end_turn();
+        if N::EMITS {
+            self.release_empties();
+        }
+    }
+
+    /// Passes on a burst whose packets all got the same verdict and go the same way, as most do; false if they do not.
+    #[inline(always)]
+    fn pass_on_together(&mut self, burst: &mut [Descriptor]) -> bool {
+        let Some(first) = burst.first().copied() else { return true };
+        let verdict = first.destination();
+        if verdict.op() == Op::Drop || verdict.op() == Op::Invalid {
+            return false;
+        }
+        if !burst.iter().all(|d| d.destination() == verdict) {
+            return false;
+        }
+        let Some((output, destination)) = self.routing.choose_for_all(first) else { return false };
+        for d in burst.iter_mut() {
+            *d = d.with_destination(destination);
+        }
+        let mut waiter = Waiter { idle: &self.idle, page: &self.page, manager_gone: &self.ears.manager_gone };
+        self.outputs.send_all(self.turn, output, burst, &mut waiter);
+        let counter = [Counter::Next, Counter::ToService, Counter::Out][(verdict.op() as usize).min(2)];
+        self.page.add(counter, burst.len() as u64);
+        true
+    }
+
+    #[inline(never)]
+    fn pass_on_singly(&mut self, burst: &[Descriptor]) {
         let mut waiter = Waiter { idle: &self.idle, page: &self.page, manager_gone: &self.ears.manager_gone };
         let mut count = [0u64; 4];
-        for d in burst.iter() {
+        for d in burst {
             let destination = d.destination();
             if destination == Destination::HELD || destination == Destination::SENT {
                 continue;
@@ -323,14 +360,6 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             if n > 0 {
                 self.page.add(counter, n);
             }
-        }
-        if !self.hands.emitter.made.is_empty() {
-            self.pass_on_made();
-        }
-        self.outputs.publish();
-        self.hands.held.end_turn();
-        if N::EMITS {
-            self.release_empties();
         }
     }
 

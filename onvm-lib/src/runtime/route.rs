@@ -96,6 +96,23 @@ impl Routing {
         }
     }
 
+    /// The output and destination for all packets with this verdict, if the flow makes no difference.
+    #[inline(always)]
+    pub(super) fn choose_for_all(&self, descriptor: Descriptor) -> Option<(usize, Destination)> {
+        let way = match descriptor.destination().op() {
+            Op::Next => {
+                let position = usize::from(descriptor.destination().argument());
+                self.next.get(position).unwrap_or(&self.next[0])
+            }
+            Op::Service => match self.services.get(&descriptor.destination().argument()) {
+                Some(way) => way,
+                None => return Some((RELAY, descriptor.destination())),
+            },
+            _ => return Some((RELAY, descriptor.destination())),
+        };
+        (way.outputs.len() == 1).then(|| way.choose(descriptor))
+    }
+
     /// What to write into a packet's descriptor if it goes by the relay, whatever way there is.
     pub(super) fn choose_relay(&self, descriptor: Descriptor) -> Destination {
         match descriptor.destination().op() {

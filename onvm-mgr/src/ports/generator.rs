@@ -84,6 +84,15 @@ fn template(spec: &Spec, flow: u64, size: usize) -> Result<Template, SpecError> 
     Ok(Template { bytes: bytes.into(), hash })
 }
 
+/// Copies a frame; the shortest, of which there are most, without a call.
+#[inline(always)]
+fn copy(to: &mut [u8], from: &[u8]) {
+    match (to.first_chunk_mut::<64>(), from.first_chunk::<64>()) {
+        (Some(to), Some(short)) if from.len() == 64 => *to = *short,
+        _ => to.copy_from_slice(from),
+    }
+}
+
 impl Port for Generator {
     fn name(&self) -> &str {
         &self.name
@@ -132,7 +141,7 @@ impl Port for Generator {
                 continue;
             }
             let Some(mut packet) = books.allocate(length) else { break };
-            packet.bytes_mut(&pool).copy_from_slice(&template.bytes);
+            copy(packet.bytes_mut(&pool), &template.bytes);
             packet.describe(packet.descriptor().with_hash(template.hash));
             books.set_note(&packet, Note { timestamp_ns: now_ns, wire_length: length });
             self.counters.rx_packets += 1;
@@ -150,10 +159,7 @@ impl Port for Generator {
 
     fn send(&mut self, books: &mut Books, burst: &mut Vec<Packet>) {
         self.counters.tx_packets += burst.len() as u64;
-        for packet in burst.drain(..) {
-            self.counters.tx_bytes += u64::from(packet.descriptor().length());
-            books.free(packet);
-        }
+        self.counters.tx_bytes += books.free_all(burst);
     }
 
     fn close(&mut self, _: &mut Books) -> Result<(), PortError> {

@@ -37,10 +37,7 @@ impl Port for NullPort {
 
     fn send(&mut self, books: &mut Books, burst: &mut Vec<Packet>) {
         self.counters.tx_packets += burst.len() as u64;
-        for packet in burst.drain(..) {
-            self.counters.tx_bytes += u64::from(packet.descriptor().length());
-            books.free(packet);
-        }
+        self.counters.tx_bytes += books.free_all(burst);
     }
 
     fn close(&mut self, _: &mut Books) -> Result<(), PortError> {

@@ -47,12 +47,40 @@ impl Worker {
         self.tally.drops[DropReason::TooLong as usize] += refused;
         let n = burst.len();
         let port = u8::try_from(index).unwrap_or(Descriptor::NO_PORT);
-        for mut packet in burst.drain(..) {
-            packet.describe(packet.descriptor().with_port(port));
-            self.enter(packet, entry);
+        if !self.enter_together(&mut burst, port, entry) {
+            for mut packet in burst.drain(..) {
+                packet.describe(packet.descriptor().with_port(port));
+                self.enter(packet, entry);
+            }
         }
         self.incoming = burst;
         n
+    }
+
+    /// Gives a burst to the only instance of the first service, if there is one and it has room for all.
+    #[inline(always)]
+    fn enter_together(&mut self, burst: &mut Vec<Packet>, port: u8, entry: ChainHop) -> bool {
+        let Some(service) = self.services.get(entry.service) else { return false };
+        let (true, [index]) = (service.parked.is_empty(), service.nodes()) else { return false };
+        let Some(node) = &mut self.nodes[*index] else { return false };
+        let wanted = u32::try_from(burst.len()).unwrap_or(u32::MAX);
+        if burst.len() > BURST
+            || node.own_pool.is_some()
+            || !node.markers.is_empty()
+            || node.inbound.room(wanted) < wanted
+        {
+            return false;
+        }
+        let destination = Destination::new(Op::Next, entry.position);
+        let mut out = [Descriptor::default(); BURST];
+        let n = burst.len();
+        for (slot, packet) in out.iter_mut().zip(burst.drain(..)) {
+            *slot = self.books.hand_out(packet, node.holder).with_port(port).with_destination(destination);
+        }
+        let pushed = node.inbound.push_all(super::deliver::WORKER_TURN, &out[..n]);
+        debug_assert_eq!(pushed, n);
+        node.totals.given += n as u64;
+        true
     }
 
     /// The first step of a packet that came in.

@@ -37,7 +37,8 @@ impl Worker {
         let service = node.service;
         let shed = self.tally.drops[DropReason::Backpressure as usize];
         let mut done = n;
-        for (i, descriptor) in burst[..n].iter().enumerate() {
+        let ahead = self.send_run(index, &burst[..n]);
+        for (i, descriptor) in burst[..n].iter().enumerate().skip(ahead) {
             if !self.relay(index, service, *descriptor) {
                 done = i;
                 break;
@@ -52,6 +53,32 @@ impl Worker {
             }
         }
         done
+    }
+
+    /// Passes on the packets at the front of a burst that are at the end of their chain and leave by the same port, as
+    /// most do; returns how many those are.
+    #[inline(always)]
+    fn send_run(&mut self, index: usize, burst: &[Descriptor]) -> usize {
+        let Some(node) = &self.nodes[index] else { return 0 };
+        let (Some(first), None) = (burst.first(), &node.own_pool) else { return 0 };
+        let (verdict, from) = (first.destination(), first.port());
+        let ends = verdict.op() == Op::Next && self.table.next(verdict.argument(), node.service).service == 0;
+        if !ends || from == Descriptor::NO_PORT || !node.mirrors.is_empty() {
+            return 0;
+        }
+        let holder = node.holder;
+        let out = usize::from(paired(from, self.ports.len()));
+        let Some(state) = self.ports.get_mut(out) else { return 0 };
+        for (i, descriptor) in burst.iter().enumerate() {
+            if descriptor.destination() != verdict || descriptor.port() != from {
+                return i;
+            }
+            match self.books.receive(*descriptor, holder) {
+                Ok(packet) => state.outgoing.push(packet),
+                Err(_) => return i,
+            }
+        }
+        burst.len()
     }
 
     /// Passes one descriptor on; false when it has to wait for room ahead.
