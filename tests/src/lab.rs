@@ -110,9 +110,17 @@ impl Lab {
     /// Why there is no answer.
     pub fn ask(&self, request: Request) -> Result<(Value, bool), String> {
         let mut line = Line::connect(&self.socket).map_err(|e| e.to_string())?;
+        rustix::net::sockopt::set_socket_timeout(&line, rustix::net::sockopt::Timeout::Recv, Some(LIMIT))
+            .map_err(|e| e.to_string())?;
         line.send(&Say::Ask { version: PROTOCOL_VERSION, request }, &[], true).map_err(|e| e.to_string())?;
         match line.receive::<Answer>(true) {
-            Ok((Answer::Told { body, ok }, _)) => Ok((body, ok)),
+            Ok((Answer::Told { body, ok }, files)) => match files.into_iter().next() {
+                None => Ok((body, ok)),
+                Some(file) => {
+                    let file = std::io::BufReader::new(std::fs::File::from(file));
+                    Ok((serde_json::from_reader(file).map_err(|e| e.to_string())?, ok))
+                }
+            },
             Ok((other, _)) => Err(format!("{other:?}")),
             Err(error) => Err(error.to_string()),
         }

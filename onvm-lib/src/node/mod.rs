@@ -110,7 +110,9 @@ impl Counters {
     /// Packets sent on, in whatever way.
     #[must_use]
     pub fn sent(&self) -> u64 {
-        [Counter::Next, Counter::ToService, Counter::Out].iter().map(|c| self.get(*c)).sum()
+        [Counter::Next, Counter::ToService, Counter::Out]
+            .iter()
+            .fold(0, |sum, c| sum.wrapping_add(self.get(*c)))
     }
 }
 

@@ -270,7 +270,8 @@ impl Books {
     }
 
     /// Takes back every buffer that is out with `holder`, for holders that are known one by one.
-    pub fn reclaim(&mut self, holder: Holder) -> Vec<Packet> {
+    /// True stands beside those with a packet in them, false beside those that were handed out empty.
+    pub fn reclaim(&mut self, holder: Holder) -> Vec<(Packet, bool)> {
         let held = |r: &Record| r.holder() == holder || r.holder() == holder.of_empty();
         let lost: Vec<Descriptor> = (0u32..)
             .zip(&self.records)
@@ -280,26 +281,25 @@ impl Books {
         lost.into_iter()
             .map(|d| {
                 let record = &mut self.records[d.buffer() as usize];
-                if record.holder() == holder.of_empty() {
-                    self.empties_out -= 1;
-                }
+                let full = record.holder() == holder;
+                self.empties_out -= u32::from(!full);
                 *record = Record::new(d.generation(), Holder::WORKER);
-                Packet { descriptor: d }
+                (Packet { descriptor: d }, full)
             })
             .collect()
     }
 
     /// Takes back a buffer by its name alone, whoever of the NFs has it: for what the audit proved lost.
-    pub fn recover(&mut self, buffer: u32) -> Option<Packet> {
+    /// True stands beside it if there is a packet in it.
+    pub fn recover(&mut self, buffer: u32) -> Option<(Packet, bool)> {
         let record = *self.records.get(buffer as usize)?;
         if record.holder() == Holder::FREE || record.holder() == Holder::WORKER {
             return None;
         }
-        if record.holder().0 & Holder::EMPTY != 0 {
-            self.empties_out -= 1;
-        }
+        let full = record.holder().0 & Holder::EMPTY == 0;
+        self.empties_out -= u32::from(!full);
         self.records[buffer as usize] = Record::new(record.generation(), Holder::WORKER);
-        Some(Packet { descriptor: Descriptor::new(buffer, record.generation(), super::HEADROOM, 0) })
+        Some((Packet { descriptor: Descriptor::new(buffer, record.generation(), super::HEADROOM, 0) }, full))
     }
 
     /// What the input port knew of a packet; the manager's own copy, which no NF can change.
@@ -391,7 +391,8 @@ mod tests {
         assert_eq!(b.receive(Descriptor::new(2, 0, 0, 0), Holder::SHARED).unwrap_err(), Refusal::OutOfPool);
         let lost = b.reclaim(Holder::isolated(5));
         assert_eq!(lost.len(), 1);
-        for packet in lost {
+        for (packet, full) in lost {
+            assert!(full);
             b.free(packet);
         }
         assert_eq!(b.free_count(), 2);

@@ -10,7 +10,7 @@
 //! NF       Hello ──▶            ◀── Welcome (pool, node page, rings) or Refused
 //!          Routed, Report ──▶   ◀── Route (rings of direct edges), Message, Stop
 //!          Leaving ──▶          (the connection ends: the reaper does the rest)
-//! client   Ask ──▶              ◀── Told, any number, the last one with `last`
+//! client   Ask ──▶              ◀── Told; a body longer than a message is in the file that comes with it
 //! ```
 //! | State of an NF's line | Who may speak | What |
 //! |---|---|---|

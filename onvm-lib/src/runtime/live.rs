@@ -6,22 +6,24 @@
 //! turn:  take ─▶ check ─▶ NF ─▶ choose ways ─▶ push ─▶ publish ─▶ release
 //! ```
 //! News from the manager (routes, messages, stop) is looked at between rounds, so a burst is routed by one
-//! snapshot.
+//! snapshot. `news` follows them, `farewell` reports and leaves.
 
-use std::os::fd::OwnedFd;
+mod farewell;
+mod news;
+
 use std::time::{Duration, Instant};
 
-use super::attach::{AttachError, Attached, attach, open_ring};
-use super::control::{Ears, Event, listen};
+use super::attach::{AttachError, Attached, attach};
+use super::control::{Ears, listen};
 use super::dispatch::{Output, Outputs, Waiter, Wake};
 use super::hands::Hands;
 use super::route::{RELAY, Routing};
-use super::{Common, NetworkFunction, Report, Setup, SetupError};
+use super::{Common, NetworkFunction, Setup, SetupError};
 use crate::idle::{Idle, Manner};
 use crate::node::{Counter, HeldTable, NodePage};
 use crate::packet::{Clock, DropReason, MAX_BURST, MAX_ENTRIES};
 use crate::pool::Pool;
-use crate::protocol::{EdgeId, InstanceId, Line, Route, Say, ServiceId, socket_from};
+use crate::protocol::{EdgeId, InstanceId, Line, socket_from};
 use crate::ring::bell::{Barriers, sleep};
 use crate::ring::{Consumer, Descriptor, Destination, Op};
 
@@ -476,119 +478,6 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         rings.iter_mut().for_each(|ring| ring.disarm());
         self.idle.worked();
         self.look_at_clock();
-    }
-
-    /// Reads the news.
-    #[cold]
-    fn hear(&mut self) -> Result<(), LiveError> {
-        self.ears.attention.heed();
-        while let Ok(event) = self.ears.events.try_recv() {
-            match event {
-                Event::Route(route, fds) => self.follow(&route, fds),
-                Event::Message(message) => self.nf.message(&message),
-                Event::Stop => {
-                    log::info!("the manager says stop");
-                    self.leaving = true;
-                }
-                Event::Signal(number) => {
-                    log::info!("signal {number}: leaving");
-                    self.leaving = true;
-                }
-                Event::ManagerGone(error) => {
-                    self.outputs.orphaned = true;
-                    if !self.leaving {
-                        self.leaving = true;
-                        return Err(LiveError::ManagerGone(error));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Follows a new route snapshot.
-    fn follow(&mut self, route: &Route, fds: Vec<OwnedFd>) {
-        let mut fds = fds.into_iter();
-        for edge in &route.consume {
-            let Some(fd) = fds.next() else { break };
-            let id = edge.ring.edge;
-            let gated = !self.early_markers.contains(&id);
-            self.early_markers.retain(|early| *early != id);
-            match open_ring(edge.ring, fd) {
-                Ok(ring) => {
-                    let consumer = ring.consumer();
-                    self.inputs.push(Input { edge: id, consumer, gated, finishing: false });
-                }
-                Err(error) => log::error!("edge {} cannot be used: {error}", edge.ring.edge),
-            }
-        }
-        self.begin_turn();
-        for edge in &route.produce {
-            let Some(fd) = fds.next() else { break };
-            let wake = if edge.peer == self.instance { Wake::Nobody } else { Wake::Node };
-            match open_ring(edge.ring, fd) {
-                Ok(ring) => {
-                    self.outputs.add(Output {
-                        edge: edge.ring.edge,
-                        producer: ring.producer(),
-                        wake,
-                        stuck: false,
-                    });
-                    let marker = Destination::new(Op::Marker, 0);
-                    self.relay(Descriptor::without_buffer(marker, edge.ring.edge));
-                }
-                Err(error) => log::error!("edge {} cannot be used: {error}", edge.ring.edge),
-            }
-        }
-        self.outputs.publish();
-        for edge in &route.finish {
-            for input in self.inputs.iter_mut().filter(|input| input.edge == *edge) {
-                input.finishing = true;
-            }
-        }
-        self.inputs.retain_mut(|i| !(i.finishing && !i.gated && i.consumer.available(1) == Ok(0)));
-        let used = |edge| route.services.iter().any(|s| s.ways.contains(&Some(edge)));
-        self.outputs.retain(used);
-        self.routing = Routing::compile(route, self.common.destination, |edge| self.outputs.index_of(edge));
-        self.idle.set_manner(manner(self.common, route.shared_core));
-        if let Err(error) = self.line.send(&Say::Routed { version: route.version }, &[], true) {
-            log::debug!("cannot confirm the route: {error}");
-        }
-    }
-
-    fn leave(&mut self) {
-        self.tick(true);
-        let report = self.print("at the end");
-        let sent = self
-            .line
-            .send(&Say::Report { report: report.json }, &[], true)
-            .and_then(|()| self.line.send(&Say::Leaving, &[], true));
-        if let Err(error) = sent {
-            log::debug!("cannot say good-bye: {error}");
-        }
-    }
-
-    fn print(&self, when: &str) -> Report {
-        let report = self.nf.report();
-        let counters = self.page.counters();
-        let service: ServiceId = self.common.service_id.unwrap_or(0);
-        let facts = serde_json::json!({
-            "service": service,
-            "instance": self.instance,
-            "packets": self.received,
-            "sent": counters.sent(),
-            "made": counters.get(Counter::Made),
-            "dropped": counters.get(Counter::Dropped),
-        });
-        let heading = format!(
-            "service {service}, instance {}, {when}: {} packets in, {} on, {} dropped",
-            self.instance,
-            self.received,
-            counters.sent(),
-            counters.get(Counter::Dropped)
-        );
-        super::print_report(self.common, N::NAME, &facts, &heading, &report);
-        report
     }
 }
 

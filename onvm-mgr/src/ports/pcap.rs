@@ -308,7 +308,11 @@ impl Port for PcapPort {
         if let Some(packet) = self.early.take() {
             books.free(packet);
         }
-        self.output.take().map_or(Ok(()), Writer::finish).map_err(Into::into)
+        match self.output.take().map_or(Ok(()), Writer::finish) {
+            // What had failed before has been told.
+            Err(_) if self.failed => Ok(()),
+            other => other.map_err(Into::into),
+        }
     }
 
     fn counters(&self) -> PortCounters {

@@ -1,8 +1,11 @@
 //! Answers to clients. What only the worker knows is asked of it, and told when it has answered.
 
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
-use onvm_lib::protocol::{Answer, Request, Target};
+use onvm_lib::protocol::{Answer, Error, Request, Target};
 use serde_json::{Value, json};
 
 use super::Server;
@@ -18,6 +21,14 @@ pub(super) enum Pending {
 pub(super) enum Then {
     Tell { token: u64, request: Request },
     Print,
+}
+
+/// An answer that no message can carry: it rides along as a file without a name.
+fn in_a_file(body: &Value) -> std::io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("onvm-answer", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all(body.to_string().as_bytes())?;
+    file.rewind()?;
+    Ok(file)
 }
 
 impl Server {
@@ -57,9 +68,19 @@ impl Server {
     }
 
     fn tell(&mut self, token: u64, body: Value, ok: bool) {
-        if let Some(peer) = self.peers.get(&token)
-            && let Err(error) = peer.line.send(&Answer::Told { body, ok }, &[], false)
-        {
+        let Some(peer) = self.peers.get_mut(&token) else { return };
+        peer.asking = false;
+        let told = match peer.line.send(&Answer::Told { body: body.clone(), ok }, &[], false) {
+            Err(Error::TooLong { .. }) => match in_a_file(&body) {
+                Ok(file) => peer.line.send(&Answer::Told { body: Value::Null, ok }, &[file.as_fd()], false),
+                Err(error) => {
+                    let body = json!({ "error": format!("the answer is too long, and there is no memory for it: {error}") });
+                    peer.line.send(&Answer::Told { body, ok: false }, &[], false)
+                }
+            },
+            other => other,
+        };
+        if let Err(error) = told {
             log::debug!("cannot answer a client: {error}");
         }
     }

@@ -22,6 +22,9 @@ const MAX_INSTANCES: usize = 1000;
 /// Most instances of one service: a route names them by a byte.
 const MAX_PER_SERVICE: usize = 250;
 
+/// Highest instance id: ids are never used again, so those who choose one leave room for those who do not.
+const MAX_INSTANCE_ID: InstanceId = 1_000_000_000;
+
 /// What a new instance gets.
 struct Outfit {
     inbound: Ring,
@@ -61,6 +64,9 @@ impl Server {
         {
             return Err(format!("instance id {id} is taken by {}: choose another with -n", other.title(id)));
         }
+        if hello.instance.is_some_and(|id| id > MAX_INSTANCE_ID) || self.next_instance > MAX_INSTANCE_ID {
+            return Err(format!("instance ids end at {MAX_INSTANCE_ID}"));
+        }
         if let Some(id) = hello.instance
             && id < self.next_instance
         {
@@ -79,8 +85,9 @@ impl Server {
                 hello.service
             ));
         }
-        if hello.name.len() > 64 {
-            return Err("a name longer than 64 bytes".into());
+        // Names are shown on terminals.
+        if hello.name.is_empty() || hello.name.len() > 64 || hello.name.chars().any(char::is_control) {
+            return Err("a name is 1 to 64 bytes long, without control characters".into());
         }
         Ok(())
     }

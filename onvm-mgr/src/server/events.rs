@@ -4,7 +4,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use onvm_lib::protocol::{Answer, Error, InstanceId, Line, PROTOCOL_VERSION, Say};
+use onvm_lib::protocol::{Answer, Error, InstanceId, Line, PROTOCOL_VERSION, Request, Say};
 use rustix::event::epoll;
 use rustix::event::{EventfdFlags, eventfd};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -19,11 +19,18 @@ pub(super) const FIRST_PEER: u64 = 16;
 /// Set in the token of an instance's pidfd; the rest is the instance id.
 pub(super) const DEATH: u64 = 1 << 63;
 
+/// Most connections that are not those of NFs.
+const MOST_STRANGERS: usize = 128;
+/// Messages of one peer that are read before the others are looked at.
+const MOST_MESSAGES: usize = 32;
+
 /// A connection.
 pub(super) struct Peer {
     pub(super) line: Line,
     /// The instance, once it has been welcomed.
     pub(super) instance: Option<InstanceId>,
+    /// It has asked something and has no answer yet.
+    pub(super) asking: bool,
 }
 
 pub(super) fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, token: u64) -> std::io::Result<()> {
@@ -78,13 +85,19 @@ impl Server {
             let _ = line.send(&Answer::Refused { reason }, &[], false);
             return;
         }
+        let strangers = self.peers.values().filter(|p| p.instance.is_none()).count();
+        if strangers >= MOST_STRANGERS {
+            let reason = format!("the manager has {MOST_STRANGERS} connections of clients: try again later");
+            let _ = line.send(&Answer::Refused { reason }, &[], false);
+            return;
+        }
         let token = self.next_token;
         self.next_token += 1;
         if let Err(error) = watch(&self.epoll, line.as_fd(), token) {
             log::warn!("cannot watch a connection: {error}");
             return;
         }
-        self.peers.insert(token, Peer { line, instance: None });
+        self.peers.insert(token, Peer { line, instance: None, asking: false });
     }
 
     /// Whether this user may speak to us.
@@ -110,9 +123,9 @@ impl Server {
         }
     }
 
-    /// Reads everything that a peer has said.
+    /// Reads what a peer has said, up to a limit, so that one who never stops talking keeps nobody waiting.
     fn hear_peer(&mut self, token: u64) {
-        loop {
+        for _ in 0..MOST_MESSAGES {
             let Some(peer) = self.peers.get_mut(&token) else { return };
             match peer.line.receive::<Say>(false) {
                 Ok((say, _fds)) => self.heed(token, say),
@@ -130,9 +143,7 @@ impl Server {
         let instance = self.peers.get(&token).and_then(|p| p.instance);
         match (say, instance) {
             (Say::Hello(hello), None) => self.welcome(token, hello),
-            (Say::Ask { version, request }, None) if version == PROTOCOL_VERSION => {
-                self.answer(token, request);
-            }
+            (Say::Ask { version, request }, None) if version == PROTOCOL_VERSION => self.asked(token, request),
             (Say::Ask { version, .. }, None) => self.refuse(
                 token,
                 &format!("this manager speaks protocol version {PROTOCOL_VERSION}, the client {version}: use programs of one release"),
@@ -156,6 +167,15 @@ impl Server {
                 self.refuse(token, "that was not expected here");
             }
         }
+    }
+
+    /// A client asks; it may ask again when it has its answer.
+    fn asked(&mut self, token: u64, request: Request) {
+        let Some(peer) = self.peers.get_mut(&token) else { return };
+        if std::mem::replace(&mut peer.asking, true) {
+            return self.refuse(token, "one question at a time: wait for the answer");
+        }
+        self.answer(token, request);
     }
 
     /// Says why, and ends the connection.

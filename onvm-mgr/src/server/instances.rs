@@ -20,6 +20,9 @@ const MAX_DEPARTED: usize = 64;
 /// Messages that wait for an NF which does not read its connection.
 const MAX_UNREAD: usize = 1000;
 
+/// Unread messages beyond which further ones from NFs and operators are not passed on.
+const MAX_UNREAD_MESSAGES: usize = 100;
+
 /// One running copy of a service.
 pub(super) struct Instance {
     pub(super) hello: Hello,
@@ -224,7 +227,9 @@ impl Server {
         topic: String,
         body: serde_json::Value,
     ) -> usize {
-        let to = self.targets(target);
+        let mut to = self.targets(target);
+        // Messages come from anybody: an NF that is told more than it reads loses messages, and not its life.
+        to.retain(|id| self.instances.get(id).is_some_and(|i| i.unread.len() < MAX_UNREAD_MESSAGES));
         let message = Message { from, topic, body };
         for id in &to {
             self.send_to(*id, Answer::Message(message.clone()), Vec::new());

@@ -107,7 +107,9 @@ impl Server {
         ids.into_iter()
             .map(|id| {
                 let members = self.instances.values().filter(|i| i.service() == id);
-                let sum = |counter| members.clone().map(|i| i.page.counters().get(counter)).sum::<u64>();
+                let sum = |counter| {
+                    members.clone().fold(0u64, |sum, i| sum.wrapping_add(i.page.counters().get(counter)))
+                };
                 json!({
                     "service": id,
                     "instances": members.clone().count(),

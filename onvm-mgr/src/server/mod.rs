@@ -114,6 +114,9 @@ impl Server {
             Geometry::new(start.buffers, (start.mtu + 22).max(onvm_lib::pool::DEFAULT_PACKET_ROOM))?;
         let wanted = if start.no_huge { Pages::Plain } else { Pages::Huge };
         let pool = Pool::create(geometry, wanted)?;
+        // From here on a signal ends the manager in order: it must not leave the socket behind.
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let signals = events::signals(&epoll)?;
         let path = socket_from(start.common.socket.as_deref());
         let listener =
             Listener::bind(&path).map_err(|e| format!("control socket {}: {e}", path.display()))?;
@@ -122,10 +125,8 @@ impl Server {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(start.socket_mode))?;
         }
         let cores = Cores::new(start.core, !start.no_pin)?;
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let (news_sender, news) = channel();
         let bell = events::news_bell(&epoll)?;
-        let signals = events::signals(&epoll)?;
         events::watch(&epoll, listener.as_fd(), events::LISTENER)?;
         let setup = worker::Setup {
             pool: pool.clone(),

@@ -58,7 +58,7 @@ pub(crate) struct AuditReport {
 
 enum Purpose {
     /// Somebody asked.
-    Report(Sender<AuditReport>),
+    Report(Vec<Sender<AuditReport>>),
     /// An NF died: what it took and hid is to be found and freed.
     Sweep,
 }
@@ -80,7 +80,18 @@ struct Seen {
 
 impl Audit {
     pub(super) fn for_client(reply: Sender<AuditReport>) -> Self {
-        Self::new(Purpose::Report(reply))
+        Self::new(Purpose::Report(vec![reply]))
+    }
+
+    /// Takes one more who asks, if it is an audit for clients that has not begun.
+    pub(super) fn join(&mut self, reply: &Sender<AuditReport>) -> bool {
+        match (&mut self.purpose, self.started) {
+            (Purpose::Report(replies), None) => {
+                replies.push(reply.clone());
+                true
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn sweep() -> Self {
@@ -106,6 +117,8 @@ impl Worker {
         let mut open = Vec::new();
         // A sweep that has not begun serves all that were ordered with it.
         let mut fresh_sweep = false;
+        // One look serves them all, however many were asked for.
+        let mut seen = None;
         for mut audit in std::mem::take(&mut self.audits) {
             if matches!(audit.purpose, Purpose::Sweep) && audit.started.is_none() {
                 if fresh_sweep {
@@ -118,7 +131,7 @@ impl Worker {
                 continue;
             }
             audit.next_look = now + LOOK;
-            let seen = self.look();
+            let seen = seen.get_or_insert_with(|| self.look());
             match audit.started {
                 None => {
                     audit.started = Some(now);
@@ -135,7 +148,7 @@ impl Worker {
             audit.missing.retain(|b, g| !found(b, g));
             let late = audit.started.is_some_and(|s| now - s >= SEARCH);
             if audit.missing.is_empty() || late {
-                self.finish_audit(audit, &seen);
+                self.finish_audit(audit, seen);
             } else {
                 open.push(audit);
             }
@@ -146,8 +159,11 @@ impl Worker {
 
     fn finish_audit(&mut self, audit: Audit, seen: &Seen) {
         match audit.purpose {
-            Purpose::Report(reply) => {
-                let _ = reply.send(self.report(seen, audit.missing.len() as u64));
+            Purpose::Report(replies) => {
+                let report = self.report(seen, audit.missing.len() as u64);
+                for reply in replies {
+                    let _ = reply.send(report.clone());
+                }
                 (self.news_bell)();
             }
             Purpose::Sweep => {
@@ -164,9 +180,8 @@ impl Worker {
 
     /// Frees a buffer that is nowhere to be seen.
     fn recover(&mut self, buffer: u32) {
-        let had_packet = self.books.out().any(|(b, _, packet)| b == buffer && packet);
-        let Some(packet) = self.books.recover(buffer) else { return };
-        if had_packet {
+        let Some((packet, full)) = self.books.recover(buffer) else { return };
+        if full {
             self.drop_packet(packet, DropReason::Lost);
         } else {
             self.books.free(packet);

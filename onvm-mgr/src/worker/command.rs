@@ -110,7 +110,11 @@ impl Worker {
                     let _ = reply.send(self.totals());
                     (self.news_bell)();
                 }
-                Command::Audit { reply } => self.audits.push(Audit::for_client(reply)),
+                Command::Audit { reply } => {
+                    if !self.audits.iter_mut().any(|audit| audit.join(&reply)) {
+                        self.audits.push(Audit::for_client(reply));
+                    }
+                }
                 Command::Manner(manner) => self.idle.set_manner(manner),
                 Command::End => {
                     self.close_ports();
@@ -123,13 +127,13 @@ impl Worker {
     }
 
     fn attach(&mut self, init: NodeInit) {
-        let node = Node::new(init);
-        self.sleeper.add(node.doorbell.as_fd());
-        self.services.entry(node.service).gone = false;
         let free = self.nodes.iter().position(Option::is_none).unwrap_or(self.nodes.len());
         if free == self.nodes.len() {
             self.nodes.push(None);
         }
+        let node = Node::new(init, free);
+        self.sleeper.add(node.doorbell.as_fd());
+        self.services.entry(node.service).gone = false;
         self.by_instance.insert(node.instance, free);
         self.nodes[free] = Some(node);
     }

@@ -63,9 +63,10 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(init: NodeInit) -> Self {
+    /// `place` is where the worker keeps it, and tells it from all others that are there.
+    pub(super) fn new(init: NodeInit, place: usize) -> Self {
         let holder = match init.own_pool {
-            Some(_) => Holder::isolated(u16::try_from(init.instance % 32_000).unwrap_or(0)),
+            Some(_) => Holder::isolated(u16::try_from(place).unwrap_or(u16::MAX)),
             None => Holder::SHARED,
         };
         Self {

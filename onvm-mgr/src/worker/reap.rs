@@ -56,9 +56,13 @@ impl Worker {
             self.settle(&mut dead, descriptor, true);
         }
         if dead.node.own_pool.is_some() {
-            for packet in self.books.reclaim(dead.node.holder) {
-                dead.in_hand += 1;
-                self.drop_packet(packet, DropReason::Reaped);
+            for (packet, full) in self.books.reclaim(dead.node.holder) {
+                if full {
+                    dead.in_hand += 1;
+                    self.drop_packet(packet, DropReason::Reaped);
+                } else {
+                    self.books.free(packet);
+                }
             }
         }
         self.open_edges_of_dead(instance);
