@@ -78,6 +78,8 @@ impl Server {
             Ok(line) => line,
             Err(error) => {
                 log::warn!("cannot take a connection: {error}");
+                // Out of descriptors, most likely: the connection stays in line, and asking at once would spin.
+                std::thread::sleep(std::time::Duration::from_millis(10));
                 return;
             }
         };

@@ -158,12 +158,13 @@ impl Worker {
                 for descriptor in &remains.waiting {
                     self.settle(dead, *descriptor, false);
                 }
-                ring.inherit(&remains)
+                Some(ring.inherit(&remains))
             }
-            Err(_) => ring.consumer(),
+            // Nothing in it can be believed; the sweep frees what its producer put there.
+            Err(_) => None,
         };
         if let Some(edge) = self.edges.get_mut(&id) {
-            edge.heir = Some(heir);
+            edge.heir = heir;
             edge.service = dead.node.service;
         }
         match self.by_instance.get(&from).and_then(|i| self.nodes[*i].as_mut()) {
@@ -182,9 +183,10 @@ impl Worker {
         if descriptor.buffer() == Descriptor::NO_BUFFER {
             return;
         }
+        // Only what it had in its hands can have been passed on; to itself too, where it waits now.
         let holding = (descriptor.buffer(), descriptor.generation());
         match &dead.passed_on {
-            Some(passed_on) if passed_on.contains(&holding) => return,
+            Some(passed_on) if in_hand && passed_on.contains(&holding) => return,
             // Passing one on twice would be worse than losing it: the sweep frees those that are nowhere.
             None if in_hand => return,
             _ => {}
@@ -283,8 +285,10 @@ impl Worker {
             if orphan && !self.empty_heir(id, false) {
                 continue;
             }
-            let empty = self.edges.get(&id).is_none_or(|e| e.ring.occupancy() == 0);
-            if empty {
+            let nobody_reads =
+                |e: &super::node::DirectEdge| e.heir.is_none() && !self.by_instance.contains_key(&e.to);
+            let ended = self.edges.get(&id).is_none_or(|e| e.ring.occupancy() == 0 || nobody_reads(e));
+            if ended {
                 self.edges.remove(&id);
                 for node in self.nodes.iter_mut().flatten() {
                     node.heirs.retain(|heir| *heir != id);
