@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! byte    0  magic, layout version, capacity            written once by the maker
-//!       128  producer: head, mark, turn                 written by the producer
-//!       256  consumer: tail, taken, turn                written by the consumer
-//!       384  bell: sleeping                             raised by the consumer, lowered by either
-//!       512  slots: capacity times 16 bytes             written by the producer
+//!       128  producer: head                             written by the producer, read by the consumer
+//!       256  passed: mark, turn                         written by the producer, read by the reaper
+//!       384  consumer: tail                             written by the consumer, read by the producer
+//!       512  hand: taken, turn                          written by the consumer, read by the reaper
+//!       640  bell: sleeping                             raised by the consumer, lowered by either
+//!       768  slots: capacity times 16 bytes             written by the producer
 //! ```
-//! Blocks are 128 bytes apart, because processors fetch lines in pairs. Positions are free-running `u32`s;
+//! Blocks are 128 bytes apart, because processors fetch lines in pairs. What only the reaper reads lies apart from what
+//! the other side polls: a line that is polled is taken away between any two stores to it. Positions are free-running `u32`s;
 //! a slot's index is its position modulo the capacity, a power of two.
 #![allow(unsafe_code)]
 
@@ -20,7 +23,7 @@ use crate::shm::{Access, Error as ShmError, Pages, Region};
 /// First eight bytes of every ring: "onvmring".
 const MAGIC: u64 = u64::from_le_bytes(*b"onvmring");
 /// Changes whenever the layout does.
-const LAYOUT_VERSION: u32 = 1;
+const LAYOUT_VERSION: u32 = 2;
 /// Most entries a ring can have.
 pub const MAX_CAPACITY: u32 = 1 << 20;
 
@@ -39,6 +42,11 @@ pub(super) struct Maker {
 pub(super) struct ProducerLine {
     /// Position after the last published entry.
     pub(super) head: AtomicU32,
+}
+
+/// Written by the producer alone, for the reaper.
+#[repr(C)]
+pub(super) struct PassedLine {
     /// What `head` was when the turn began.
     pub(super) mark: AtomicU32,
     /// The producer's turn that last published here.
@@ -50,6 +58,11 @@ pub(super) struct ProducerLine {
 pub(super) struct ConsumerLine {
     /// Position of the oldest entry that is not released.
     pub(super) tail: AtomicU32,
+}
+
+/// Written by the consumer alone, for the reaper.
+#[repr(C)]
+pub(super) struct HandLine {
     /// Position after the last entry that the consumer has in its hands.
     pub(super) taken: AtomicU32,
     /// The consumer's turn that took them.
@@ -66,7 +79,9 @@ pub(super) struct BellLine {
 pub(super) struct Header {
     maker: Block<Maker>,
     pub(super) producer: Block<ProducerLine>,
+    pub(super) passed: Block<PassedLine>,
     pub(super) consumer: Block<ConsumerLine>,
+    pub(super) hand: Block<HandLine>,
     pub(super) bell: Block<BellLine>,
 }
 
@@ -76,10 +91,12 @@ pub(super) struct Slot(pub(super) [AtomicU64; 2]);
 #[cfg(not(loom))]
 const _: () = {
     use std::mem::{align_of, offset_of, size_of};
-    assert!(size_of::<Header>() == 512 && align_of::<Header>() == 128);
+    assert!(size_of::<Header>() == 768 && align_of::<Header>() == 128);
     assert!(offset_of!(Header, producer) == 128);
-    assert!(offset_of!(Header, consumer) == 256);
-    assert!(offset_of!(Header, bell) == 384);
+    assert!(offset_of!(Header, passed) == 256);
+    assert!(offset_of!(Header, consumer) == 384);
+    assert!(offset_of!(Header, hand) == 512);
+    assert!(offset_of!(Header, bell) == 640);
     assert!(size_of::<Slot>() == 16 && align_of::<Slot>() == 16);
 };
 
@@ -198,8 +215,10 @@ impl Memory {
                 version: AtomicU32::new(LAYOUT_VERSION),
                 capacity: AtomicU32::new(capacity),
             }),
-            producer: Block(ProducerLine { head: zero(), mark: zero(), turn: zero() }),
-            consumer: Block(ConsumerLine { tail: zero(), taken: zero(), turn: zero() }),
+            producer: Block(ProducerLine { head: zero() }),
+            passed: Block(PassedLine { mark: zero(), turn: zero() }),
+            consumer: Block(ConsumerLine { tail: zero() }),
+            hand: Block(HandLine { taken: zero(), turn: zero() }),
             bell: Block(BellLine { sleeping: zero() }),
         }));
         let slots: Box<[Slot]> = (0..size).map(|_| Slot([AtomicU64::new(0), AtomicU64::new(0)])).collect();

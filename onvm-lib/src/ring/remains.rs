@@ -47,8 +47,8 @@ impl Ring {
     pub fn remains(&self) -> Result<Remains, Violation> {
         let header = self.memory.header();
         let tail = header.consumer.0.tail.load(Acquire);
-        let taken = header.consumer.0.taken.load(Acquire);
-        let turn = header.consumer.0.turn.load(Acquire);
+        let taken = header.hand.0.taken.load(Acquire);
+        let turn = header.hand.0.turn.load(Acquire);
         let head = header.producer.0.head.load(Acquire);
         let all = head.wrapping_sub(tail);
         if all > self.capacity() {
@@ -67,11 +67,12 @@ impl Ring {
     /// # Errors
     /// [`Overrun`] when it pushed more in this turn than the ring holds.
     pub fn passed_on(&self, turn: u32) -> Result<Vec<Descriptor>, Overrun> {
-        let line = &self.memory.header().producer.0;
+        let header = self.memory.header();
+        let line = &header.passed.0;
         if turn == 0 || line.turn.load(Acquire) != turn {
             return Ok(Vec::new());
         }
-        let (mark, head) = (line.mark.load(Acquire), line.head.load(Acquire));
+        let (mark, head) = (line.mark.load(Acquire), header.producer.0.head.load(Acquire));
         if head.wrapping_sub(mark) > self.capacity() {
             return Err(Overrun);
         }

@@ -68,8 +68,9 @@ impl Ring {
     /// one passed on must have been read.
     #[must_use]
     pub fn producer(&self) -> Producer {
-        let line = &self.memory.header().producer.0;
-        let head = line.head.load(Relaxed);
+        let header = self.memory.header();
+        let line = &header.passed.0;
+        let head = header.producer.0.head.load(Relaxed);
         // A successor counts its turns anew: in the one that its predecessor died in, it has passed on nothing.
         line.mark.store(head, Release);
         // A tail of head - capacity reads as full until the first look at the real one.
@@ -208,7 +209,7 @@ impl Producer {
 
     #[inline(always)]
     fn begin(&mut self, turn: u32) {
-        let line = &self.memory.header().producer.0;
+        let line = &self.memory.header().passed.0;
         // The mark before the turn: between the two the old turn still stands, and says nothing was passed on.
         line.mark.store(self.published, Release);
         line.turn.store(turn, Release);
@@ -221,7 +222,7 @@ impl Producer {
     #[inline(never)]
     fn overrun(&mut self) {
         let never = self.head.wrapping_add(1 << 31);
-        self.memory.header().producer.0.mark.store(never, Release);
+        self.memory.header().passed.0.mark.store(never, Release);
         // Before the slot is written, in program order, which is the order that a death keeps.
         compiler_fence(SeqCst);
         self.mark = self.head;
@@ -308,7 +309,7 @@ impl Consumer {
         if n == 0 {
             return Ok(0);
         }
-        let line = &self.memory.header().consumer.0;
+        let line = &self.memory.header().hand.0;
         let first = self.taken;
         self.taken = first.wrapping_add(n);
         // Turn before taken, and both before the first byte of a packet is touched. A death keeps program order
@@ -383,9 +384,9 @@ impl Ring {
     pub(super) fn scribble(&self, head: u32, mark: u32, tail: u32, taken: u32, turn: u32) {
         let header = self.memory.header();
         header.producer.0.head.store(head, Relaxed);
-        header.producer.0.mark.store(mark, Relaxed);
-        header.producer.0.turn.store(turn, Relaxed);
+        header.passed.0.mark.store(mark, Relaxed);
+        header.passed.0.turn.store(turn, Relaxed);
         header.consumer.0.tail.store(tail, Relaxed);
-        header.consumer.0.taken.store(taken, Relaxed);
+        header.hand.0.taken.store(taken, Relaxed);
     }
 }

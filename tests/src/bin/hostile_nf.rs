@@ -71,21 +71,21 @@ fn scribble(region: &Region, from: usize, bytes: usize, dice: &mut Dice) {
 
 fn write_word(ring: &Ring, at: usize, value: u32) {
     let region = ring.region().expect("a ring in shared memory");
-    // SAFETY: the header is 512 bytes long, `at` is inside and a multiple of four; the mapping is writable.
+    // SAFETY: the header is 768 bytes long, `at` is inside and a multiple of four; the mapping is writable.
     unsafe { region.base().as_ptr().add(at).cast::<u32>().write_volatile(value) };
 }
 
 /// Head, mark and turn; tail, taken and turn; sleeping: see `ring/layout.rs`.
-const WORDS: [usize; 7] = [128, 132, 136, 256, 260, 264, 384];
+const WORDS: [usize; 7] = [128, 256, 260, 384, 512, 516, 640];
 
 fn rings(loot: &mut Loot, dice: &mut Dice) {
     for ring in [Some(&loot.inbound), Some(&loot.outbound), loot.empties.as_ref()].into_iter().flatten() {
         let value = u32::try_from(dice.any() >> 32).unwrap_or(0);
         write_word(ring, WORDS[dice.index(WORDS.len())], if dice.below(4) == 0 { u32::MAX } else { value });
         let region = ring.region().expect("a ring in shared memory");
-        scribble(region, 512, 4096, dice);
+        scribble(region, 768, 4096, dice);
         if dice.below(50) == 0 {
-            scribble(region, 0, 512, dice);
+            scribble(region, 0, 768, dice);
         }
     }
 }
