@@ -13,6 +13,9 @@
 use super::{Note, Pool};
 use crate::ring::{Descriptor, Destination};
 
+/// Buffers between the one that is allocated and the one that is fetched.
+const AHEAD: usize = 8;
+
 /// Who has a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder(u16);
@@ -195,6 +198,10 @@ impl Books {
     #[inline(always)]
     pub fn allocate(&mut self, length: u32) -> Option<Packet> {
         let buffer = self.free.pop()?;
+        // The buffer that is a few allocations away: its line may be in another processor's cache.
+        if let Some(soon) = self.free.len().checked_sub(AHEAD).map(|i| self.free[i]) {
+            self.pool.prefetch_to_write(Descriptor::new(soon, 0, super::HEADROOM, 0));
+        }
         let record = &mut self.records[buffer as usize];
         let generation = record.generation().wrapping_add(1);
         *record = Record::new(generation, Holder::WORKER);

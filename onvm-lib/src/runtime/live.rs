@@ -21,7 +21,7 @@ use super::route::{RELAY, Routing};
 use super::{Common, NetworkFunction, Setup, SetupError};
 use crate::idle::{Idle, Manner};
 use crate::node::{Counter, HeldTable, NodePage};
-use crate::packet::{Clock, DropReason, MAX_BURST, MAX_ENTRIES};
+use crate::packet::{Access as _, Clock, DropReason, MAX_BURST, MAX_ENTRIES};
 use crate::pool::Pool;
 use crate::protocol::{EdgeId, InstanceId, Line, socket_from};
 use crate::ring::bell::{Barriers, sleep};
@@ -197,7 +197,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         self.begin_turn();
         let mut burst = [Descriptor::default(); MAX_BURST];
         let Ok(n) = self.inputs[index].consumer.take(self.turn, &mut burst) else { return 0 };
-        let sound = check(&self.hands.pool, &mut burst[..n]);
+        let sound = check(&self.hands.pool, &mut burst[..n], N::Access::WRITES);
         let n = if sound { n } else { self.sort_out(&mut burst, n) };
         self.run_turn(&mut burst[..n], true);
         self.inputs[index].consumer.release();
@@ -493,11 +493,15 @@ fn manner(common: &Common, shared: bool) -> Manner {
 
 /// Checks the descriptors of a burst, counts the hop, and fetches the first line of each packet.
 #[inline(always)]
-fn check(pool: &Pool, burst: &mut [Descriptor]) -> bool {
+fn check(pool: &Pool, burst: &mut [Descriptor], writes: bool) -> bool {
     let mut sound = true;
     for d in burst {
         sound &= pool.contains(*d) && d.destination().op() == Op::Next && d.hop() <= HOP_LIMIT;
-        pool.prefetch(*d);
+        if writes {
+            pool.prefetch_to_write(*d);
+        } else {
+            pool.prefetch(*d);
+        }
         *d = d.with_hop(d.hop().saturating_add(1));
     }
     sound
