@@ -25,7 +25,7 @@ cargo clippy --quiet --workspace --all-targets -- -D warnings
 step "build"
 cargo build --workspace --bins
 step "unit, property and integration tests"
-cargo test --workspace --quiet
+cargo test --workspace --quiet --no-fail-fast
 if [ "$quick" = no ]; then
     step "documentation"
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet

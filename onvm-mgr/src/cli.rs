@@ -32,7 +32,7 @@ pub(crate) struct Cli {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
-    /// Control socket [default: $ONVM_SOCKET, else onvm.sock in $XDG_RUNTIME_DIR or /run]
+    /// Control socket [default: $ONVM_SOCKET, else onvm.sock in $XDG_RUNTIME_DIR, in /run for root, else /tmp/onvm-UID.sock]
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
 
@@ -48,8 +48,8 @@ pub(crate) struct Start {
     pub(crate) common: Common,
 
     /// A port; may be given again, ports are numbered from 0 and paired 0-1, 2-3, …:
-    /// pcap:in=FILE,out=FILE[,loop=N][,speed=X|,pps=N][,format=pcap|pcap-us|pcapng],
-    /// gen:[size=64|imix=1][,flows=1][,rate=PPS][,count=N], null:
+    /// pcap:in=FILE,out=FILE[,loop=N (0: endless)][,speed=X|,pps=N][,format=pcap|pcap-us|pcapng],
+    /// gen:[size=64|imix=1][,flows=1][,rate=PPS][,count=N][,seed=N], null:
     #[arg(long = "port", value_name = "SPEC")]
     pub(crate) ports: Vec<Spec>,
 

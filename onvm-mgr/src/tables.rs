@@ -56,6 +56,14 @@ const PORTS: &[(&str, &str)] = &[
     ("NAME", "name"),
 ];
 
+const SERVICES: &[(&str, &str)] = &[
+    ("SVC", "service"),
+    ("INSTANCES", "instances"),
+    ("RX", "received"),
+    ("DROP", "dropped"),
+    ("WAITING", "waiting"),
+];
+
 const INSTANCES: &[(&str, &str)] = &[
     ("INST", "instance"),
     ("SVC", "service"),
@@ -90,12 +98,11 @@ pub(crate) fn stats(body: &Value) -> String {
     let uptime = body["uptime_s"].as_f64().unwrap_or(0.0);
     let _ = writeln!(text, "onvm-mgr, {}, up {uptime:.1} s", cell(&body["phase"]));
     section(&mut text, "Ports", &body["ports"], PORTS);
+    if body["audit"].is_null() {
+        section(&mut text, "Services", &body["services"], SERVICES);
+    }
     section(&mut text, "Network functions", &body["instances"], INSTANCES);
     section(&mut text, "Network functions that have gone", &body["departed"], DEPARTED);
-    let waiting = body["services"].as_array().into_iter().flatten().filter(|s| s["waiting"] != 0);
-    for service in waiting {
-        let _ = writeln!(text, "  {} packets wait for service {}", service["waiting"], service["service"]);
-    }
     if body["audit"].is_null() {
         drops(&mut text, body);
         let pool = &body["pool"];

@@ -191,7 +191,7 @@ impl<'a, A: Access> Burst<'a, A> {
     /// Gives all packets the same verdict.
     #[inline(always)]
     pub fn set_all(&mut self, verdict: Verdict) {
-        for d in self.descriptors.iter_mut() {
+        for d in self.descriptors.iter_mut().filter(|d| d.destination() != Destination::HELD) {
             *d = d.with_destination(verdict.encode(d.destination()));
         }
     }
@@ -312,6 +312,10 @@ impl<A: Access> Packet<'_, A> {
     /// Says where it goes; [`Verdict::Next`] if never called.
     #[inline(always)]
     pub fn set_verdict(&mut self, verdict: Verdict) {
+        // A packet that is held back is no longer in the burst: its verdict comes with its release.
+        if self.descriptor.destination() == Destination::HELD {
+            return;
+        }
         *self.descriptor = self.descriptor.with_destination(verdict.encode(self.descriptor.destination()));
     }
 

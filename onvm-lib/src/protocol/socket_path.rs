@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const VARIABLE: &str = "ONVM_SOCKET";
 
 /// The socket used when none is named: `$ONVM_SOCKET`, else `onvm.sock` in `$XDG_RUNTIME_DIR`, in `/run` for
-/// root, in a directory of the user's own under `/tmp` for others.
+/// root, and `/tmp/onvm-UID.sock` for others.
 #[must_use]
 pub fn default_socket() -> PathBuf {
     if let Some(named) = std::env::var_os(VARIABLE).filter(|v| !v.is_empty()) {

@@ -76,7 +76,15 @@ impl Ring {
         // A tail of head - capacity reads as full until the first look at the real one.
         let tail = head.wrapping_sub(self.capacity());
         let turn = line.turn.load(Relaxed);
-        Producer { memory: Arc::clone(&self.memory), head, published: head, mark: head, tail, turn }
+        Producer {
+            memory: Arc::clone(&self.memory),
+            head,
+            published: head,
+            mark: head,
+            tail,
+            turn,
+            violated: false,
+        }
     }
 
     /// The consuming end, continuing where the ring stands. There must be no other live one.
@@ -131,6 +139,8 @@ pub struct Producer {
     tail: u32,
     /// The last turn written to the producer's line.
     turn: u32,
+    /// The consumer's tail was nonsense.
+    violated: bool,
 }
 
 impl Producer {
@@ -153,10 +163,17 @@ impl Producer {
         let used = self.head.wrapping_sub(tail);
         let capacity = self.memory.capacity();
         if used > capacity {
+            self.violated = true;
             return 0;
         }
         self.tail = tail;
         capacity - used
+    }
+
+    /// Whether the consumer ever wrote a tail that cannot be; the ring then counts as full.
+    #[must_use]
+    pub fn is_violated(&self) -> bool {
+        self.violated
     }
 
     /// Puts an entry after the last one; it is not visible before [`Producer::publish`].

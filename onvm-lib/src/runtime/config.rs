@@ -50,7 +50,7 @@ pub(super) fn with_file(
 }
 
 /// The file after `-F` or `--config`, in any of the forms that clap takes.
-fn named_file(arguments: &[OsString]) -> Option<PathBuf> {
+pub(super) fn named_file(arguments: &[OsString]) -> Option<PathBuf> {
     let mut named = None;
     let mut rest = arguments.iter().skip(1);
     while let Some(argument) = rest.next() {

@@ -10,6 +10,7 @@
 
 mod farewell;
 mod news;
+mod pass_on;
 
 use std::time::{Duration, Instant};
 
@@ -109,6 +110,8 @@ struct Live<'a, N: NetworkFunction> {
     next_print: Option<Instant>,
     produce_at: Option<Instant>,
     received: u64,
+    /// It leaves when this many have come in.
+    limit: u64,
     leaving: bool,
 }
 
@@ -144,6 +147,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             next_print: common.print_interval.map(|interval| now + interval),
             produce_at: N::EMITS.then_some(now),
             received: 0,
+            limit: common.packet_limit.unwrap_or(u64::MAX),
             leaving: false,
         }
     }
@@ -183,7 +187,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
     #[inline(always)]
     fn take_from(&mut self, index: usize) -> usize {
         let input = &mut self.inputs[index];
-        if input.gated {
+        if input.gated || self.received >= self.limit {
             return 0;
         }
         match input.consumer.available(MAX_ENTRIES) {
@@ -196,7 +200,8 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         }
         self.begin_turn();
         let mut burst = [Descriptor::default(); MAX_BURST];
-        let Ok(n) = self.inputs[index].consumer.take(self.turn, &mut burst) else { return 0 };
+        let wanted = usize::try_from(self.limit - self.received).unwrap_or(MAX_BURST).min(MAX_BURST);
+        let Ok(n) = self.inputs[index].consumer.take(self.turn, &mut burst[..wanted]) else { return 0 };
         let sound = check(&self.hands.pool, &mut burst[..n], N::Access::WRITES);
         let n = if sound { n } else { self.sort_out(&mut burst, n) };
         self.run_turn(&mut burst[..n], true);
@@ -298,109 +303,6 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         again
     }
 
-    #[inline(always)]
-    fn pass_on(&mut self, burst: &mut [Descriptor]) {
-        if !self.hands.mirrors.is_empty() {
-            self.mirror(burst);
-        }
-        if !self.pass_on_together(burst) {
-            self.pass_on_singly(burst);
-        }
-        if !self.hands.emitter.made.is_empty() {
-            self.pass_on_made();
-        }
-        self.outputs.publish();
-        self.hands.held.end_turn();
-        if N::EMITS {
-            self.release_empties();
-        }
-    }
-
-    /// Passes on a burst whose packets all got the same verdict and go the same way, as most do; false if they do not.
-    #[inline(always)]
-    fn pass_on_together(&mut self, burst: &mut [Descriptor]) -> bool {
-        let Some(first) = burst.first().copied() else { return true };
-        let verdict = first.destination();
-        if verdict.op() == Op::Drop || verdict.op() == Op::Invalid {
-            return false;
-        }
-        if !burst.iter().all(|d| d.destination() == verdict) {
-            return false;
-        }
-        let Some((output, destination)) = self.routing.choose_for_all(first) else { return false };
-        for d in burst.iter_mut() {
-            *d = d.with_destination(destination);
-        }
-        let mut waiter = Waiter { idle: &self.idle, page: &self.page, manager_gone: &self.ears.manager_gone };
-        self.outputs.send_all(self.turn, output, burst, &mut waiter);
-        let counter = [Counter::Next, Counter::ToService, Counter::Out][(verdict.op() as usize).min(2)];
-        self.page.add(counter, burst.len() as u64);
-        true
-    }
-
-    #[inline(never)]
-    fn pass_on_singly(&mut self, burst: &[Descriptor]) {
-        let mut waiter = Waiter { idle: &self.idle, page: &self.page, manager_gone: &self.ears.manager_gone };
-        let mut count = [0u64; 4];
-        for d in burst {
-            let destination = d.destination();
-            if destination == Destination::HELD || destination == Destination::SENT {
-                continue;
-            }
-            count[(destination.op() as usize).min(3)] += 1;
-            if destination.op() == Op::Drop {
-                note_drop(&self.page, destination);
-            }
-            let (output, destination) = self.routing.choose(*d);
-            self.outputs.send(self.turn, output, d.with_destination(destination), &mut waiter);
-        }
-        for (counter, n) in
-            [Counter::Next, Counter::ToService, Counter::Out, Counter::Dropped].into_iter().zip(count)
-        {
-            if n > 0 {
-                self.page.add(counter, n);
-            }
-        }
-    }
-
-    fn pass_on_made(&mut self) {
-        let made = std::mem::take(&mut self.hands.emitter.made);
-        let mut waiter = Waiter { idle: &self.idle, page: &self.page, manager_gone: &self.ears.manager_gone };
-        for d in &made {
-            if d.destination().op() == Op::Drop {
-                note_drop(&self.page, d.destination());
-            }
-            let (output, destination) = self.routing.choose(*d);
-            self.outputs.send(self.turn, output, d.with_destination(destination), &mut waiter);
-        }
-        self.page.add(Counter::Made, self.hands.emitter.used as u64);
-        self.hands.emitter.made = made;
-        self.hands.emitter.made.clear();
-    }
-
-    /// Sends packets of which copies are wanted by the manager, each after the order for its copies.
-    #[cold]
-    #[inline(never)]
-    fn mirror(&mut self, burst: &mut [Descriptor]) {
-        let mirrors = std::mem::take(&mut self.hands.mirrors);
-        self.page.add(Counter::Mirrored, mirrors.len() as u64);
-        for (index, d) in burst.iter_mut().enumerate() {
-            let mut wanted = mirrors.iter().filter(|(i, _)| *i == index).peekable();
-            if wanted.peek().is_none() || d.destination() == Destination::HELD {
-                continue;
-            }
-            for (_, to) in wanted {
-                let order = Destination::new(Op::Mirror, 0);
-                self.relay(Descriptor::without_buffer(order, u32::from(to.bits())));
-            }
-            let relayed = self.routing.choose_relay(*d);
-            self.relay(d.with_destination(relayed));
-            *d = d.with_destination(Destination::SENT);
-        }
-        self.hands.mirrors = mirrors;
-        self.hands.mirrors.clear();
-    }
-
     /// Lets the NF make packets; returns how many it made.
     fn produce(&mut self) -> usize {
         if self.produce_at.is_none() {
@@ -426,7 +328,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             self.print("so far");
         }
         let late = self.common.time_limit.is_some_and(|limit| now - self.started >= limit);
-        let enough = self.common.packet_limit.is_some_and(|limit| self.received >= limit);
+        let enough = self.received >= self.limit;
         self.leaving |= late || enough || self.nf.done();
     }
 
@@ -505,9 +407,4 @@ fn check(pool: &Pool, burst: &mut [Descriptor], writes: bool) -> bool {
         *d = d.with_hop(d.hop().saturating_add(1));
     }
     sound
-}
-
-#[cold]
-fn note_drop(page: &NodePage, destination: Destination) {
-    page.add_drop(DropReason::from_number(destination.argument()).unwrap_or(DropReason::BadVerdict));
 }

@@ -55,7 +55,7 @@ pub struct Common {
     #[arg(long)]
     pub name: Option<String>,
 
-    /// Control socket of the manager [default: $ONVM_SOCKET, else onvm.sock in $XDG_RUNTIME_DIR or /run]
+    /// Control socket of the manager [default: $ONVM_SOCKET, else onvm.sock in $XDG_RUNTIME_DIR, in /run for root, else /tmp/onvm-UID.sock]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 
@@ -113,6 +113,7 @@ pub(super) fn parse<N: NetworkFunction>(
 ) -> Result<Invocation<N::Options>, ExitCode> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let mut command = command::<N>();
+    let has_file = super::config::named_file(&arguments).is_some();
     let arguments = super::config::with_file(&command, arguments).map_err(|error| {
         eprintln!("{}: {error}", N::NAME);
         ExitCode::from(2)
@@ -120,6 +121,10 @@ pub(super) fn parse<N: NetworkFunction>(
     let parsed =
         command.try_get_matches_from_mut(arguments).and_then(|m| Cli::<N::Options>::from_arg_matches(&m));
     match parsed {
+        Ok(Cli { common, .. }) if common.config.is_some() && !has_file => {
+            eprintln!("{}: -F FILE must stand by itself, not in a group of letters", N::NAME);
+            Err(ExitCode::from(2))
+        }
         Ok(Cli { own, common }) => Ok(Invocation { own, common }),
         Err(error) => {
             // Help and version are no failures, and go to standard output.

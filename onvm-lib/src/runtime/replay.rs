@@ -103,6 +103,10 @@ pub(super) fn run<N: NetworkFunction>(
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(ReplayError::Signals)?;
     }
     let input = common.replay.as_deref().unwrap_or(Path::new("-"));
+    if let Some(output) = common.write.as_deref().filter(|output| same_file(input, output)) {
+        let reason = format!("{} is the file that is read: write to another", output.display());
+        return Err(ReplayError::Setup(SetupError(reason)).into());
+    }
     let mut reader = Reader::open(input).map_err(ReplayError::Capture)?;
     let mut replay = Replay::<N>::new(common, own)?;
     let end = replay.all(&mut reader, common, &stop);
@@ -138,6 +142,7 @@ impl<N: NetworkFunction> Replay<N> {
         let mut progress = Progress::new(common);
         let limit = common.packet_limit.unwrap_or(u64::MAX);
         let started = Instant::now();
+        let mut next_print = common.print_interval.map(|interval| started + interval);
         let mut burst = Vec::with_capacity(MAX_BURST);
         loop {
             let more = self.fill(reader, &mut burst, limit)?;
@@ -147,6 +152,12 @@ impl<N: NetworkFunction> Replay<N> {
                 return Ok(());
             }
             progress.show(self.tally.read);
+            if let (Some(at), Some(interval)) = (next_print, common.print_interval)
+                && Instant::now() >= at
+            {
+                next_print = Some(Instant::now() + interval);
+                self.print(common);
+            }
         }
     }
 
@@ -316,6 +327,14 @@ impl<N: NetworkFunction> Replay<N> {
         }
         super::print_report(common, N::NAME, &facts, &heading, &self.nf.report());
     }
+}
+
+/// Whether two names stand for one file that exists.
+fn same_file(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity =
+        |path: &Path| std::fs::metadata(path).ok().filter(|m| m.is_file()).map(|m| (m.dev(), m.ino()));
+    identity(a).is_some_and(|first| identity(b) == Some(first))
 }
 
 /// Copies a frame into a buffer of the private pool.

@@ -131,7 +131,7 @@ impl Port for Generator {
         let room = books.pool().geometry().packet_room();
         let pool = books.pool().clone();
         let mut made = 0;
-        while made < max {
+        while made < max && (self.pace.is_some() || books.free_count() > 0) {
             let template = &self.templates[self.next];
             self.next = if self.next + 1 == self.templates.len() { 0 } else { self.next + 1 };
             let length = u32::try_from(template.bytes.len()).unwrap_or(u32::MAX);
@@ -140,7 +140,11 @@ impl Port for Generator {
                 self.counters.rx_refused += 1;
                 continue;
             }
-            let Some(mut packet) = books.allocate(length) else { break };
+            let Some(mut packet) = books.allocate(length) else {
+                // What is due at a time is lost at that time, as on a wire.
+                self.counters.rx_no_buffer += 1;
+                continue;
+            };
             copy(packet.bytes_mut(&pool), &template.bytes);
             packet.describe(packet.descriptor().with_hash(template.hash));
             books.set_note(&packet, Note { timestamp_ns: now_ns, wire_length: length });

@@ -19,7 +19,7 @@ pub(crate) use spec::{Spec, SpecError};
 /// Counters of a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct PortCounters {
-    /// Packets received, including those that found no buffer.
+    /// Packets received; those that were refused or found no buffer are counted apart.
     pub(crate) rx_packets: u64,
     /// Bytes received.
     pub(crate) rx_bytes: u64,
@@ -29,6 +29,8 @@ pub(crate) struct PortCounters {
     pub(crate) tx_bytes: u64,
     /// Packets received that did not become packets here: too long for a buffer, or of no Ethernet.
     pub(crate) rx_refused: u64,
+    /// Packets that came when the pool was exhausted.
+    pub(crate) rx_no_buffer: u64,
     /// Packets that could not be sent.
     pub(crate) tx_failed: u64,
 }

@@ -4,6 +4,7 @@
 //! twice as fast), `pps=N` sends at a steady rate, `loop=N` replays N times. What is sent goes into the output
 //! with the time at which it was received, so an unhindered chain gives back what it was given.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use onvm_lib::capture::{AsEthernet, Error, Format, Frame, LinkType, Reader, Writer};
@@ -31,7 +32,9 @@ pub(super) struct PcapPort {
     name: String,
     input: Option<Reader>,
     output: Option<Writer>,
-    rounds_left: u64,
+    /// Rounds still to be replayed, this one included; none for ever.
+    rounds_left: Option<u64>,
+    round_is_empty: bool,
     timing: Timing,
     counters: PortCounters,
     error: Option<PortError>,
@@ -43,44 +46,51 @@ pub(super) struct PcapPort {
 
 impl PcapPort {
     pub(super) fn open(spec: &Spec) -> Result<Self, PortError> {
-        let input = spec.get("in").map(Reader::open).transpose()?;
-        let output = match (spec.get("out"), spec.get("format")) {
-            (None, Some(_)) => {
+        let (from, to) = (spec.get("in"), spec.get("out"));
+        let format = match spec.get("format") {
+            Some(_) if to.is_none() => {
                 return Err(spec.missing("format= says how out= is written, and there is no out=").into());
             }
-            (None, None) => None,
-            (Some(path), None) => Some(Writer::create(path)?),
-            (Some(path), Some(format)) => {
-                let format = match format {
-                    "pcap" => Format::PcapNano,
-                    "pcap-us" => Format::PcapMicro,
-                    "pcapng" => Format::PcapNg,
-                    _ => return Err(spec.bad("format", "formats are pcap, pcap-us, pcapng").into()),
-                };
-                Some(Writer::create_as(path, format)?)
-            }
+            None => to.map(|path| Format::from_path(Path::new(path))),
+            Some("pcap") => Some(Format::PcapNano),
+            Some("pcap-us") => Some(Format::PcapMicro),
+            Some("pcapng") => Some(Format::PcapNg),
+            Some(_) => return Err(spec.bad("format", "formats are pcap, pcap-us, pcapng").into()),
         };
-        if input.is_none() && output.is_none() {
+        if from.is_none() && to.is_none() {
             return Err(spec.missing("in=FILE or out=FILE (or both) is needed").into());
         }
-        if input.is_none() && ["loop", "speed", "pps"].iter().any(|o| spec.get(o).is_some()) {
+        if from.is_none() && ["loop", "speed", "pps"].iter().any(|o| spec.get(o).is_some()) {
             return Err(spec.missing("loop=, speed= and pps= need in=FILE").into());
         }
-        let mut output = output;
+        if from.is_some_and(|path| path == "-" || is_pipe(path)) {
+            // Nobody but the packets could be served while the worker waits for a pipe.
+            return Err(spec.bad("in", "a regular file is needed (an NF's --replay takes pipes)").into());
+        }
+        if let (Some(from), Some(to)) = (from, to)
+            && same_file(from, to)
+        {
+            return Err(spec.bad("out", "that is the file that is read").into());
+        }
+        let rounds = match spec.number("loop")? {
+            Some(0) => None,
+            Some(n) => Some(n),
+            None => Some(1),
+        };
+        let timing = timing(spec)?;
+        let input = from.map(Reader::open).transpose()?;
+        // Last, when nothing else can fail: it empties the file.
+        let mut output = to.zip(format).map(|(path, format)| Writer::create_as(path, format)).transpose()?;
         if let Some(writer) = &mut output {
             writer.add_interface(LinkType::Ethernet, spec.text())?;
         }
-        let rounds = match spec.number("loop")? {
-            Some(0) => u64::MAX,
-            Some(n) => n,
-            None => 1,
-        };
         Ok(Self {
             name: spec.text().to_string(),
             input,
             output,
             rounds_left: rounds,
-            timing: timing(spec)?,
+            round_is_empty: true,
+            timing,
             counters: PortCounters::default(),
             error: None,
             failed: false,
@@ -91,6 +101,10 @@ impl PcapPort {
 
     /// Reads the next frame into a buffer. None at the end of all rounds.
     fn next_packet(&mut self, books: &mut Books) -> Next {
+        // Before a frame is read: one that is read without a buffer to put it in would be gone.
+        if books.free_count() == 0 {
+            return Next::NoBuffer;
+        }
         loop {
             let Some(reader) = &mut self.input else { return Next::End };
             let frame = match reader.next_frame() {
@@ -117,7 +131,6 @@ impl PcapPort {
                 self.counters.rx_refused += 1;
                 continue;
             }
-            // The worker asks only when buffers are free, and waits otherwise.
             let Some(mut packet) = books.allocate(length) else { return Next::NoBuffer };
             let bytes = packet.bytes_mut(books.pool());
             ethernet.write(bytes);
@@ -125,14 +138,21 @@ impl PcapPort {
             packet.describe(packet.descriptor().with_hash(hash));
             let note = Note { timestamp_ns: frame.timestamp_ns, wire_length: ethernet.wire_length() };
             books.set_note(&packet, note);
+            self.round_is_empty = false;
             return Next::Packet(packet, note.timestamp_ns);
         }
     }
 
     fn next_round(&mut self) -> bool {
-        self.rounds_left -= 1;
-        if self.rounds_left == 0 {
+        // A capture without a single usable frame would be read round and round for nothing.
+        if std::mem::replace(&mut self.round_is_empty, true) {
             return false;
+        }
+        if let Some(left) = &mut self.rounds_left {
+            *left -= 1;
+            if *left == 0 {
+                return false;
+            }
         }
         if let Timing::Recorded { origin, first_ns, .. } = &mut self.timing {
             (*origin, *first_ns) = (Instant::now(), None);
@@ -161,6 +181,18 @@ impl PcapPort {
         let due = *origin + Duration::try_from_secs_f64(offset).unwrap_or(Duration::MAX / 4);
         (due > Instant::now()).then_some(due)
     }
+}
+
+fn is_pipe(path: &str) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::metadata(path).is_ok_and(|m| m.file_type().is_fifo() || m.file_type().is_socket())
+}
+
+/// Whether two names stand for one file that exists.
+fn same_file(a: &str, b: &str) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path| std::fs::metadata(path).ok().filter(|m| m.is_file()).map(|m| (m.dev(), m.ino()));
+    identity(a).is_some_and(|first| identity(b) == Some(first))
 }
 
 enum Next {
@@ -192,7 +224,7 @@ impl Port for PcapPort {
     }
 
     fn is_finite(&self) -> bool {
-        self.rounds_left != u64::MAX
+        self.rounds_left.is_some()
     }
 
     fn waits(&self) -> bool {

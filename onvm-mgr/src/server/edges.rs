@@ -131,8 +131,7 @@ impl Server {
 
     fn make_wanted_edges(&mut self) {
         let mut wanted = BTreeSet::new();
-        for (from, instance) in self.instances.iter().filter(|(_, i)| !i.isolated) {
-            let _ = instance;
+        for (from, _) in self.instances.iter().filter(|(_, i)| !i.isolated) {
             for service in self.successors(*from) {
                 for to in
                     self.services.get(&service).map(crate::slots::SlotTable::instances).unwrap_or_default()

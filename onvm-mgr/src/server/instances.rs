@@ -86,7 +86,13 @@ impl Server {
             match peer.line.send(answer, &fds, false) {
                 Err(Error::WouldBlock) => break,
                 Ok(()) => {}
-                Err(error) => log::debug!("cannot send to instance {id}: {error}"),
+                Err(Error::Closed) => {}
+                Err(error) => {
+                    // Without a route that its neighbours were told of it would hold up their packets.
+                    log::error!("{} cannot be told what it must know: {error}: killed", instance.title(id));
+                    instance.unread.clear();
+                    return self.kill(id);
+                }
             }
             instance.unread.pop_front();
         }

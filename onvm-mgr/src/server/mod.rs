@@ -13,7 +13,7 @@
 //! | Draining | Waiting, Running | receive packets |
 //! | Stopping | Draining; any, at a second signal | take NFs in |
 //!
-//! Everything is an event: connections, messages, deaths (pidfd), signals, news from the worker. Nothing is polled.
+//! Everything is an event: connections, messages, deaths (pidfd), signals, news from the worker. Only deadlines are looked at by the clock.
 
 mod answers;
 mod attach;
@@ -108,7 +108,14 @@ pub(crate) fn run(start: &Start) -> Result<ExitCode, Box<dyn std::error::Error>>
 
 impl Server {
     fn new(start: &Start) -> Result<Self, Box<dyn std::error::Error>> {
-        let ports = start.ports.iter().map(ports::open).collect::<Result<Vec<_>, _>>()?;
+        if start.ports.len() > usize::from(onvm_lib::ring::MAX_PORT) + 1 {
+            return Err(format!(
+                "{} ports are more than {}",
+                start.ports.len(),
+                onvm_lib::ring::MAX_PORT + 1
+            )
+            .into());
+        }
         // Ethernet header, two VLAN tags, and the packet.
         let geometry =
             Geometry::new(start.buffers, (start.mtu + 22).max(onvm_lib::pool::DEFAULT_PACKET_ROOM))?;
@@ -128,6 +135,8 @@ impl Server {
         let (news_sender, news) = channel();
         let bell = events::news_bell(&epoll)?;
         events::watch(&epoll, listener.as_fd(), events::LISTENER)?;
+        // Late, because outputs are emptied: not when a manager is running here already, or another option is wrong.
+        let ports = start.ports.iter().map(ports::open).collect::<Result<Vec<_>, _>>()?;
         let setup = worker::Setup {
             pool: pool.clone(),
             ports,

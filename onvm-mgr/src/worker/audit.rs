@@ -19,6 +19,8 @@ use super::command::News;
 const SEARCH: Duration = Duration::from_millis(300);
 /// How often it is looked for meanwhile.
 const LOOK: Duration = Duration::from_millis(2);
+/// Looks that must have missed it, however long they took: a packet that circles slips past a few.
+const LOOKS: u32 = 50;
 
 /// The sum over packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -68,6 +70,7 @@ pub(super) struct Audit {
     purpose: Purpose,
     started: Option<Instant>,
     next_look: Instant,
+    looks: u32,
     /// Buffers that are out and were not seen yet, with their generation.
     missing: HashMap<u32, u16>,
 }
@@ -99,7 +102,7 @@ impl Audit {
     }
 
     fn new(purpose: Purpose) -> Self {
-        Self { purpose, started: None, next_look: Instant::now(), missing: HashMap::new() }
+        Self { purpose, started: None, next_look: Instant::now(), looks: 0, missing: HashMap::new() }
     }
 }
 
@@ -131,6 +134,7 @@ impl Worker {
                 continue;
             }
             audit.next_look = now + LOOK;
+            audit.looks += 1;
             let seen = seen.get_or_insert_with(|| self.look());
             match audit.started {
                 None => {
@@ -146,7 +150,7 @@ impl Worker {
             let found =
                 |b: &u32, g: &mut u16| seen.in_rings.contains(&(*b, *g)) || seen.held.contains(&(*b, *g));
             audit.missing.retain(|b, g| !found(b, g));
-            let late = audit.started.is_some_and(|s| now - s >= SEARCH);
+            let late = audit.started.is_some_and(|s| now - s >= SEARCH) && audit.looks >= LOOKS;
             if audit.missing.is_empty() || late {
                 self.finish_audit(audit, seen);
             } else {

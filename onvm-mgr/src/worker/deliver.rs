@@ -113,7 +113,11 @@ impl Worker {
             return self.park(service, position, packet);
         }
         match state.node_for(packet.descriptor().hash()) {
-            Some(index) => self.push_to(index, position, packet),
+            // A marker that waits for room stands for all that came before this packet.
+            Some(index) if self.nodes[index].as_ref().is_some_and(|n| n.markers.is_empty()) => {
+                self.push_to(index, position, packet)
+            }
+            Some(_) => Err(packet),
             None => self.park(service, position, packet),
         }
     }
@@ -122,12 +126,13 @@ impl Worker {
     #[inline(always)]
     pub(super) fn push_to(&mut self, index: usize, position: u16, mut packet: Packet) -> Result<(), Packet> {
         let Some(node) = &mut self.nodes[index] else { return Err(packet) };
-        if node.inbound.room(1) == 0 || !node.markers.is_empty() {
+        if node.inbound.room(1) == 0 {
             return Err(packet);
         }
         packet.set_destination(Destination::new(Op::Next, position));
         if let Some(own) = &node.own_pool {
             packet.copy_into(self.books.pool(), own);
+            own.set_note(packet.descriptor().buffer(), self.books.note(&packet));
         }
         let descriptor = self.books.hand_out(packet, node.holder);
         // Room was checked just now, and this is the ring's only producer.
@@ -175,7 +180,6 @@ impl Worker {
 
     /// Passes on what waits, as far as there is room.
     pub(super) fn flush_parked(&mut self) {
-        self.push_markers();
         for service in self.services.with_parked() {
             while let Some(state) = self.services.get_mut(service)
                 && let Some((packet, position)) = state.parked.pop_front()
@@ -202,11 +206,18 @@ impl Worker {
                 state.waiting_since = None;
             }
         }
+        self.push_markers();
     }
 
     /// Drops what waited too long for an instance.
     pub(super) fn expire_parked(&mut self) {
-        let limit = self.wait_for_instance;
+        let (limit, now) = (self.wait_for_instance, self.now);
+        // Also a line that formed while there was an instance, which has died since.
+        for (_, state) in self.services.iter_mut() {
+            if state.slots.is_empty() && !state.parked.is_empty() {
+                state.waiting_since.get_or_insert(now);
+            }
+        }
         let late = |s: &Service| s.waiting_since.is_some_and(|since| self.now - since >= limit);
         let expired: Vec<ServiceId> =
             self.services.iter().filter(|(_, s)| late(s)).map(|(id, _)| id).collect();
@@ -238,6 +249,10 @@ impl Worker {
     /// Pushes markers that found no room before.
     fn push_markers(&mut self) {
         for node in self.nodes.iter_mut().flatten() {
+            // What was relayed before the marker may still wait in line, and must be in the ring before it.
+            if self.services.get(node.service).is_some_and(|s| !s.parked.is_empty()) {
+                continue;
+            }
             while let Some(edge) = node.markers.first().copied() {
                 let marker = Descriptor::without_buffer(Destination::new(Op::Marker, 0), edge);
                 if node.inbound.push(WORKER_TURN, marker).is_err() {

@@ -1,7 +1,7 @@
 //! From the ports to the first service, and out of the ports again.
 
 use onvm_lib::packet::DropReason;
-use onvm_lib::pool::Packet;
+use onvm_lib::pool::{Note, Packet};
 use onvm_lib::protocol::ChainHop;
 use onvm_lib::ring::{Descriptor, Destination, Op};
 
@@ -16,7 +16,7 @@ impl Worker {
         let entry = self.table.entry.unwrap_or(OUT);
         for index in 0..self.ports.len() {
             let state = &self.ports[index];
-            if state.finished || state.not_before.is_some_and(|when| when > self.now_coarse()) {
+            if state.finished || state.not_before.is_some_and(|when| when > std::time::Instant::now()) {
                 continue;
             }
             let left = usize::try_from(self.packet_limit - self.tally.received.min(self.packet_limit));
@@ -35,16 +35,19 @@ impl Worker {
     fn receive_from(&mut self, index: usize, max: usize, entry: ChainHop) -> usize {
         let mut burst = std::mem::take(&mut self.incoming);
         let state = &mut self.ports[index];
-        let refused = state.port.counters().rx_refused;
+        let before = state.port.counters();
         state.not_before = None;
         match state.port.receive(&mut self.books, &mut burst, max) {
             Reception::Ready => {}
             Reception::NotBefore(when) => state.not_before = Some(when),
             Reception::Finished => state.finished = true,
         }
-        let refused = state.port.counters().rx_refused - refused;
-        self.tally.received += burst.len() as u64 + refused;
+        let after = state.port.counters();
+        let (refused, late) =
+            (after.rx_refused - before.rx_refused, after.rx_no_buffer - before.rx_no_buffer);
+        self.tally.received += burst.len() as u64 + refused + late;
         self.tally.drops[DropReason::TooLong as usize] += refused;
+        self.tally.drops[DropReason::NoBuffer as usize] += late;
         let n = burst.len();
         let port = u8::try_from(index).unwrap_or(Descriptor::NO_PORT);
         if !self.enter_together(&mut burst, port, entry) {
@@ -100,7 +103,8 @@ impl Worker {
         if entry.service == 0 {
             return free;
         }
-        let Some(service) = self.services.get(entry.service) else { return 0 };
+        // Nobody has come yet: a first burst waits for it in line, and says so.
+        let Some(service) = self.services.get(entry.service) else { return free };
         if service.gone {
             return free;
         }
@@ -165,6 +169,7 @@ impl Worker {
             for _ in 0..wanted.min(self.books.free_count().saturating_sub(reserve)) {
                 let Some(mut packet) = self.books.allocate(0) else { break };
                 packet.set_destination(Destination::new(Op::Empty, 0));
+                self.books.set_note(&packet, Note::default());
                 let descriptor = self.books.hand_out(packet, node.holder.of_empty());
                 let pushed = ring.push(super::deliver::WORKER_TURN, descriptor);
                 debug_assert!(pushed.is_ok());
@@ -173,11 +178,5 @@ impl Worker {
                 ring.wake_sleeper();
             }
         }
-    }
-
-    /// The time, looked up at most once in a round without work.
-    #[inline]
-    fn now_coarse(&self) -> std::time::Instant {
-        std::time::Instant::now()
     }
 }

@@ -2,10 +2,10 @@
 //! that die.
 //!
 //! ```text
-//! one round:   commands ─▶ receive from ports ─▶ packets from NFs ─▶ send to ports ─▶ empties ─▶ overflow
+//! one round:   commands ─▶ receive from ports ─▶ packets from NFs ─▶ send to ports ─▶ now and then the rest
 //! ```
-//! A packet's way through these files: `entry` (port to first service), `relay` (from an NF to wherever its
-//! verdict says), `deliver` (into an NF's ring, or parked while there is none), `exit` (out of a port). `reap`
+//! A packet's way through these files: `entry` (port to first service, and out of a port), `relay` (from an NF to
+//! wherever its verdict says), `deliver` (into an NF's ring, or parked while there is none). `reap`
 //! and `audit` run between rounds. All of it works on the books, and on descriptors that the books have confirmed.
 
 mod audit;
@@ -256,6 +256,7 @@ impl Worker {
         self.expire_parked();
         self.close_edges();
         self.check_audits();
+        self.check_violations();
         for state in &mut self.ports {
             state.port.idle();
             if let Some(error) = state.port.take_error() {

@@ -79,7 +79,9 @@ impl Worker {
         for id in heirs {
             self.empty_heir(id, true);
         }
-        loop {
+        // No more than the ring holds: a forked child of the dead process could go on writing for ever.
+        let mut left = self.nodes[index].as_ref().map_or(0, |n| n.outbound.ring().capacity() as usize);
+        while left > 0 {
             let Some(node) = &mut self.nodes[index] else { return };
             let (holder, service) = (node.holder, node.service);
             let mut burst = [Descriptor::default(); BURST];
@@ -91,6 +93,7 @@ impl Worker {
                 node.outbound.release();
                 node.totals.taken += n as u64;
             }
+            left = left.saturating_sub(n);
         }
     }
 
@@ -100,9 +103,11 @@ impl Worker {
         };
         if let Some(node) = &self.nodes[index]
             && let Some(own) = &node.own_pool
-            && !node.reads_only
         {
             packet.copy_from(self.books.pool(), own);
+        }
+        if self.nodes[index].as_ref().is_some_and(|n| !n.mirrors.is_empty()) {
+            self.mirror(index, &packet);
         }
         let destination = packet.descriptor().destination();
         let Err(packet) = self.pass_on(service, packet) else { return };
@@ -202,6 +207,10 @@ impl Worker {
             self.drop_packet(packet, DropReason::Reaped);
         } else {
             dead.waiting += 1;
+            // An isolated NF may have written another length into its ring: what lies there now must be its own bytes.
+            if let Some(own) = &dead.node.own_pool {
+                packet.copy_from(self.books.pool(), own);
+            }
             self.park_always(dead.node.service, position, packet);
         }
     }

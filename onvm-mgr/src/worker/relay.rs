@@ -94,9 +94,8 @@ impl Worker {
             }
         };
         let Some(node) = &self.nodes[index] else { return true };
-        if let Some(own) = &node.own_pool
-            && !node.reads_only
-        {
+        if let Some(own) = &node.own_pool {
+            // Also from one that only reads: it says how long the packet is, and must not be shown more than it was given.
             packet.copy_from(self.books.pool(), own);
         }
         if !node.mirrors.is_empty() {
@@ -192,7 +191,7 @@ impl Worker {
     /// Makes the copies that were asked for just before this packet.
     #[cold]
     #[inline(never)]
-    fn mirror(&mut self, index: usize, packet: &Packet) {
+    pub(super) fn mirror(&mut self, index: usize, packet: &Packet) {
         let Some(node) = &mut self.nodes[index] else { return };
         let service = node.service;
         for destination in std::mem::take(&mut node.mirrors) {
@@ -206,6 +205,16 @@ impl Worker {
             copy.set_destination(destination);
             if let Err(copy) = self.pass_on(service, copy) {
                 self.drop_packet(copy, DropReason::Backpressure);
+            }
+        }
+    }
+
+    /// Looks for consumers that wrote nonsense where their position stands.
+    pub(super) fn check_violations(&mut self) {
+        for index in 0..self.nodes.len() {
+            let Some(node) = &self.nodes[index] else { continue };
+            if node.inbound.is_violated() || node.empties.as_ref().is_some_and(|e| e.is_violated()) {
+                self.violated(index);
             }
         }
     }

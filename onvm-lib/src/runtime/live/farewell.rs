@@ -10,12 +10,11 @@ impl<N: NetworkFunction> Live<'_, N> {
     pub(super) fn leave(&mut self) {
         self.tick(true);
         let report = self.print("at the end");
-        let sent = self
-            .line
-            .send(&Say::Report { report: report.json }, &[], true)
-            .and_then(|()| self.line.send(&Say::Leaving, &[], true));
-        if let Err(error) = sent {
-            log::debug!("cannot say good-bye: {error}");
+        // A report that is too long for a message is not worth looking like a crash.
+        for last in [Say::Report { report: report.json }, Say::Leaving] {
+            if let Err(error) = self.line.send(&last, &[], true) {
+                log::debug!("cannot say good-bye: {error}");
+            }
         }
     }
 
