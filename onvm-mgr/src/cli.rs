@@ -41,16 +41,18 @@ pub(crate) struct Common {
     pub(crate) json: bool,
 }
 
+const PORT_HELP: &str = "A port; may be given again, ports are numbered from 0 and paired 0-1, 2-3, …: \
+    pcap:in=FILE,out=FILE[,loop=N (0: endless)][,speed=X|,pps=N][,format=pcap|pcap-us|pcapng], \
+    gen:[size=64|imix=1][,flows=1][,rate=PPS][,count=N][,seed=N], null:";
+
 /// Options of a new manager.
 #[derive(Args, Debug)]
 pub(crate) struct Start {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// A port; may be given again, ports are numbered from 0 and paired 0-1, 2-3, …:
-    /// pcap:in=FILE,out=FILE[,loop=N (0: endless)][,speed=X|,pps=N][,format=pcap|pcap-us|pcapng],
-    /// gen:[size=64|imix=1][,flows=1][,rate=PPS][,count=N][,seed=N], null:
-    #[arg(long = "port", value_name = "SPEC")]
+    /// A port; may be given again
+    #[arg(long = "port", value_name = "SPEC", help = PORT_HELP)]
     pub(crate) ports: Vec<Spec>,
 
     /// Services that packets from the ports pass, in order; `none` for straight from port to port
