@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use onvm_lib::prelude::Report;
+use onvm_lib::prelude::{Report, wire};
 use serde_json::{Value, json};
 
 use crate::ended::{Host, Hosts, Traffic, add_to};
 use crate::flow::Flow;
 use crate::monitor::Monitor;
-use crate::protocols::{Count, Protocols, SIZES, name};
+use crate::protocols::{Count, Protocols, SIZES};
 use crate::rates::Rate;
 
 /// Puts a report together.
@@ -88,7 +88,7 @@ fn transports(p: &Protocols) -> Vec<(String, Count)> {
         .zip(p.ip)
         .filter(|(_, count)| count.packets > 0)
         .map(|(number, count)| {
-            (name(number).map_or_else(|| format!("protocol {number}"), String::from), count)
+            (wire::protocol_name(number).map_or_else(|| format!("protocol {number}"), String::from), count)
         })
         .collect();
     all.sort_by_key(|(_, count)| std::cmp::Reverse(count.packets));

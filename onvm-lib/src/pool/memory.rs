@@ -98,10 +98,8 @@ impl Pool {
     #[inline(always)]
     pub(crate) fn place(&self, descriptor: Descriptor) -> (NonNull<u8>, usize) {
         assert!(self.contains(descriptor), "descriptor is not in the pool");
-        // SAFETY: just checked: the buffer exists and offset + length end inside its room.
-        let start =
-            unsafe { self.buffer_unchecked(descriptor.buffer()).add((NOTE + descriptor.offset()) as usize) };
-        (start, descriptor.length() as usize)
+        // SAFETY: just checked.
+        unsafe { self.place_checked_before(descriptor) }
     }
 
     /// The same for a descriptor that was checked before.

@@ -280,9 +280,10 @@ impl fmt::Display for FlowKey {
     }
 }
 
-/// The protocol's name, or its number.
-pub(super) fn write_protocol(f: &mut fmt::Formatter<'_>, protocol: u8) -> fmt::Result {
-    let name = match protocol {
+/// The usual name of an IP protocol (IANA "Assigned Internet Protocol Numbers"), none for the rare ones.
+#[must_use]
+pub const fn protocol_name(protocol: u8) -> Option<&'static str> {
+    Some(match protocol {
         0 => "hopopt",
         1 => "icmp",
         2 => "igmp",
@@ -301,9 +302,16 @@ pub(super) fn write_protocol(f: &mut fmt::Formatter<'_>, protocol: u8) -> fmt::R
         112 => "vrrp",
         132 => "sctp",
         136 => "udplite",
-        other => return write!(f, "ip-proto-{other}"),
-    };
-    f.write_str(name)
+        _ => return None,
+    })
+}
+
+/// The protocol's name, or its number.
+pub(super) fn write_protocol(f: &mut fmt::Formatter<'_>, protocol: u8) -> fmt::Result {
+    match protocol_name(protocol) {
+        Some(name) => f.write_str(name),
+        None => write!(f, "ip-proto-{protocol}"),
+    }
 }
 
 #[cfg(test)]

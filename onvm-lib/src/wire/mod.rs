@@ -91,7 +91,7 @@ pub mod vxlan;
 
 pub use describe::{Description, describe, describe_as};
 pub use ethernet::{EtherType, MacAddr};
-pub use flow::FlowKey;
+pub use flow::{FlowKey, protocol_name};
 pub use flow_hash::flow_hash;
 pub use headers::{Headers, Net, Problem};
 pub use inner::{ETHERNET_IN_IP, IPV4_IN_IP, IPV6_IN_IP};
