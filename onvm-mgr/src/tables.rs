@@ -167,6 +167,7 @@ pub(crate) fn told(request: &Request, body: &Value) -> String {
         Request::NfTell { .. } => format!("told {}", instances(body)),
         Request::ChainShow | Request::ChainSet { .. } => chain(body),
         Request::Shutdown => "stopping".into(),
+        _ => body.to_string(),
     }
 }
 

@@ -84,6 +84,10 @@ fn other_versions_are_told_what_to_do() {
         emits: false,
         core: None,
         shared_core: false,
+        reattached: None,
+        token: None,
+        parent: None,
+        hands_over: false,
     };
     for say in [Say::Hello(hello), Say::Ask { version: 99, request: Request::Status }] {
         let mut line = Line::connect(lab.socket()).unwrap();

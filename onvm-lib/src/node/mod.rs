@@ -49,6 +49,10 @@ pub enum Counter {
     Turns,
     /// Bytes taken in.
     Bytes,
+    /// Nanoseconds that the turns took of which the time was taken.
+    SampledNs,
+    /// Packets in the turns of which the time was taken: with [`Counter::SampledNs`] the cost of a packet.
+    SampledPackets,
 }
 
 const COUNTERS: usize = 64;

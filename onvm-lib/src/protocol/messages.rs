@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::pool::Geometry;
 
 /// Changes whenever a message changes in a way that the other side must know of.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// A kind of NF in this host's chains, 1..=4095.
 pub type ServiceId = u16;
@@ -35,7 +35,20 @@ pub struct Hello {
     pub core: Option<u32>,
     /// It shares its processor.
     pub shared_core: bool,
+    /// The id that it had with a manager that is gone; it keeps it if it can.
+    pub reattached: Option<InstanceId>,
+    /// What the manager that started it called it ([`START_TOKEN`]); none for NFs from a shell.
+    pub token: Option<String>,
+    /// The instance that started it, if one did ([`PARENT`]).
+    pub parent: Option<InstanceId>,
+    /// It can hand its state to a successor.
+    pub hands_over: bool,
 }
+
+/// Environment variable in which a manager tells a process that it starts what it is called.
+pub const START_TOKEN: &str = "ONVM_START_TOKEN";
+/// Environment variable in which an NF tells a child that it starts its own instance id.
+pub const PARENT: &str = "ONVM_PARENT";
 
 /// A ring that an NF gets one end of; the next descriptor of the message is its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +102,7 @@ pub struct Slots {
 }
 
 /// What follows a position in a chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ChainHop {
     /// The next service; 0 where the chain ends.
     pub service: ServiceId,
@@ -97,13 +110,24 @@ pub struct ChainHop {
     pub position: u16,
 }
 
+/// What follows one of the positions at which chains come to an NF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Next {
+    /// The position with which packets arrive.
+    pub at: u16,
+    /// What follows.
+    pub hop: ChainHop,
+}
+
 /// A route snapshot for one NF. It replaces the one before, between two bursts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Goes up with every snapshot.
     pub version: u64,
-    /// What follows each position that a packet can arrive with (index 0: in no chain).
-    pub next: Vec<ChainHop>,
+    /// What follows for packets in no chain.
+    pub after: ChainHop,
+    /// What follows each position at which a chain comes here, lowest position first.
+    pub next: Vec<Next>,
     /// Direct ways; services that are not listed go by the relay.
     pub services: Vec<Slots>,
     /// Rings that the NF now consumes. It must not take from one before the marker for it has come.
@@ -159,6 +183,71 @@ pub enum Request {
         /// What it says.
         body: serde_json::Value,
     },
+    /// Let instances take no packets for now; those wait.
+    NfPause {
+        /// Which.
+        target: Target,
+    },
+    /// Let paused instances go on.
+    NfResume {
+        /// Which.
+        target: Target,
+    },
+    /// Take the flows from instances, let them finish what is inside, and let them leave.
+    NfDrain {
+        /// Which.
+        target: Target,
+    },
+    /// Kill instances.
+    NfKill {
+        /// Which.
+        target: Target,
+    },
+    /// Start instances of a service that the manager knows the command of.
+    NfStart {
+        /// The service.
+        service: ServiceId,
+    },
+    /// Replace instances by new ones of the same command.
+    NfRestart {
+        /// Which.
+        target: Target,
+    },
+    /// Replace instances by new ones of another command.
+    NfReplace {
+        /// Which.
+        target: Target,
+        /// Program and arguments.
+        command: Vec<String>,
+        /// Directory in which it is started.
+        directory: String,
+    },
+    /// Have so many instances of a service.
+    NfScale {
+        /// The service.
+        service: ServiceId,
+        /// How many.
+        instances: u32,
+    },
+    /// Events after a number, the oldest first; with `follow` also those to come, until the client hangs up.
+    Events {
+        /// The last one known; 0 for all.
+        after: u64,
+        /// Whether to stay on the line.
+        follow: bool,
+    },
+    /// Where the output of instances goes.
+    Logs {
+        /// Which.
+        target: Target,
+    },
+    /// The plan in force.
+    PlanShow,
+    /// Another plan; only what is different is touched.
+    PlanApply {
+        /// The plan, as [`Request::PlanShow`] tells it.
+        plan: serde_json::Value,
+    },
     /// The default chain.
     ChainShow,
     /// Another default chain.
@@ -199,6 +288,13 @@ pub enum Say {
         /// What it says.
         body: serde_json::Value,
     },
+    /// An NF hands over its state, in the file that comes with it, or has none; it takes no more packets.
+    State,
+    /// An NF has read its predecessor's state, or could not.
+    TookOver {
+        /// Why it could not.
+        error: Option<String>,
+    },
     /// An NF has done its last turn.
     Leaving,
     /// A client asks.
@@ -225,6 +321,14 @@ pub enum Answer {
     Route(Route),
     /// Something for an NF to read.
     Message(Message),
+    /// An NF shall take no packets until further notice.
+    Pause,
+    /// A paused NF shall go on.
+    Resume,
+    /// An NF shall say [`Say::State`].
+    HandOver,
+    /// The state of an NF's predecessor, in the file that comes with it; it answers [`Say::TookOver`].
+    TakeOver,
     /// An NF shall leave.
     Stop,
     /// A client's answer.

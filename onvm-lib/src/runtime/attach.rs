@@ -8,7 +8,9 @@ use super::{Common, NetworkFunction};
 use crate::node::NodePage;
 use crate::packet::Access as _;
 use crate::pool::Pool;
-use crate::protocol::{Answer, Error as LineError, Hello, Line, PROTOCOL_VERSION, RingGrant, Say, Welcome};
+use crate::protocol::{
+    Answer, Error as LineError, Hello, Line, PARENT, PROTOCOL_VERSION, RingGrant, START_TOKEN, Say, Welcome,
+};
 use crate::ring::{Consumer, Error as RingError, Producer, Ring};
 use crate::shm::{Access, Error as ShmError};
 
@@ -91,6 +93,10 @@ pub(super) fn attach<N: NetworkFunction>(path: &Path, common: &Common) -> Result
         emits: N::EMITS,
         core: common.core,
         shared_core: common.shared_core,
+        reattached: None,
+        token: std::env::var(START_TOKEN).ok(),
+        parent: std::env::var(PARENT).ok().and_then(|id| id.parse().ok()),
+        hands_over: false,
     };
     line.send(&Say::Hello(hello), &[], true)?;
     let (answer, fds) = line.receive::<Answer>(true)?;

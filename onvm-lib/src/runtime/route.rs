@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::protocol::{ChainHop, EdgeId, Route, ServiceId, Slots};
+use crate::protocol::{EdgeId, Next, Route, ServiceId, Slots};
 use crate::ring::{Descriptor, Destination, Op};
 
 /// The relay is always the first output.
@@ -37,8 +37,10 @@ impl Way {
 /// All ways out of an NF.
 #[derive(Debug)]
 pub(super) struct Routing {
-    /// By position in the chain; never empty.
+    /// The first for packets in no chain, and for positions that the snapshot does not know.
     next: Vec<Way>,
+    /// Index into `next` by position; what lies beyond its end is 0.
+    at: Box<[u16]>,
     /// By service id: direct ways only.
     services: BTreeMap<ServiceId, Way>,
 }
@@ -48,7 +50,7 @@ impl Routing {
     pub(super) fn relay_only(fixed: Option<ServiceId>) -> Self {
         let relay = fixed.map(|service| Destination::new(Op::Service, service));
         let way = Way { outputs: [0].into(), direct: Destination::new(Op::Next, 0), relay };
-        Self { next: vec![way], services: BTreeMap::new() }
+        Self { next: vec![way], at: Box::default(), services: BTreeMap::new() }
     }
 
     /// Compiles a snapshot. `output_of` finds the output of a direct edge; edges that are not known are relayed.
@@ -66,15 +68,27 @@ impl Routing {
             direct: Destination::new(Op::Next, position),
             relay,
         };
-        let next = if let Some(service) = fixed {
-            vec![way(service, 0, Some(Destination::new(Op::Service, service)))]
-        } else if route.next.is_empty() {
-            return Self::relay_only(None);
+        let (next, at) = if let Some(service) = fixed {
+            // One way, whatever the position.
+            (vec![way(service, 0, Some(Destination::new(Op::Service, service)))], Box::default())
         } else {
-            route.next.iter().map(|ChainHop { service, position }| way(*service, *position, None)).collect()
+            let mut next = vec![way(route.after.service, route.after.position, None)];
+            let mut at = vec![0; route.next.iter().map(|n| usize::from(n.at) + 1).max().unwrap_or(0)];
+            for Next { at: position, hop } in &route.next {
+                at[usize::from(*position)] = u16::try_from(next.len()).unwrap_or(0);
+                next.push(way(hop.service, hop.position, None));
+            }
+            (next, at.into())
         };
         let services = route.services.iter().map(|s| (s.service, way(s.service, 0, None))).collect();
-        Self { next, services }
+        Self { next, at, services }
+    }
+
+    /// What follows a position.
+    #[inline(always)]
+    fn after(&self, position: u16) -> &Way {
+        let index = self.at.get(usize::from(position)).copied().unwrap_or(0);
+        &self.next[usize::from(index)]
     }
 
     /// The output for a packet and what to write into its descriptor.
@@ -82,12 +96,7 @@ impl Routing {
     pub(super) fn choose(&self, descriptor: Descriptor) -> (usize, Destination) {
         let destination = descriptor.destination();
         match destination.op() {
-            Op::Next => {
-                let position = usize::from(destination.argument());
-                // With a fixed destination there is one entry, whatever the position.
-                let way = self.next.get(position).unwrap_or(&self.next[0]);
-                way.choose(descriptor)
-            }
+            Op::Next => self.after(destination.argument()).choose(descriptor),
             Op::Service => match self.services.get(&destination.argument()) {
                 Some(way) => way.choose(descriptor),
                 None => (RELAY, destination),
@@ -100,10 +109,7 @@ impl Routing {
     #[inline(always)]
     pub(super) fn choose_for_all(&self, descriptor: Descriptor) -> Option<(usize, Destination)> {
         let way = match descriptor.destination().op() {
-            Op::Next => {
-                let position = usize::from(descriptor.destination().argument());
-                self.next.get(position).unwrap_or(&self.next[0])
-            }
+            Op::Next => self.after(descriptor.destination().argument()),
             Op::Service => match self.services.get(&descriptor.destination().argument()) {
                 Some(way) => way,
                 None => return Some((RELAY, descriptor.destination())),
@@ -133,6 +139,7 @@ fn outputs(slots: &Slots, output_of: &impl Fn(EdgeId) -> Option<u16>) -> Box<[u1
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::ChainHop;
 
     fn packet(destination: Destination, hash: u32) -> Descriptor {
         Descriptor::new(1, 1, 0, 64).with_destination(destination).with_hash(hash)
@@ -141,7 +148,11 @@ mod tests {
     fn route() -> Route {
         let slots = Slots { service: 5, ways: vec![Some(70), Some(71), None], table: vec![0, 1, 2, 0] };
         Route {
-            next: vec![ChainHop { service: 5, position: 2 }, ChainHop { service: 0, position: 0 }],
+            after: ChainHop { service: 5, position: 2 },
+            next: vec![
+                Next { at: 1, hop: ChainHop::default() },
+                Next { at: 7, hop: ChainHop { service: 5, position: 9 } },
+            ],
             services: vec![slots],
             ..Route::default()
         }
@@ -171,6 +182,16 @@ mod tests {
             assert_eq!(r.choose(packet(d, 0)), (RELAY, d));
         }
         assert_eq!(r.choose(packet(Destination::new(Op::Service, 5), 0)), (3, Destination::new(Op::Next, 0)));
+    }
+
+    #[test]
+    fn each_position_has_its_own_way() {
+        let r = Routing::compile(&route(), None, output_of);
+        assert_eq!(r.choose(packet(Destination::new(Op::Next, 7), 0)), (3, Destination::new(Op::Next, 9)));
+        for unknown in [2, 900] {
+            let d = Destination::new(Op::Next, unknown);
+            assert_eq!(r.choose(packet(d, 0)), (3, Destination::new(Op::Next, 2)));
+        }
     }
 
     #[test]

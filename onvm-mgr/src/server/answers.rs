@@ -64,6 +64,7 @@ impl Server {
                 self.tell(token, json!({ "stopping": true }), true);
                 self.drain();
             }
+            other => self.tell(token, json!({ "error": format!("not known: {other:?}") }), false),
         }
     }
 

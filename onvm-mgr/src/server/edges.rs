@@ -14,7 +14,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use onvm_lib::protocol::{Answer, ChainHop, Edge, EdgeId, InstanceId, RingGrant, Route, ServiceId, Slots};
+use onvm_lib::protocol::{
+    Answer, ChainHop, Edge, EdgeId, InstanceId, Next, RingGrant, Route, ServiceId, Slots,
+};
 use onvm_lib::ring::Ring;
 
 use super::Server;
@@ -69,11 +71,13 @@ impl Edges {
 impl Server {
     /// The worker's routing snapshot.
     pub(super) fn table(&self) -> Table {
-        let mut hops = vec![ChainHop { service: 0, position: 0 }];
+        let mut hops = vec![ChainHop::default()];
+        let mut services = vec![0];
         let mut after = Vec::new();
         for (index_in_chain, service) in self.chain.iter().enumerate() {
             let hop = self.hop(index_in_chain + 1);
             hops.push(hop);
+            services.push(*service);
             let index = usize::from(*service);
             if index >= after.len() {
                 after.resize(index + 1, ChainHop { service: 0, position: 0 });
@@ -89,7 +93,7 @@ impl Server {
             ChainHop { service: self.options.default_service, position: 0 }
         };
         let slots = self.services.iter().map(|(id, table)| (*id, table.owners().to_vec())).collect();
-        Table { entry: Some(entry), hops, after, slots }
+        Table { entry: Some(entry), hops, services, after, slots }
     }
 
     /// The hop at an index of the chain; positions count from 1.
@@ -186,9 +190,11 @@ impl Server {
     /// Sends an instance its snapshot, if anything in it is new.
     fn send_route(&mut self, id: InstanceId) {
         let Some(instance) = self.instances.get(&id) else { return };
+        let table = self.table();
         let mut route = Route {
             version: instance.route.version,
-            next: self.next_hops(instance.service()),
+            after: after(&table, instance.service()),
+            next: next_hops(&table, instance.service()),
             services: self.ways(id),
             shared_core: self.cores.is_shared(instance.core, self.instances.len()),
             ..Route::default()
@@ -226,15 +232,6 @@ impl Server {
         route.version = self.edges.version;
         instance.route = Route { version: route.version, ..settled };
         self.send_to(id, Answer::Route(route), rings);
-    }
-
-    /// What follows each position, for an instance of `service`; index 0 stands for packets in no chain.
-    fn next_hops(&self, service: ServiceId) -> Vec<ChainHop> {
-        let table = self.table();
-        let mut next = table.hops;
-        next[0] =
-            table.after.get(usize::from(service)).copied().unwrap_or(ChainHop { service: 0, position: 0 });
-        next
     }
 
     /// The direct ways of an instance.
@@ -281,4 +278,16 @@ impl Server {
     fn forget_ended_edges(&mut self) {
         self.edges.all.retain(|_, e| !(e.producer_done && (e.consumer_dead || e.finish_told)));
     }
+}
+
+/// What follows `service` for packets in no chain.
+fn after(table: &Table, service: ServiceId) -> ChainHop {
+    table.after.get(usize::from(service)).copied().unwrap_or_default()
+}
+
+/// What follows each position at which a chain comes to `service`.
+fn next_hops(table: &Table, service: ServiceId) -> Vec<Next> {
+    let pairs = table.hops.iter().zip(&table.services).enumerate();
+    let ours = pairs.filter(|(_, (_, at))| **at == service);
+    ours.map(|(at, (hop, _))| Next { at: u16::try_from(at).unwrap_or(0), hop: *hop }).collect()
 }

@@ -11,6 +11,8 @@ pub(crate) struct Table {
     pub(crate) entry: Option<ChainHop>,
     /// What follows each position of the chain; index 0 is not used.
     pub(crate) hops: Vec<ChainHop>,
+    /// The service at each position; index 0 is not used.
+    pub(crate) services: Vec<ServiceId>,
     /// What follows a service for packets that are in no chain, by service id; what is not there is followed by the end.
     pub(crate) after: Vec<ChainHop>,
     /// Owner of each slot, by service.

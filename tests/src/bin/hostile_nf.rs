@@ -37,6 +37,10 @@ fn hello(service: u16, reads_only: bool) -> Hello {
         emits: true,
         core: None,
         shared_core: true,
+        reattached: None,
+        token: None,
+        parent: None,
+        hands_over: false,
     }
 }
 
