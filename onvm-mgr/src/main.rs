@@ -7,6 +7,7 @@
 mod cli;
 mod client;
 mod cores;
+mod plan;
 mod ports;
 mod server;
 mod slots;
