@@ -103,6 +103,14 @@ pub(crate) struct Start {
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub(crate) wait_for_instance: Duration,
 
+    /// Kill an instance that has made no progress for so long while packets wait for it; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds_or_zero)]
+    pub(crate) hang_timeout: Duration,
+
+    /// Directory for the output of NFs that the manager starts [default: beside the control socket, ending in .logs]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) log_dir: Option<PathBuf>,
+
     /// Services whose instances get copies of packets, in memory that no other NF shares
     #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=4095))]
     pub(crate) isolate: Vec<ServiceId>,
@@ -274,6 +282,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|d| !d.is_zero())
         .ok_or_else(|| format!("{text} seconds is out of range: more than 0 is needed"))
+}
+
+fn seconds_or_zero(text: &str) -> Result<Duration, String> {
+    if text.parse() == Ok(0.0) { Ok(Duration::ZERO) } else { seconds(text) }
 }
 
 #[cfg(test)]

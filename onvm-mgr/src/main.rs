@@ -7,10 +7,13 @@
 mod cli;
 mod client;
 mod cores;
+mod events;
+mod life;
 mod plan;
 mod ports;
 mod server;
 mod slots;
+mod supervisor;
 mod tables;
 mod worker;
 
@@ -26,7 +29,7 @@ fn main() -> ExitCode {
             let (common, request) = command.request();
             client::ask(&common, &request)
         }
-        None => server::run(&cli.start),
+        None => server::run(&cli.start, plan::Plan::from_command_line(&cli.start)),
     };
     match outcome {
         Ok(code) => code,

@@ -349,6 +349,14 @@ impl Books {
         })
     }
 
+    /// Whether the packet that was in a buffer when its generation was this one is still on its way.
+    #[must_use]
+    pub fn in_use(&self, buffer: u32, generation: u16) -> bool {
+        self.records
+            .get(buffer as usize)
+            .is_some_and(|record| record.generation() == generation && record.holder() != Holder::FREE)
+    }
+
     /// The record of a buffer when it is out with an NF: its generation.
     #[must_use]
     pub fn generation_out(&self, buffer: u32) -> Option<u16> {

@@ -24,6 +24,24 @@ pub(crate) struct Plan {
     pub(crate) default_chain: Option<String>,
 }
 
+/// Name of the chain that the command line gives.
+pub(crate) const DEFAULT_CHAIN: &str = "default";
+
+impl Plan {
+    /// What the command line alone says.
+    pub(crate) fn from_command_line(start: &crate::cli::Start) -> Self {
+        let mut plan = Self { ports: start.ports.iter().map(ToString::to_string).collect(), ..Self::default() };
+        if let Some(chain) = &start.chain {
+            plan.chains.insert(DEFAULT_CHAIN.into(), chain.0.clone());
+            plan.default_chain = Some(DEFAULT_CHAIN.into());
+        }
+        for service in &start.isolate {
+            plan.services.entry(*service).or_default().isolated = true;
+        }
+        plan
+    }
+}
+
 /// One service of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

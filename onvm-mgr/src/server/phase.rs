@@ -62,10 +62,7 @@ impl Server {
                     self.failed = true;
                 }
                 News::Violation { instance } => {
-                    log::error!(
-                        "instance {instance} wrote nonsense where its ring's positions stand: killed"
-                    );
-                    self.kill(instance);
+                    self.kill(instance, "it wrote nonsense where its ring's positions stand".into());
                 }
                 News::Reaped { instance, in_hand, passed_to_others } => {
                     log::info!(
@@ -83,6 +80,9 @@ impl Server {
                         "{packets} packets dropped: service {service} has no instance (start one with -r {service})"
                     );
                 }
+                News::GateQuiet { left } => self.gate_quiet(left),
+                News::GateOpen { waited } => self.gate_open(waited),
+                News::Quarantined { instance, frame, note } => self.quarantine(instance, &frame, note),
                 News::Recovered { buffers } => {
                     log::warn!("{buffers} buffers recovered that an NF had taken and never passed on");
                 }
@@ -107,6 +107,7 @@ impl Server {
         self.phase = Phase::Stopping { until: Instant::now() + STOP_TIME };
         self.worker.give(Command::StopReceiving);
         self.worker.give(Command::GiveUpWaiting);
+        self.supervisor.end_unattached(None);
         let ids: Vec<u32> = self.instances.keys().copied().collect();
         for id in ids {
             self.ask_to_leave(id);
@@ -137,6 +138,11 @@ impl Server {
             _ => {}
         }
         self.kill_the_late();
+        self.feel_pulses(now);
+        self.check_replacements(now);
+        self.start_missing(now);
+        self.tell_followers();
+        self.open_when_confirmed();
         let unread: Vec<u32> =
             self.instances.iter().filter(|(_, i)| !i.unread.is_empty()).map(|(id, _)| *id).collect();
         for id in unread {
@@ -162,7 +168,9 @@ impl Server {
             _ => None,
         };
         let limit = limit.filter(|_| matches!(self.phase, Phase::Waiting | Phase::Running));
-        for at in [self.next_print, limit, phase].into_iter().flatten() {
+        let processes = self.supervisor.next_deadline(&self.plan.services);
+        let due = [self.next_pulse(), self.changes.deadline(), self.replacement_deadline(), processes];
+        for at in [self.next_print, limit, phase].into_iter().chain(due).flatten() {
             wait = wait.min(at.saturating_duration_since(now));
         }
         rustix::time::Timespec {
@@ -181,6 +189,10 @@ impl Server {
         let balanced = self.print_ledger();
         self.worker.end();
         self.hear_worker();
+        self.supervisor.wait_for_let_go();
+        if let Err(error) = self.quarantine.finish() {
+            log::error!("{error}");
+        }
         if balanced && !self.failed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }

@@ -5,7 +5,7 @@ use onvm_lib::pool::{Note, Packet};
 use onvm_lib::protocol::ChainHop;
 use onvm_lib::ring::{Descriptor, Destination, Op};
 
-use super::table::{OUT, paired};
+use super::table::paired;
 use super::{BURST, ENTRIES, WATERMARK, Worker};
 use crate::ports::Reception;
 
@@ -13,7 +13,7 @@ impl Worker {
     /// Receives a burst from every port that may; returns the number of packets.
     pub(super) fn receive(&mut self) -> usize {
         let mut worked = 0;
-        let entry = self.table.entry.unwrap_or(OUT);
+        let entry = self.table.entry;
         for index in 0..self.ports.len() {
             let state = &self.ports[index];
             if state.finished || state.not_before.is_some_and(|when| when > std::time::Instant::now()) {
@@ -22,7 +22,7 @@ impl Worker {
             let left = usize::try_from(self.packet_limit - self.tally.received.min(self.packet_limit));
             let mut max = BURST.min(left.unwrap_or(BURST));
             if state.port.waits() {
-                max = max.min(self.room_ahead(entry));
+                max = max.min(self.room_ahead(entry)).min(self.room_at_gate());
             }
             if max == 0 {
                 continue;
@@ -50,10 +50,19 @@ impl Worker {
         self.tally.drops[DropReason::NoBuffer as usize] += late;
         let n = burst.len();
         let port = u8::try_from(index).unwrap_or(Descriptor::NO_PORT);
+        if self.gate.is_some() {
+            for packet in &mut burst {
+                packet.describe(packet.descriptor().with_port(port));
+            }
+            let may_wait = self.ports[index].port.waits();
+            self.queue_at_gate(&mut burst, may_wait);
+        }
         if !self.enter_together(&mut burst, port, entry) {
             for mut packet in burst.drain(..) {
                 packet.describe(packet.descriptor().with_port(port));
-                self.enter(packet, entry);
+                if let Err(packet) = self.enter(packet, entry) {
+                    self.drop_packet(packet, DropReason::Backpressure);
+                }
             }
         }
         self.incoming = burst;
@@ -64,8 +73,8 @@ impl Worker {
     #[inline(always)]
     fn enter_together(&mut self, burst: &mut Vec<Packet>, port: u8, entry: ChainHop) -> bool {
         let Some(service) = self.services.get(entry.service) else { return false };
-        let (true, [index]) = (service.parked.is_empty(), service.nodes()) else { return false };
-        let Some(node) = &mut self.nodes[*index] else { return false };
+        let Some(index) = service.only_node() else { return false };
+        let Some(node) = &mut self.nodes[index] else { return false };
         let wanted = u32::try_from(burst.len()).unwrap_or(u32::MAX);
         if burst.len() > BURST
             || node.own_pool.is_some()
@@ -87,14 +96,17 @@ impl Worker {
     }
 
     /// The first step of a packet that came in.
+    ///
+    /// # Errors
+    /// The packet, when there is no room for it now.
     #[inline(always)]
-    fn enter(&mut self, packet: Packet, entry: ChainHop) {
+    pub(super) fn enter(&mut self, packet: Packet, entry: ChainHop) -> Result<(), Packet> {
         if entry.service == 0 {
             let out = paired(packet.descriptor().port(), self.ports.len());
             self.send_out(out, packet);
-        } else if let Err(packet) = self.deliver(entry.service, entry.position, packet) {
-            self.drop_packet(packet, DropReason::Backpressure);
+            return Ok(());
         }
+        self.deliver(entry.service, entry.position, packet)
     }
 
     /// Packets that can enter now without being dropped.
@@ -108,7 +120,7 @@ impl Worker {
         if service.gone {
             return free;
         }
-        if !service.parked.is_empty() {
+        if service.line.is_there() {
             return 0;
         }
         let mut room = free;

@@ -12,7 +12,10 @@ mod audit;
 mod command;
 mod deliver;
 mod entry;
+mod gate;
+mod line;
 mod node;
+mod pinned;
 mod reap;
 mod relay;
 mod rest;
@@ -34,11 +37,13 @@ use crate::ports::Port;
 
 pub(crate) use audit::AuditReport;
 pub(crate) use command::{Command, News, Totals};
+pub(crate) use gate::MovedSlots;
 pub(crate) use node::{NodeInit, NodeTotals};
-pub(crate) use table::Table;
+pub(crate) use table::{Absent, Table};
 
 use audit::Audit;
 use deliver::Services;
+use gate::Gate;
 use node::{DirectEdge, Node};
 use rest::Sleeper;
 
@@ -54,6 +59,8 @@ const WATERMARK: u32 = 1024;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Rounds between two looks at the clock.
 const ROUNDS_PER_LOOK: u32 = 256;
+/// The same while something is under way that packets wait for.
+const URGENT_ROUNDS_PER_LOOK: u32 = 8;
 /// The same for rounds that find nothing to do.
 const IDLE_ROUNDS_PER_LOOK: u32 = 16;
 
@@ -118,8 +125,14 @@ pub(crate) struct Worker {
     stay: bool,
     packet_limit: u64,
     audits: Vec<Audit>,
+    /// Packets that were in the hands of an instance that died, and how many such instances there were.
+    suspects: HashMap<(u32, u16), u32>,
+    /// Closed while flows move.
+    gate: Option<Gate>,
     incoming: Vec<Packet>,
     now: Instant,
+    /// Packets wait for something that only a look around brings on.
+    urgent: bool,
 }
 
 /// The handle by which the control thread speaks to the worker.
@@ -210,8 +223,11 @@ impl Worker {
             stay: setup.stay,
             packet_limit: setup.packet_limit.unwrap_or(u64::MAX),
             audits: Vec::new(),
+            gate: None,
+            suspects: HashMap::new(),
             incoming: Vec::with_capacity(BURST),
             now: Instant::now(),
+            urgent: false,
         }
     }
 
@@ -233,7 +249,8 @@ impl Worker {
             rounds = rounds.wrapping_add(1);
             if worked > 0 {
                 self.idle.worked();
-                if rounds.is_multiple_of(ROUNDS_PER_LOOK) {
+                let per_look = if self.urgent { URGENT_ROUNDS_PER_LOOK } else { ROUNDS_PER_LOOK };
+                if rounds.is_multiple_of(per_look) {
                     self.look_around();
                 }
             } else {
@@ -254,6 +271,8 @@ impl Worker {
         self.supply_empties();
         self.flush_parked();
         self.expire_parked();
+        self.watch_gate();
+        self.urgent = self.gate.is_some() || self.services.is_held_up();
         self.close_edges();
         self.check_audits();
         self.check_violations();
@@ -274,7 +293,7 @@ impl Worker {
             return;
         }
         let total = self.books.pool().geometry().buffers();
-        let parked = self.services.parked();
+        let parked = self.services.parked() + self.at_gate();
         let outgoing: usize = self.ports.iter().map(|p| p.outgoing.len()).sum();
         let at_ports: usize = self.ports.iter().map(|p| p.port.holds()).sum();
         let home = self.books.free_count() + self.books.empties_out() + u32::try_from(at_ports).unwrap_or(0);

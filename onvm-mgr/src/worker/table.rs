@@ -1,14 +1,16 @@
 //! Where packets go: the worker's routing snapshot, replaced as a whole.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use onvm_lib::protocol::{ChainHop, InstanceId, ServiceId};
+use onvm_lib::ring::Descriptor;
 
 /// The routing snapshot.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
-    /// Service that packets from ports go to first, and their position there; service 0: straight out.
-    pub(crate) entry: Option<ChainHop>,
+    /// Where packets from ports go first when no flow rule says otherwise; service 0: straight out.
+    pub(crate) entry: ChainHop,
     /// What follows each position of the chain; index 0 is not used.
     pub(crate) hops: Vec<ChainHop>,
     /// The service at each position; index 0 is not used.
@@ -17,12 +19,38 @@ pub(crate) struct Table {
     pub(crate) after: Vec<ChainHop>,
     /// Owner of each slot, by service.
     pub(crate) slots: HashMap<ServiceId, Vec<InstanceId>>,
+    /// Services whose known flows stay where they are.
+    pub(crate) pinned: BTreeSet<ServiceId>,
+    /// What becomes of packets for services without an instance; for those not listed they wait.
+    pub(crate) absent: HashMap<ServiceId, Absent>,
+}
+
+/// What becomes of packets for a service that has no instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// They wait so long; none for as long as the manager's default says.
+    Wait(Option<Duration>),
+    /// They go on as if the service had passed them on.
+    Bypass,
+    /// They are dropped.
+    Drop,
 }
 
 /// The end of a chain.
 pub(crate) const OUT: ChainHop = ChainHop { service: 0, position: 0 };
 
 impl Table {
+    /// Where a packet from a port goes first.
+    #[inline]
+    pub(crate) fn entry_for(&self, _packet: Descriptor, _bytes: &[u8]) -> ChainHop {
+        self.entry
+    }
+
+    /// Whether all packets from ports take the same chains as with another snapshot.
+    pub(crate) fn enters_like(&self, other: &Self) -> bool {
+        self.entry == other.entry
+    }
+
     /// What follows `position`, for a packet that comes from `service`.
     #[inline(always)]
     pub(crate) fn next(&self, position: u16, service: ServiceId) -> ChainHop {
