@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use onvm_lib::protocol::{InstanceId, Request, ServiceId, Target};
 
+use crate::plan::MAX_CHAIN;
 use crate::ports::Spec;
 
 /// Owns ports and packet memory, and routes packets between network functions
@@ -120,6 +121,13 @@ pub(crate) struct Start {
     pub(crate) socket_mode: u32,
 }
 
+impl Start {
+    /// The parser of these options alone.
+    pub(crate) fn parser() -> clap::Command {
+        Self::augment_args(clap::Command::new("onvm-mgr"))
+    }
+}
+
 /// What to ask of a running manager.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
@@ -229,9 +237,6 @@ impl Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Chain(pub(crate) Vec<ServiceId>);
 
-/// Most hops of a chain.
-pub(crate) const MAX_CHAIN: usize = 64;
-
 fn chain(text: &str) -> Result<Chain, String> {
     if text == "none" {
         return Ok(Chain(Vec::new()));
@@ -269,11 +274,10 @@ fn ring_size(text: &str) -> Result<u32, String> {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|d| !d.is_zero())
-        .ok_or_else(|| format!("{text} seconds is out of range: more than 0 is needed"))
+    let read = onvm_lib::document::duration(text);
+    let read =
+        read.ok_or_else(|| format!("{text:?} is not a duration like 0.1 (seconds), 100ms, 5s or 2m"))?;
+    if read.is_zero() { Err(format!("{text} is out of range: more than 0 is needed")) } else { Ok(read) }
 }
 
 #[cfg(test)]

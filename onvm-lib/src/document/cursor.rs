@@ -51,6 +51,18 @@ impl<'a> Cursor<'a> {
         self.report.add(Severity::Warning, Some(self.node.place), &self.path, message);
     }
 
+    /// Something is wrong with the key of this value.
+    pub fn key_error(&self, key: &Key, message: impl Into<String>) {
+        self.report.add(Severity::Error, Some(key.place), &self.path, message);
+    }
+
+    /// The value of one key, if this is a mapping with it and it is not empty. Other keys are not looked at.
+    #[must_use]
+    pub fn value_of(&self, key: &str) -> Option<Self> {
+        let Value::Mapping(entries) = &self.node.value else { return None };
+        Table { cursor: self.clone(), entries }.get(key)
+    }
+
     fn wants(&self, what: &str) {
         self.error(format!("{what} is needed, not {}", self.node.value.described()));
     }

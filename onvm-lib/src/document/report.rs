@@ -51,11 +51,12 @@ impl Report {
         &self.file
     }
 
-    /// Adds a problem, unless there are [`Self::MOST`] already.
+    /// Adds a problem, unless it is known, or there are [`Self::MOST`] already.
     pub fn add(&self, severity: Severity, place: Option<Place>, path: &str, message: impl Into<String>) {
         let mut problems = self.problems.borrow_mut();
-        if problems.len() < Self::MOST {
-            problems.push(Problem { severity, place, path: path.into(), message: message.into() });
+        let problem = Problem { severity, place, path: path.into(), message: message.into() };
+        if problems.len() < Self::MOST && !problems.contains(&problem) {
+            problems.push(problem);
         }
     }
 

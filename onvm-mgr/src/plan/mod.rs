@@ -1,12 +1,23 @@
 //! What a manager shall run: services, chains, flow rules. Made from a chain file or the command line, told to clients, and
 //! changed as a whole.
 
+pub(crate) mod difference;
+pub(crate) mod file;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use onvm_lib::protocol::ServiceId;
 use serde::{Deserialize, Serialize};
+
+/// Most hops of a chain.
+pub(crate) const MAX_CHAIN: usize = 64;
+
+/// Whether packets of an IP protocol have ports: TCP, UDP, DCCP, SCTP, UDP-Lite.
+pub(crate) const fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, 6 | 17 | 33 | 132 | 136)
+}
 
 /// What a manager shall run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -100,7 +111,7 @@ pub(crate) enum Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Restart {
-    /// Deaths in a row, each within `healthy` of its start, after which it is not started again.
+    /// Deaths in a row, each within `healthy` of its start, after which it is not started again; 0 for never.
     pub(crate) give_up: u32,
     /// Wait before the second start in a row; the first comes at once. It doubles from start to start.
     #[serde(with = "seconds")]
@@ -158,7 +169,7 @@ pub(crate) struct Rule {
     pub(crate) destination_port: Vec<(u16, u16)>,
     /// IP protocol number.
     pub(crate) protocol: Option<u8>,
-    /// Number of the port that it came in by.
+    /// Number of the port that it came in by; for the other direction of `both_directions` also the port paired with it.
     pub(crate) input_port: Option<u8>,
     /// It matches the other direction of the flow, too: source and destination exchanged.
     pub(crate) both_directions: bool,
