@@ -3,6 +3,7 @@
 
 pub(crate) mod difference;
 pub(crate) mod file;
+pub(crate) mod flow_rules;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
