@@ -1,5 +1,7 @@
 //! The manager's command line.
 
+mod plan;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +10,8 @@ use onvm_lib::protocol::{InstanceId, Request, ServiceId, Target};
 
 use crate::plan::MAX_CHAIN;
 use crate::ports::Spec;
+
+pub(crate) use plan::{Commands, IN_BACKGROUND, OfFile, PlanCommand, Up, socket, with_file};
 
 /// Owns ports and packet memory, and routes packets between network functions
 ///
@@ -20,12 +24,18 @@ use crate::ports::Spec;
     after_help = "Examples:\n  \
         onvm-mgr --port pcap:in=web.pcap,out=out.pcap --chain 1,2\n  \
         onvm-mgr --port gen:size=64,rate=1M --port null:\n  \
+        onvm-mgr validate chains/web.yaml\n  \
+        onvm-mgr up chains/web.yaml\n  \
         onvm-mgr audit\n\n\
         Logs: RUST_LOG=info. Exit codes: 0 done and balanced, 1 failed or not balanced, 2 wrong command line."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Option<Command>,
+    pub(crate) command: Option<Commands>,
+
+    /// Read ports, services, chains and options from a chain file, as `up` does; the command line wins
+    #[arg(short = 'F', long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) start: Start,

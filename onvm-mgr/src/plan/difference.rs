@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use onvm_lib::protocol::ServiceId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Plan, Rule, Service};
 
 /// One difference. In JSON it has its kind in `change`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub(crate) enum Change {
     /// Other ports. A running manager keeps those that it has.
@@ -38,7 +38,7 @@ pub(crate) enum Change {
 }
 
 /// A field of a service that is otherwise than before.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct FieldChange {
     /// Its key in a chain file.
     pub(crate) field: String,
@@ -277,6 +277,7 @@ mod tests {
     fn programs_read_it_too() {
         let change = Change::ChainChanged { chain: "web".into(), from: vec![1], to: vec![2] };
         let json = json!({ "change": "chain-changed", "chain": "web", "from": [1], "to": [2] });
-        assert_eq!(serde_json::to_value(change).unwrap(), json);
+        assert_eq!(serde_json::to_value(&change).unwrap(), json);
+        assert_eq!(serde_json::from_value::<Change>(json).unwrap(), change);
     }
 }

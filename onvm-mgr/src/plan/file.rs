@@ -184,6 +184,12 @@ impl Reader {
             let rule = rule::read(&cursor, &self.plan.chains, self.plan.ports.len());
             self.plan.rules.extend(rule);
         }
+        for option in self.options.iter().filter(|o| o.name() == "isolate") {
+            let id = option.value().and_then(|id| id.parse::<ServiceId>().ok());
+            if let Some(service) = id.and_then(|id| self.plan.services.get_mut(&id)) {
+                service.isolated = true;
+            }
+        }
         self.read_default_chain(top);
         self.look_for_the_unused(top);
     }

@@ -1,6 +1,7 @@
 //! What a manager shall run: services, chains, flow rules. Made from a chain file or the command line, told to clients, and
 //! changed as a whole.
 
+mod command_line;
 pub(crate) mod difference;
 pub(crate) mod file;
 pub(crate) mod flow_rules;

@@ -60,6 +60,10 @@ impl Server {
                 self.update_routes();
                 self.tell(token, self.chain_body(), true);
             }
+            Request::PlanShow => {
+                let body = serde_json::to_value(&self.plan).unwrap_or_default();
+                self.tell(token, body, true);
+            }
             Request::Shutdown => {
                 self.tell(token, json!({ "stopping": true }), true);
                 self.drain();

@@ -40,6 +40,7 @@ use rustix::event::epoll;
 
 use crate::cli::Start;
 use crate::cores::Cores;
+use crate::plan::Plan;
 use crate::ports;
 use crate::slots::SlotTable;
 use crate::worker::{self, Handle, News};
@@ -56,6 +57,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// The control thread's state.
 pub(super) struct Server {
     options: ServerOptions,
+    plan: Plan,
     geometry: Geometry,
     pool: Pool,
     listener: Option<Listener>,
@@ -99,15 +101,15 @@ struct ServerOptions {
 ///
 /// # Errors
 /// What keeps it from starting, in words for the user.
-pub(crate) fn run(start: &Start) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let mut server = Server::new(start)?;
+pub(crate) fn run(start: &Start, plan: Plan) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut server = Server::new(start, plan)?;
     server.announce();
     server.serve();
     Ok(server.end())
 }
 
 impl Server {
-    fn new(start: &Start) -> Result<Self, Box<dyn std::error::Error>> {
+    fn new(start: &Start, plan: Plan) -> Result<Self, Box<dyn std::error::Error>> {
         if start.ports.len() > usize::from(onvm_lib::ring::MAX_PORT) + 1 {
             return Err(format!(
                 "{} ports are more than {}",
@@ -164,6 +166,7 @@ impl Server {
         Ok(Self {
             next_print: options.interval.map(|i| now + i),
             options,
+            plan,
             geometry,
             pool,
             listener: Some(listener),
