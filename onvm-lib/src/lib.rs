@@ -5,6 +5,7 @@
 #![cfg_attr(loom, allow(dead_code))]
 
 pub mod capture;
+pub mod document;
 pub mod idle;
 pub mod node;
 pub mod packet;

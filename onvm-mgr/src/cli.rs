@@ -1,12 +1,17 @@
 //! The manager's command line.
 
+mod plan;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use onvm_lib::protocol::{InstanceId, Request, ServiceId, Target};
 
+use crate::plan::MAX_CHAIN;
 use crate::ports::Spec;
+
+pub(crate) use plan::{Commands, IN_BACKGROUND, OfFile, PlanCommand, Up, socket, with_file};
 
 /// Owns ports and packet memory, and routes packets between network functions
 ///
@@ -19,12 +24,18 @@ use crate::ports::Spec;
     after_help = "Examples:\n  \
         onvm-mgr --port pcap:in=web.pcap,out=out.pcap --chain 1,2\n  \
         onvm-mgr --port gen:size=64,rate=1M --port null:\n  \
+        onvm-mgr validate chains/web.yaml\n  \
+        onvm-mgr up chains/web.yaml\n  \
         onvm-mgr audit\n\n\
         Logs: RUST_LOG=info. Exit codes: 0 done and balanced, 1 failed or not balanced, 2 wrong command line."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Option<Command>,
+    pub(crate) command: Option<Commands>,
+
+    /// Read ports, services, chains and options from a chain file, as `up` does; the command line wins
+    #[arg(short = 'F', long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) start: Start,
@@ -126,6 +137,13 @@ pub(crate) struct Start {
     /// Mode of the control socket, octal; with more than 600 other users may attach
     #[arg(long, value_name = "MODE", default_value = "600", value_parser = mode)]
     pub(crate) socket_mode: u32,
+}
+
+impl Start {
+    /// The parser of these options alone.
+    pub(crate) fn parser() -> clap::Command {
+        Self::augment_args(clap::Command::new("onvm-mgr"))
+    }
 }
 
 /// What to ask of a running manager.
@@ -237,9 +255,6 @@ impl Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Chain(pub(crate) Vec<ServiceId>);
 
-/// Most hops of a chain.
-pub(crate) const MAX_CHAIN: usize = 64;
-
 fn chain(text: &str) -> Result<Chain, String> {
     if text == "none" {
         return Ok(Chain(Vec::new()));
@@ -277,11 +292,10 @@ fn ring_size(text: &str) -> Result<u32, String> {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|d| !d.is_zero())
-        .ok_or_else(|| format!("{text} seconds is out of range: more than 0 is needed"))
+    let read = onvm_lib::document::duration(text);
+    let read =
+        read.ok_or_else(|| format!("{text:?} is not a duration like 0.1 (seconds), 100ms, 5s or 2m"))?;
+    if read.is_zero() { Err(format!("{text} is out of range: more than 0 is needed")) } else { Ok(read) }
 }
 
 fn seconds_or_zero(text: &str) -> Result<Duration, String> {

@@ -118,7 +118,11 @@ impl Server {
 
     /// The services that packets pass which no flow rule matches.
     pub(super) fn default_chain(&self) -> Vec<ServiceId> {
-        let chain = self.plan.default_chain.as_ref().map(|name| self.plan.chains.get(name).cloned().unwrap_or_default());
+        let chain = self
+            .plan
+            .default_chain
+            .as_ref()
+            .map(|name| self.plan.chains.get(name).cloned().unwrap_or_default());
         chain.unwrap_or_else(|| vec![self.options.default_service])
     }
 

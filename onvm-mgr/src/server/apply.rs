@@ -20,11 +20,10 @@ impl Server {
         if let Err(error) = self.check_plan(&plan) {
             return self.tell(client, json!({ "error": error }), false);
         }
-        let changes = crate::plan::difference(&self.plan, &plan);
+        let changes = crate::plan::difference::difference(&self.plan, &plan);
         let old = std::mem::replace(&mut self.plan, plan);
-        self.events.record(
-            Event::new(Kind::PlanApplied).by("operator").why(format!("{} changes", changes.len())),
-        );
+        self.events
+            .record(Event::new(Kind::PlanApplied).by("operator").why(format!("{} changes", changes.len())));
         let services: Vec<ServiceId> = old.services.keys().copied().collect();
         for service in services {
             self.follow_plan_of(service, &old.services[&service]);
@@ -37,7 +36,9 @@ impl Server {
     /// Whether a plan can be followed without starting the manager anew.
     fn check_plan(&self, plan: &Plan) -> Result<(), String> {
         if plan.ports != self.plan.ports {
-            return Err("ports cannot change while the manager runs: stop it, and start it with the new file".into());
+            return Err(
+                "ports cannot change while the manager runs: stop it, and start it with the new file".into(),
+            );
         }
         plan.check()
     }
@@ -73,6 +74,10 @@ impl Server {
 
     /// Instances of a service that the manager started.
     fn supervised(&self, service: ServiceId) -> Vec<InstanceId> {
-        self.supervisor.logs().filter(|(id, ..)| *id == service).filter_map(|(_, instance, ..)| instance).collect()
+        self.supervisor
+            .logs()
+            .filter(|(id, ..)| *id == service)
+            .filter_map(|(_, instance, ..)| instance)
+            .collect()
     }
 }

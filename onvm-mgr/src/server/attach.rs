@@ -17,12 +17,11 @@ use super::instances::{Instance, Role};
 use super::phase::Phase;
 use super::pulse::Pulse;
 use crate::life::{Life, State};
+use crate::plan::MAX_INSTANCES as MAX_PER_SERVICE;
 use crate::worker::{Command, NodeInit};
 
 /// Most instances in all.
 const MAX_INSTANCES: usize = 1000;
-/// Most instances of one service: a route names them by a byte.
-pub(super) const MAX_PER_SERVICE: u32 = 250;
 
 /// Highest instance id: ids are never used again, so those who choose one leave room for those who do not.
 const MAX_INSTANCE_ID: InstanceId = 1_000_000_000;

@@ -15,6 +15,7 @@
 //! by a change like any other.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use onvm_lib::protocol::{ChainHop, InstanceId, ServiceId};
@@ -138,6 +139,8 @@ impl Server {
         }
         Table {
             entry,
+            rules: Arc::new(self.plan.rules.clone()),
+            chains: self.plan.chains.keys().map(|name| (name.clone(), positions.entry(name))).collect(),
             hops,
             services,
             after,
@@ -249,8 +252,7 @@ impl Server {
         self.changes.told = std::mem::take(&mut self.changes.next);
         let told = self.tell_routes();
         let (waiting_for, version) = told;
-        self.changes.state =
-            State::Telling { waiting_for, version, until: Instant::now() + CONFIRM_TIME };
+        self.changes.state = State::Telling { waiting_for, version, until: Instant::now() + CONFIRM_TIME };
         self.open_when_confirmed();
     }
 
@@ -287,11 +289,11 @@ impl Server {
             return;
         }
         let took = self.changes.began.elapsed();
-        self.events.record(
-            Event::new(Kind::RouteChange)
-                .by("manager")
-                .why(format!("in {} µs, {waited} packets waited, {} were left", took.as_micros(), self.changes.left)),
-        );
+        self.events.record(Event::new(Kind::RouteChange).by("manager").why(format!(
+            "in {} µs, {waited} packets waited, {} were left",
+            took.as_micros(),
+            self.changes.left
+        )));
         self.settle();
     }
 

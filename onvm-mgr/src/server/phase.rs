@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::Server;
+use crate::events::{Event, Kind};
 use crate::worker::{Command, News};
 
 /// How long packets that are inside may take to come out when the manager is told to stop.
@@ -59,6 +60,7 @@ impl Server {
                 }
                 News::PortFailed { error } => {
                     eprintln!("onvm-mgr: {error}");
+                    self.events.record(Event::new(Kind::PortFailed).why(error));
                     self.failed = true;
                 }
                 News::Violation { instance } => {
@@ -71,11 +73,14 @@ impl Server {
                     );
                 }
                 News::Waiting { service } => {
+                    self.events.record(Event::new(Kind::NoInstance).service(service).why("packets wait"));
                     log::warn!(
                         "packets wait for service {service}: it has no instance (start one with -r {service})"
                     );
                 }
                 News::GaveUp { service, packets } => {
+                    let why = format!("{packets} packets dropped");
+                    self.events.record(Event::new(Kind::NoInstance).service(service).why(why));
                     log::warn!(
                         "{packets} packets dropped: service {service} has no instance (start one with -r {service})"
                     );
@@ -84,6 +89,7 @@ impl Server {
                 News::GateOpen { waited } => self.gate_open(waited),
                 News::Quarantined { instance, frame, note } => self.quarantine(instance, &frame, note),
                 News::Recovered { buffers } => {
+                    self.events.record(Event::new(Kind::Recovered).why(format!("{buffers} buffers")));
                     log::warn!("{buffers} buffers recovered that an NF had taken and never passed on");
                 }
             }
@@ -95,6 +101,7 @@ impl Server {
     pub(super) fn drain(&mut self) {
         if matches!(self.phase, Phase::Waiting | Phase::Running) {
             self.phase = Phase::Draining { until: Instant::now() + DRAIN_TIME };
+            self.events.record(Event::new(Kind::ManagerStopping));
             self.worker.give(Command::StopReceiving);
         }
     }

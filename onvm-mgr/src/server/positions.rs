@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use onvm_lib::protocol::{ChainHop, ServiceId};
 use onvm_lib::ring::MAX_ARGUMENT;
 
+use crate::plan::MAX_HOPS;
+
 /// Chains of the past that packets may still be on.
 const MOST_RETIRED: usize = 8;
-/// Hops of all chains together; leaves room for as many of the past.
-pub(crate) const MAX_HOPS: usize = (MAX_ARGUMENT as usize - 1) / 2;
+const _: () = assert!(2 * MAX_HOPS < MAX_ARGUMENT as usize);
 
 /// A chain and its first position.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -144,7 +144,9 @@ impl Server {
         let Some(index) = self.replacements.iter().position(given) else { return };
         match error {
             None => self.replacements[index].step = Step::Ready,
-            Some(error) => self.give_up_replacing(index, &format!("its successor cannot use its state: {error}")),
+            Some(error) => {
+                self.give_up_replacing(index, &format!("its successor cannot use its state: {error}"))
+            }
         }
         self.go_on_when_handed_over();
     }
@@ -169,7 +171,8 @@ impl Server {
         self.send_to(old, Answer::Resume, Vec::new());
         self.go(old, State::Running, "manager", why);
         let (service, pid) = self.instances.get(&old).map_or((0, None), |i| (i.service(), i.pid_number()));
-        self.events.record(Event::new(Kind::ReplaceFailed).instance(old, service, pid).by("manager").why(why));
+        self.events
+            .record(Event::new(Kind::ReplaceFailed).instance(old, service, pid).by("manager").why(why));
         self.changes_wanted_again();
         if let Some(client) = replacement.client {
             self.tell(client, json!({ "error": format!("instance {old} is not replaced: {why}") }), false);
@@ -185,9 +188,11 @@ impl Server {
             let replacement = self.replacements.remove(index);
             self.supervisor_substitutes(id, &replacement.start_token);
             let Some(new) = replacement.new else { return };
-            let (service, pid) = self.instances.get(&new).map_or((0, None), |i| (i.service(), i.pid_number()));
+            let (service, pid) =
+                self.instances.get(&new).map_or((0, None), |i| (i.service(), i.pid_number()));
             let why = format!("it took the place of instance {id}");
-            self.events.record(Event::new(Kind::Replaced).instance(new, service, pid).by("operator").why(why));
+            self.events
+                .record(Event::new(Kind::Replaced).instance(new, service, pid).by("operator").why(why));
             if let Some(client) = replacement.client {
                 self.tell(client, json!({ "instances": 1, "replaced": id, "by": new }), true);
             }

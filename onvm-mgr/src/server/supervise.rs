@@ -49,7 +49,12 @@ impl Server {
     pub(super) fn reap_children(&mut self) {
         for ended in self.supervisor.reap(&self.plan.services) {
             if ended.instance.is_none() {
-                log::warn!("service {}: pid {} ended before it attached: {}", ended.service, ended.pid, ended.how);
+                log::warn!(
+                    "service {}: pid {} ended before it attached: {}",
+                    ended.service,
+                    ended.pid,
+                    ended.how
+                );
                 let event = Event::new(Kind::StartFailed).service(ended.service).pid(ended.pid).by("kernel");
                 self.events.record(event.why(ended.how.as_str()));
                 self.successor_ended(&ended.token, &ended.how);
@@ -74,7 +79,11 @@ impl Server {
         self.supervisor.instance_gone(id);
         self.reap_children();
         self.ends.remove(&id).unwrap_or_else(|| {
-            if instance.leaving { "it said good-bye".into() } else { "its process ended without a word".into() }
+            if instance.leaving {
+                "it said good-bye".into()
+            } else {
+                "its process ended without a word".into()
+            }
         })
     }
 
@@ -113,8 +122,8 @@ impl Server {
                 "the manager has no command for service {service}: its instances are started elsewhere"
             ));
         };
-        if instances > super::attach::MAX_PER_SERVICE {
-            return Err(format!("a service has at most {} instances", super::attach::MAX_PER_SERVICE));
+        if instances > crate::plan::MAX_INSTANCES {
+            return Err(format!("a service has at most {} instances", crate::plan::MAX_INSTANCES));
         }
         let before = std::mem::replace(&mut plan.instances, instances);
         if before != instances {
@@ -153,7 +162,9 @@ impl Server {
         old: InstanceId,
         command: Option<(Vec<String>, String)>,
     ) -> Result<String, String> {
-        let Some(instance) = self.instances.get(&old) else { return Err(format!("there is no instance {old}")) };
+        let Some(instance) = self.instances.get(&old) else {
+            return Err(format!("there is no instance {old}"));
+        };
         let service = instance.service();
         let mut plan = self.plan.services.get(&service).cloned().unwrap_or_default();
         if plan.name.is_empty() {

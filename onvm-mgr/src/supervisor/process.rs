@@ -81,7 +81,8 @@ pub(super) fn words(status: ExitStatus) -> String {
         (Some(101), _) => "it ended with exit code 101 (panic)".into(),
         (Some(code), _) => format!("it ended with exit code {code}"),
         (None, Some(signal)) => {
-            let name = signal_hook::low_level::signal_name(signal).map_or(String::new(), |n| format!(" ({n})"));
+            let name =
+                signal_hook::low_level::signal_name(signal).map_or(String::new(), |n| format!(" ({n})"));
             let core = if status.core_dumped() { ", core dumped" } else { "" };
             format!("it was killed by signal {signal}{name}{core}")
         }
@@ -100,8 +101,7 @@ mod tests {
     fn run(plan: &Service) -> (ExitStatus, String) {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
-        let start_with =
-            Start { service: 7, token: "7.1", socket: Path::new("/run/none.sock"), log: &log };
+        let start_with = Start { service: 7, token: "7.1", socket: Path::new("/run/none.sock"), log: &log };
         let status = start(plan, &start_with).unwrap().wait().unwrap();
         (status, std::fs::read_to_string(log).unwrap())
     }

@@ -107,7 +107,7 @@ impl Worker {
                     }
                 }
                 Command::Route(table) => self.follow(table),
-                Command::CloseGate { next, slots } => self.close_gate(next, slots),
+                Command::CloseGate { next, slots } => self.close_gate(&next, slots),
                 Command::OpenGate { table, heirs } => self.open_gate(table, &heirs),
                 Command::Reap { instance, table, crashed, heir } => {
                     self.pass_pins(heir.map(|heir| (instance, heir)).as_slice());
@@ -169,6 +169,7 @@ impl Worker {
     }
 
     pub(super) fn follow(&mut self, table: Table) {
+        self.entry.follow(&table);
         self.table = table;
         for id in self.table.absent.keys().chain(&self.table.pinned) {
             let _ = self.services.entry(*id);

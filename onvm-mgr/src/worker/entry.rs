@@ -13,7 +13,6 @@ impl Worker {
     /// Receives a burst from every port that may; returns the number of packets.
     pub(super) fn receive(&mut self) -> usize {
         let mut worked = 0;
-        let entry = self.table.entry;
         for index in 0..self.ports.len() {
             let state = &self.ports[index];
             if state.finished || state.not_before.is_some_and(|when| when > std::time::Instant::now()) {
@@ -22,17 +21,17 @@ impl Worker {
             let left = usize::try_from(self.packet_limit - self.tally.received.min(self.packet_limit));
             let mut max = BURST.min(left.unwrap_or(BURST));
             if state.port.waits() {
-                max = max.min(self.room_ahead(entry)).min(self.room_at_gate());
+                max = max.min(self.room_ahead()).min(self.room_at_gate());
             }
             if max == 0 {
                 continue;
             }
-            worked += self.receive_from(index, max, entry);
+            worked += self.receive_from(index, max);
         }
         worked
     }
 
-    fn receive_from(&mut self, index: usize, max: usize, entry: ChainHop) -> usize {
+    fn receive_from(&mut self, index: usize, max: usize) -> usize {
         let mut burst = std::mem::take(&mut self.incoming);
         let state = &mut self.ports[index];
         let before = state.port.counters();
@@ -57,9 +56,14 @@ impl Worker {
             let may_wait = self.ports[index].port.waits();
             self.queue_at_gate(&mut burst, may_wait);
         }
-        if !self.enter_together(&mut burst, port, entry) {
+        let only = self.entry.only();
+        if only.is_none_or(|entry| !self.enter_together(&mut burst, port, entry)) {
             for mut packet in burst.drain(..) {
                 packet.describe(packet.descriptor().with_port(port));
+                let entry = match only {
+                    Some(entry) => entry,
+                    None => self.entry.for_frame(packet.bytes(self.books.pool()), port),
+                };
                 if let Err(packet) = self.enter(packet, entry) {
                     self.drop_packet(packet, DropReason::Backpressure);
                 }
@@ -109,8 +113,16 @@ impl Worker {
         self.deliver(entry.service, entry.position, packet)
     }
 
-    /// Packets that can enter now without being dropped.
-    fn room_ahead(&mut self, entry: ChainHop) -> usize {
+    /// Packets that can enter now without being dropped, wherever they enter.
+    fn room_ahead(&mut self) -> usize {
+        if let Some(entry) = self.entry.only() {
+            return self.room_at(entry);
+        }
+        let entries: Vec<ChainHop> = self.entry.all().collect();
+        entries.into_iter().map(|entry| self.room_at(entry)).min().unwrap_or(0)
+    }
+
+    fn room_at(&mut self, entry: ChainHop) -> usize {
         let free = self.books.free_count() as usize;
         if entry.service == 0 {
             return free;

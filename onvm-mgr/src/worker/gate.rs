@@ -18,11 +18,10 @@ use std::time::{Duration, Instant};
 use onvm_lib::packet::DropReason;
 use onvm_lib::pool::Packet;
 use onvm_lib::protocol::InstanceId;
-use onvm_lib::ring::Descriptor;
 
-use super::command::News;
-use super::table::Table;
 use super::Worker;
+use super::command::News;
+use super::table::{Entry, Table};
 use crate::slots::SLOTS;
 
 /// How long the gate waits for packets that were inside.
@@ -72,8 +71,8 @@ enum State {
 
 pub(super) struct Gate {
     state: State,
-    /// Where packets will go.
-    next: Table,
+    /// Where packets will enter.
+    next: Entry,
     slots: MovedSlots,
     /// What waits to go in by the new routes, oldest first.
     pub(super) queue: VecDeque<Packet>,
@@ -86,7 +85,7 @@ pub(super) struct Gate {
 
 impl Worker {
     /// Closes the gate for flows that move.
-    pub(super) fn close_gate(&mut self, next: Table, slots: MovedSlots) {
+    pub(super) fn close_gate(&mut self, next: &Table, slots: MovedSlots) {
         let out = self.books.out().filter(|(_, _, packet)| *packet);
         let mut inside: Vec<(u32, u16)> = out.map(|(buffer, generation, _)| (buffer, generation)).collect();
         // Packets in line for a service that has an instance go in first; those for one that has none stay where they are.
@@ -96,9 +95,11 @@ impl Worker {
         }
         let queue = self.gate.take().map(|gate| gate.queue).unwrap_or_default();
         self.now = Instant::now();
+        let mut entry = Entry::default();
+        entry.follow(next);
         self.gate = Some(Gate {
             state: State::Closed,
-            next,
+            next: entry,
             slots,
             queue,
             inside,
@@ -118,10 +119,12 @@ impl Worker {
     }
 
     /// Whether a packet that comes in belongs to a flow that moves.
-    fn moves(&self, packet: Descriptor, bytes: &[u8]) -> bool {
-        let Some(gate) = &self.gate else { return false };
-        gate.slots.moves(packet.hash())
-            || self.table.entry_for(packet, bytes) != gate.next.entry_for(packet, bytes)
+    fn moves(&mut self, packet: &Packet) -> bool {
+        let Some(gate) = &mut self.gate else { return false };
+        let descriptor = packet.descriptor();
+        let (frame, port) = (packet.bytes(self.books.pool()), descriptor.port());
+        gate.slots.moves(descriptor.hash())
+            || self.entry.for_frame(frame, port) != gate.next.for_frame(frame, port)
     }
 
     /// Takes packets that just came in and that belong to flows that move; the others are left in the burst.
@@ -129,7 +132,7 @@ impl Worker {
     pub(super) fn queue_at_gate(&mut self, burst: &mut Vec<Packet>, may_wait: bool) {
         let room = self.gate_room();
         for packet in std::mem::take(burst) {
-            let moves = self.moves(packet.descriptor(), packet.bytes(self.books.pool()));
+            let moves = self.moves(&packet);
             match &mut self.gate {
                 Some(gate) if moves => {
                     if gate.queue.len() < room || may_wait {
@@ -175,7 +178,8 @@ impl Worker {
     /// Lets in what waited, as far as there is room.
     fn let_in(&mut self) {
         while let Some(packet) = self.gate.as_mut().and_then(|gate| gate.queue.pop_front()) {
-            let hop = self.table.entry_for(packet.descriptor(), packet.bytes(self.books.pool()));
+            let frame = packet.bytes(self.books.pool());
+            let hop = self.entry.for_frame(frame, packet.descriptor().port());
             if let Err(packet) = self.enter(packet, hop) {
                 if let Some(gate) = &mut self.gate {
                     gate.queue.push_front(packet);

@@ -46,6 +46,7 @@ use deliver::Services;
 use gate::Gate;
 use node::{DirectEdge, Node};
 use rest::Sleeper;
+use table::Entry;
 
 /// Packets that the worker handles together.
 const BURST: usize = 64;
@@ -108,6 +109,7 @@ pub(crate) struct Worker {
     last_edge: EdgeId,
     services: Services,
     table: Table,
+    entry: Entry,
     tally: Tally,
     idle: Idle,
     barriers: Barriers,
@@ -207,6 +209,7 @@ impl Worker {
             last_edge: 0,
             services: Services::default(),
             table: Table::default(),
+            entry: Entry::default(),
             tally: Tally::default(),
             idle: setup.idle,
             barriers: setup.barriers,
