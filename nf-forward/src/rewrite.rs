@@ -46,6 +46,17 @@ impl Rewrite {
         (macs != Macs::Keep || decrement_ttl).then_some(Self { macs, decrement_ttl })
     }
 
+    /// Whether the time to live is all that is to be changed.
+    pub(crate) fn is_hop(&self) -> bool {
+        self.macs == Macs::Keep && self.decrement_ttl
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn apply_slowly(self, frame: &mut [u8]) -> Outcome {
+        self.apply(frame)
+    }
+
     /// Changes a frame.
     #[inline]
     pub(crate) fn apply(&self, frame: &mut [u8]) -> Outcome {
@@ -64,6 +75,31 @@ impl Rewrite {
             _ => Outcome::Partly,
         }
     }
+}
+
+/// Bytes of an Ethernet and an IPv4 header without tags and options, as most packets have them.
+const USUAL: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN;
+
+/// Takes one off the time to live, where a [`Rewrite`] is nothing else.
+#[inline]
+pub(crate) fn hop(frame: &mut [u8]) -> Outcome {
+    if let Some(head) = frame.first_chunk_mut::<USUAL>()
+        && head[12..15] == [0x08, 0x00, 0x45]
+        && head[22] > 1
+    {
+        head[22] -= 1;
+        // RFC 1624, equation 3: of the word that the TTL is the upper half of, ~old + new is 0xfeff whatever it was. The sum
+        // is never 0 and carries at most once.
+        let sum = u32::from(!u16::from_be_bytes([head[24], head[25]])) + 0xfeff;
+        [head[24], head[25]] = (!low16(sum + (sum >> 16))).to_be_bytes();
+        return Outcome::Rewritten;
+    }
+    Rewrite { macs: Macs::Keep, decrement_ttl: true }.apply_slowly(frame)
+}
+
+#[allow(clippy::cast_possible_truncation)] // what is wanted
+fn low16(sum: u32) -> u16 {
+    sum as u16
 }
 
 impl Macs {

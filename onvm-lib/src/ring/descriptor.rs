@@ -253,7 +253,41 @@ impl Descriptor {
     #[must_use]
     #[inline(always)]
     pub const fn fits(self, buffers: u32, room: u32) -> bool {
-        self.buffer() < buffers && self.offset() + self.length() <= room
+        self.misfit(buffers, room) >> 63 == 0
+    }
+
+    /// The same as a number whose highest bit is set if it does not fit, so that a burst is checked without a branch for
+    /// each: all its misfits, combined by `|`, have that bit clear.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn misfit(self, buffers: u32, room: u32) -> u64 {
+        let buffer = (buffers as u64).wrapping_sub(self.buffer() as u64 + 1);
+        // Both fields together are less than 2^15: the difference wraps only below zero.
+        buffer | (room as u64).wrapping_sub(self.offset() as u64 + self.length() as u64)
+    }
+
+    /// A number whose highest bit is set if the operation is not [`Op::Next`] or the hop count is over `most`.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn astray(self, most: u8) -> u64 {
+        // The operation stands right over the hop count: as one number, it is small when the operation is 0.
+        (most as u64).wrapping_sub(self.words[0] >> 40 & 0xfff)
+    }
+
+    /// One hop on. A count over 254 spoils the operation, so the caller knows that it is not [`Self::astray`], or
+    /// undoes it with [`Self::with_hop_undone`].
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn with_next_hop(mut self) -> Self {
+        self.words[0] = self.words[0].wrapping_add(1 << 40);
+        self
+    }
+
+    /// One hop back, whatever the count was.
+    #[must_use]
+    pub(crate) const fn with_hop_undone(mut self) -> Self {
+        self.words[0] = self.words[0].wrapping_sub(1 << 40);
+        self
     }
 
     /// Whether both name the same handing-out of the same buffer.
@@ -307,6 +341,18 @@ mod tests {
         fn any_words_are_read_without_panic(a: u64, b: u64) {
             let d = Descriptor::from_words([a, b]);
             let _ = (d.fits(1000, 2048), d.destination().op(), format!("{d:?}"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn checks_without_branches_say_the_same(a: u64, b: u64, buffers in 0..MAX_BUFFERS, room in 0u32..20_000, most: u8) {
+            let d = Descriptor::from_words([a, b]);
+            let fits = d.buffer() < buffers && d.offset() + d.length() <= room;
+            prop_assert_eq!(d.fits(buffers, room), fits);
+            prop_assert_eq!(d.misfit(buffers, room) >> 63 == 0, fits);
+            prop_assert_eq!(d.astray(most) >> 63 == 0, d.destination().op() == Op::Next && d.destination().bits() & 0xf == 0 && d.hop() <= most);
+            prop_assert_eq!(d.with_next_hop().with_hop_undone(), d);
         }
     }
 

@@ -17,7 +17,7 @@ use super::route::RELAY;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Packets ahead of another NF from which on a shared processor is given to it.
-const CROWD: u32 = 512;
+const CROWD: u32 = 4096;
 
 /// How the consumer at the other end is woken.
 #[derive(Debug)]
@@ -76,18 +76,20 @@ impl Outputs {
         }
     }
 
-    /// Pushes a burst to an output; waits for room when it is full.
+    /// Pushes a burst to an output, with the same destination for all; waits for room when it is full.
     #[inline(always)]
     pub(super) fn send_all(
         &mut self,
         turn: u32,
         output: usize,
         descriptors: &[Descriptor],
+        destination: Destination,
         waiter: &mut Waiter<'_>,
     ) {
-        let pushed = self.all[output].producer.push_all(turn, descriptors);
-        for descriptor in &descriptors[pushed..] {
-            self.send(turn, output, *descriptor, waiter);
+        let mut all = descriptors.iter().map(|d| d.with_destination(destination));
+        self.all[output].producer.push_all(turn, all.by_ref());
+        for descriptor in all {
+            self.send(turn, output, descriptor, waiter);
         }
     }
 

@@ -75,12 +75,11 @@ impl Worker {
             return false;
         }
         let destination = Destination::new(Op::Next, entry.position);
-        let mut out = [Descriptor::default(); BURST];
-        let n = burst.len();
-        for (slot, packet) in out.iter_mut().zip(burst.drain(..)) {
-            *slot = self.books.hand_out(packet, node.holder).with_port(port).with_destination(destination);
-        }
-        let pushed = node.inbound.push_all(super::deliver::WORKER_TURN, &out[..n]);
+        let (n, books, holder) = (burst.len(), &mut self.books, node.holder);
+        let handed_out = burst
+            .drain(..)
+            .map(|packet| books.hand_out(packet, holder).with_port(port).with_destination(destination));
+        let pushed = node.inbound.push_all(super::deliver::WORKER_TURN, handed_out);
         debug_assert_eq!(pushed, n);
         node.totals.given += n as u64;
         true
