@@ -5,9 +5,14 @@
 //! exactly one of [`Books::free`] and [`Books::hand_out`]. So the compiler, and not care, keeps a worker from
 //! freeing a buffer twice or touching one that it gave away.
 //!
-//! States of a record: `free → worker → (out with a holder → worker)* → free`. A descriptor is believed when
-//! buffer, generation and holder all match the record. Generations start at random values, so that a
-//! hostile NF cannot guess the descriptors of buffers that it was never given.
+//! States of a record: `home → (out with a holder → home)*`. Whether a buffer that is home is free or in a worker's hands is
+//! told by where its name is: on the free list or in a token. A descriptor is believed when buffer, generation
+//! and holder all match the record. The generation stands in the token, on the free list, and in the record of a buffer that
+//! is out; it goes up each time the buffer is freed. It starts at a random value, so that a hostile NF cannot guess the
+//! descriptors of buffers that it was never given.
+//!
+//! What is done for every packet is also there for bursts, with one look at each record and none of the lists
+//! growing entry by entry: [`Books::fill`], [`Books::receive_run`], [`Books::discard_run`].
 #![allow(unsafe_code)]
 
 use super::{Note, Pool};
@@ -15,14 +20,16 @@ use crate::ring::{Descriptor, Destination};
 
 /// Buffers between the one that is allocated and the one that is fetched.
 const AHEAD: usize = 8;
+/// The bits of a descriptor's first word that name a buffer and its generation.
+const IDENTITY: u64 = 0xff_ffff_ffff;
 
 /// Who has a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder(u16);
 
 impl Holder {
-    const FREE: Self = Self(0);
-    const WORKER: Self = Self(1);
+    /// Nobody outside: the buffer is free or in a worker's hands.
+    const HOME: Self = Self(0);
     /// The NFs that share one pool and trust each other: which of them it is, their rings say.
     pub const SHARED: Self = Self(2);
     const EMPTY: u16 = 0x8000;
@@ -113,6 +120,8 @@ impl Packet {
 struct Record(u32);
 
 impl Record {
+    const HOME: Self = Self(Holder::HOME.0 as u32);
+
     #[inline(always)]
     fn new(generation: u16, holder: Holder) -> Self {
         Self(u32::from(generation) << 16 | u32::from(holder.0))
@@ -130,13 +139,44 @@ impl Record {
     }
 }
 
-/// The free list and the records.
+/// What is known of one buffer, in a quarter of a cache line: the note, taken apart, and the record.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(16))]
+struct Entry {
+    timestamp_ns: u64,
+    wire_length: u32,
+    record: Record,
+}
+
+const _: () = assert!(size_of::<Entry>() == 16);
+
+impl Entry {
+    #[inline(always)]
+    fn has(&self, note: Note) -> bool {
+        self.timestamp_ns == note.timestamp_ns && self.wire_length == note.wire_length
+    }
+
+    fn set_note(&mut self, note: Note) {
+        (self.timestamp_ns, self.wire_length) = (note.timestamp_ns, note.wire_length);
+    }
+}
+
+/// The name of a free buffer: its index, and the generation that it will have when it is allocated.
+type Name = u64;
+
+/// What becomes of a packet's name when its buffer is freed.
+#[inline(always)]
+fn name_when_freed(descriptor: Descriptor) -> Name {
+    // What overflows the generation goes where the mask cuts it off.
+    (descriptor.words()[0] + (1 << 24)) & IDENTITY
+}
+
+/// The free list and the entries. There is an entry for each buffer of the pool, and room for all on the free list.
 #[derive(Debug)]
 pub struct Books {
     pool: Pool,
-    free: Vec<u32>,
-    records: Vec<Record>,
-    notes: Vec<Note>,
+    free: Vec<Name>,
+    entries: Box<[Entry]>,
     empties_out: u32,
     generated: u64,
 }
@@ -160,10 +200,10 @@ impl Books {
             state ^= state << 17;
             (state >> 24 & 0xffff) as u16
         };
-        let records = (0..buffers).map(|_| Record::new(scatter(), Holder::FREE)).collect();
-        let free = (0..buffers).rev().collect();
-        let notes = vec![Note::default(); buffers as usize];
-        Self { pool, free, records, notes, empties_out: 0, generated: 0 }
+        let free = (0..buffers).rev().map(|i| Descriptor::new(i, scatter(), 0, 0).words()[0]).collect();
+        let entry = Entry { timestamp_ns: 0, wire_length: 0, record: Record::HOME };
+        let entries = vec![entry; buffers as usize].into();
+        Self { pool, free, entries, empties_out: 0, generated: 0 }
     }
 
     /// The pool that these are the books of.
@@ -197,37 +237,72 @@ impl Books {
     /// The packet is `length` bytes behind the headroom, its contents as the last holder left them.
     #[inline(always)]
     pub fn allocate(&mut self, length: u32) -> Option<Packet> {
-        let buffer = self.free.pop()?;
+        let name = self.free.pop()?;
+        let [_, place] = Descriptor::new(0, 0, super::HEADROOM, length).words();
         // The buffer that is a few allocations away: its line may be in another processor's cache.
         if let Some(soon) = self.free.len().checked_sub(AHEAD).map(|i| self.free[i]) {
-            self.pool.prefetch_to_write(Descriptor::new(soon, 0, super::HEADROOM, 0));
+            self.pool.prefetch_to_write(Descriptor::from_words([soon, place]));
         }
-        let record = &mut self.records[buffer as usize];
-        let generation = record.generation().wrapping_add(1);
-        *record = Record::new(generation, Holder::WORKER);
-        Some(Packet { descriptor: Descriptor::new(buffer, generation, super::HEADROOM, length) })
+        Some(Packet { descriptor: Descriptor::from_words([name, place]) })
+    }
+
+    /// Makes packets of frames, as many as there are free buffers and `n` at most, and appends them to `burst`; returns
+    /// their number and bytes. `next` gives the bytes of each frame and the hash of its flow.
+    ///
+    /// # Panics
+    /// When a frame is longer than a buffer has room for.
+    #[inline(always)]
+    pub fn fill<'a>(
+        &mut self,
+        n: usize,
+        timestamp_ns: u64,
+        burst: &mut Vec<Packet>,
+        mut next: impl FnMut() -> (&'a [u8], u32),
+    ) -> (usize, u64) {
+        let left = self.free.len() - n.min(self.free.len());
+        let room = self.pool.geometry().packet_room();
+        let (pool, entries, mut made, mut bytes) = (&self.pool, &mut self.entries, 0, 0);
+        // All at once: the lines come from the other processor's cache while the first are written.
+        for name in &self.free[left..] {
+            pool.prefetch_to_write(Descriptor::from_words([*name, 0]).with_place(super::HEADROOM, 0));
+        }
+        burst.extend(self.free.drain(left..).rev().map(|name| {
+            let (frame, hash) = next();
+            let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+            assert!(length <= room, "a frame of {length} bytes does not fit a buffer");
+            (made, bytes) = (made + 1, bytes + u64::from(length));
+            let [_, place] = Descriptor::new(0, 0, super::HEADROOM, length).with_hash(hash).words();
+            let descriptor = Descriptor::from_words([name, place]);
+            // SAFETY: names on the free list are of the pool, the place was just checked, and nobody has the buffer.
+            unsafe { copy(frame, pool.place_checked_before(descriptor).0) };
+            let note = Note { timestamp_ns, wire_length: length };
+            // SAFETY: there is an entry for each buffer of the pool.
+            let entry = unsafe { entries.get_unchecked_mut(descriptor.buffer() as usize) };
+            if !entry.has(note) {
+                entry.set_note(note);
+                pool.set_note(descriptor.buffer(), note);
+            }
+            Packet { descriptor }
+        }));
+        (made, bytes)
     }
 
     /// Puts a buffer back on the free list.
     #[inline(always)]
     #[allow(clippy::needless_pass_by_value)] // the token ends here
     pub fn free(&mut self, packet: Packet) {
-        let buffer = packet.descriptor.buffer();
-        let record = &mut self.records[buffer as usize];
-        debug_assert_eq!(record.holder(), Holder::WORKER);
-        *record = Record::new(record.generation(), Holder::FREE);
-        self.free.push(buffer);
+        debug_assert_eq!(self.entries[packet.descriptor.buffer() as usize].record, Record::HOME);
+        self.free.push(name_when_freed(packet.descriptor));
     }
 
     /// Puts the buffers of a burst back on the free list; returns the bytes that the packets had.
     #[inline]
     pub fn free_all(&mut self, burst: &mut Vec<Packet>) -> u64 {
-        self.free.reserve(burst.len());
         let mut bytes = 0;
-        for packet in burst.drain(..) {
+        self.free.extend(burst.drain(..).map(|packet| {
             bytes += u64::from(packet.descriptor.length());
-            self.free(packet);
-        }
+            name_when_freed(packet.descriptor)
+        }));
         bytes
     }
 
@@ -239,7 +314,7 @@ impl Books {
         if holder.0 & Holder::EMPTY != 0 {
             self.empties_out += 1;
         }
-        self.records[descriptor.buffer() as usize] = Record::new(descriptor.generation(), holder);
+        self.entries[descriptor.buffer() as usize].record = Record::new(descriptor.generation(), holder);
         descriptor
     }
 
@@ -252,26 +327,67 @@ impl Books {
         if !self.pool.contains(descriptor) {
             return Err(Refusal::OutOfPool);
         }
-        let record = &mut self.records[descriptor.buffer() as usize];
-        if *record != Record::new(descriptor.generation(), holder) {
+        if !self.take_home(descriptor, holder) {
             return self.receive_made(descriptor, holder);
         }
-        *record = Record::new(descriptor.generation(), Holder::WORKER);
         Ok(Packet { descriptor })
+    }
+
+    /// Takes over the packets at the front of `descriptors`, as [`Books::receive`] does each, up to the first that is not
+    /// plainly to be believed; appends them to `burst` and returns how many.
+    #[inline(always)]
+    pub fn receive_run(
+        &mut self,
+        descriptors: &[Descriptor],
+        holder: Holder,
+        burst: &mut Vec<Packet>,
+    ) -> usize {
+        burst.reserve(descriptors.len());
+        for (i, descriptor) in descriptors.iter().enumerate() {
+            if self.pool.misfit(*descriptor) >> 63 != 0 || !self.take_home(*descriptor, holder) {
+                return i;
+            }
+            burst.push(Packet { descriptor: *descriptor });
+        }
+        descriptors.len()
+    }
+
+    /// The same for packets that end here: their buffers are freed. How many, and their bytes.
+    #[inline(always)]
+    pub fn discard_run(&mut self, descriptors: &[Descriptor], holder: Holder) -> (usize, u64) {
+        let (mut done, mut bytes) = (0, 0);
+        for descriptor in descriptors {
+            if self.pool.misfit(*descriptor) >> 63 != 0 || !self.take_home(*descriptor, holder) {
+                break;
+            }
+            self.free.push(name_when_freed(*descriptor));
+            bytes += u64::from(descriptor.length());
+            done += 1;
+        }
+        (done, bytes)
+    }
+
+    /// Takes back a buffer if it is out with `holder`, with a packet, by just this name. There must be such a buffer.
+    #[inline(always)]
+    fn take_home(&mut self, descriptor: Descriptor, holder: Holder) -> bool {
+        let record = &mut self.entries[descriptor.buffer() as usize].record;
+        let is_out = *record == Record::new(descriptor.generation(), holder);
+        if is_out {
+            *record = Record::HOME;
+        }
+        is_out
     }
 
     /// The rare half of [`Books::receive`]: a packet that an NF made, or one that is not to be believed.
     #[inline(never)]
     fn receive_made(&mut self, descriptor: Descriptor, holder: Holder) -> Result<Packet, Refusal> {
-        let record = &mut self.records[descriptor.buffer() as usize];
-        if *record != Record::new(descriptor.generation(), holder.of_empty()) {
+        if !self.take_home(descriptor, holder.of_empty()) {
             return Err(Refusal::NotHeld);
         }
-        *record = Record::new(descriptor.generation(), Holder::WORKER);
         self.empties_out -= 1;
         if descriptor.destination().op() != crate::ring::Op::Empty {
             self.generated += 1;
-            self.notes[descriptor.buffer() as usize] = Note::default();
+            self.entries[descriptor.buffer() as usize].set_note(Note::default());
         }
         Ok(Packet { descriptor })
     }
@@ -281,16 +397,16 @@ impl Books {
     pub fn reclaim(&mut self, holder: Holder) -> Vec<(Packet, bool)> {
         let held = |r: &Record| r.holder() == holder || r.holder() == holder.of_empty();
         let lost: Vec<Descriptor> = (0u32..)
-            .zip(&self.records)
-            .filter(|(_, record)| held(record))
-            .map(|(buffer, record)| Descriptor::new(buffer, record.generation(), super::HEADROOM, 0))
+            .zip(&self.entries)
+            .filter(|(_, entry)| held(&entry.record))
+            .map(|(buffer, entry)| Descriptor::new(buffer, entry.record.generation(), super::HEADROOM, 0))
             .collect();
         lost.into_iter()
             .map(|d| {
-                let record = &mut self.records[d.buffer() as usize];
+                let record = &mut self.entries[d.buffer() as usize].record;
                 let full = record.holder() == holder;
                 self.empties_out -= u32::from(!full);
-                *record = Record::new(d.generation(), Holder::WORKER);
+                *record = Record::HOME;
                 (Packet { descriptor: d }, full)
             })
             .collect()
@@ -299,13 +415,13 @@ impl Books {
     /// Takes back a buffer by its name alone, whoever of the NFs has it: for what the audit proved lost.
     /// True stands beside it if there is a packet in it.
     pub fn recover(&mut self, buffer: u32) -> Option<(Packet, bool)> {
-        let record = *self.records.get(buffer as usize)?;
-        if record.holder() == Holder::FREE || record.holder() == Holder::WORKER {
+        let record = self.entries.get(buffer as usize)?.record;
+        if record.holder() == Holder::HOME {
             return None;
         }
         let full = record.holder().0 & Holder::EMPTY == 0;
         self.empties_out -= u32::from(!full);
-        self.records[buffer as usize] = Record::new(record.generation(), Holder::WORKER);
+        self.entries[buffer as usize].record = Record::HOME;
         Some((Packet { descriptor: Descriptor::new(buffer, record.generation(), super::HEADROOM, 0) }, full))
     }
 
@@ -313,17 +429,18 @@ impl Books {
     #[must_use]
     #[inline(always)]
     pub fn note(&self, packet: &Packet) -> Note {
-        self.notes[packet.descriptor.buffer() as usize]
+        let entry = &self.entries[packet.descriptor.buffer() as usize];
+        Note { timestamp_ns: entry.timestamp_ns, wire_length: entry.wire_length }
     }
 
     /// Writes down what the input port knows of a packet, here and for NFs to read.
     #[inline(always)]
     pub fn set_note(&mut self, packet: &Packet, note: Note) {
         let buffer = packet.descriptor.buffer();
-        let ours = &mut self.notes[buffer as usize];
+        let ours = &mut self.entries[buffer as usize];
         // The same as last time, as from a generator: the copy for NFs says so too, unless one of them lied to the others.
-        if *ours != note {
-            *ours = note;
+        if !ours.has(note) {
+            ours.set_note(note);
             self.pool.set_note(buffer, note);
         }
     }
@@ -342,19 +459,32 @@ impl Books {
 
     /// Buffers that are out with NFs, with the generation of each and whether a packet is in it.
     pub fn out(&self) -> impl Iterator<Item = (u32, u16, bool)> + '_ {
-        (0u32..).zip(&self.records).filter_map(|(buffer, record)| {
-            let holder = record.holder();
-            let out = holder != Holder::FREE && holder != Holder::WORKER;
-            out.then(|| (buffer, record.generation(), holder.0 & Holder::EMPTY == 0))
+        (0u32..).zip(&self.entries).filter_map(|(buffer, entry)| {
+            let (record, holder) = (entry.record, entry.record.holder());
+            (holder != Holder::HOME).then(|| (buffer, record.generation(), holder.0 & Holder::EMPTY == 0))
         })
     }
 
     /// The record of a buffer when it is out with an NF: its generation.
     #[must_use]
     pub fn generation_out(&self, buffer: u32) -> Option<u16> {
-        let record = self.records.get(buffer as usize)?;
-        let holder = record.holder();
-        (holder != Holder::FREE && holder != Holder::WORKER).then(|| record.generation())
+        let record = self.entries.get(buffer as usize)?.record;
+        (record.holder() != Holder::HOME).then(|| record.generation())
+    }
+}
+
+/// Copies a frame to where a packet starts; the shortest, of which there are most, without a call.
+///
+/// # Safety
+/// There are as many bytes at `to`, in a buffer that is in nobody else's hands.
+#[inline(always)]
+unsafe fn copy(frame: &[u8], to: std::ptr::NonNull<u8>) {
+    // SAFETY: the caller vouches for the room; a frame is not in the pool that it is copied to.
+    unsafe {
+        match frame.first_chunk::<64>() {
+            Some(short) if frame.len() == 64 => to.cast::<[u8; 64]>().write(*short),
+            _ => std::ptr::copy_nonoverlapping(frame.as_ptr(), to.as_ptr(), frame.len()),
+        }
     }
 }
 
@@ -403,6 +533,27 @@ mod tests {
             b.free(packet);
         }
         assert_eq!(b.free_count(), 2);
+    }
+
+    #[test]
+    fn bursts_are_filled_and_end_as_single_packets_do() {
+        let mut b = books(4);
+        let (frame, mut burst) = ([7; 60], Vec::new());
+        assert_eq!(b.fill(3, 9, &mut burst, || (&frame, 5)), (3, 180));
+        assert!(burst.iter().all(|p| p.bytes(b.pool()) == frame && p.descriptor().hash() == 5));
+        assert_eq!(b.note(&burst[0]), Note { timestamp_ns: 9, wire_length: 60 });
+        assert_eq!(b.pool().note(burst[0].descriptor().buffer()).timestamp_ns, 9);
+        let out: Vec<_> = burst.drain(..).map(|p| b.hand_out(p, Holder::SHARED)).collect();
+        // One twice in the same run, as a hostile NF might say: only the first is believed.
+        let lies = [out[0], out[1], out[0], out[2]];
+        assert_eq!(b.discard_run(&lies, Holder::SHARED), (2, 120));
+        assert_eq!(b.receive_run(&lies[2..], Holder::SHARED, &mut burst), 0);
+        assert_eq!(b.receive_run(&[Descriptor::new(4, 0, 0, 0)], Holder::SHARED, &mut burst), 0);
+        assert_eq!(b.receive_run(&lies[3..], Holder::SHARED, &mut burst), 1);
+        assert_eq!(b.fill(9, 9, &mut burst, || (&frame, 5)), (3, 180), "no more than are free");
+        assert_eq!((b.free_count(), burst.len()), (0, 4));
+        assert_eq!(b.free_all(&mut burst), 240);
+        assert_eq!(b.free_count(), 4);
     }
 
     #[test]
