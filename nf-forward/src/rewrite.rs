@@ -89,9 +89,10 @@ pub(crate) fn hop(frame: &mut [u8]) -> Outcome {
     {
         head[22] -= 1;
         // RFC 1624, equation 3: of the word that the TTL is the upper half of, ~old + new is 0xfeff whatever it was. The sum
-        // is never 0 and carries at most once.
-        let sum = u32::from(!u16::from_be_bytes([head[24], head[25]])) + 0xfeff;
-        [head[24], head[25]] = (!low16(sum + (sum >> 16))).to_be_bytes();
+        // is never 0, carries at most once, and is the same in either byte order (RFC 1071).
+        let less = u32::from(u16::from_ne_bytes([0xfe, 0xff]));
+        let sum = u32::from(!u16::from_ne_bytes([head[24], head[25]])) + less;
+        [head[24], head[25]] = (!low16(sum + (sum >> 16))).to_ne_bytes();
         return Outcome::Rewritten;
     }
     Rewrite { macs: Macs::Keep, decrement_ttl: true }.apply_slowly(frame)
@@ -211,6 +212,24 @@ mod tests {
         let mut bytes = frame(0x86dd, &v6(64));
         assert_eq!(TTL.apply(&mut bytes), Outcome::Rewritten);
         assert_eq!(bytes[14 + 7], 63);
+    }
+
+    #[test]
+    fn the_short_way_gives_what_the_long_one_does() {
+        for ttl in 0..=255 {
+            for checksum in [0, 1, 0xfe, 0xff, 0x100, 0x101, 0xfeff, 0xff00, 0xfffe, 0xffff] {
+                let mut short = frame(0x0800, &v4(ttl));
+                short[24..26].copy_from_slice(&u16::to_be_bytes(checksum));
+                let mut long = short.clone();
+                assert_eq!(hop(&mut short), TTL.apply(&mut long));
+                assert_eq!(short, long);
+            }
+        }
+        for length in 0..40 {
+            let mut short = frame(0x0800, &v4(9))[..length].to_vec();
+            let mut long = short.clone();
+            assert_eq!((hop(&mut short), &short), (TTL.apply(&mut long), &long));
+        }
     }
 
     #[test]

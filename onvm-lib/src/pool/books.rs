@@ -156,6 +156,7 @@ impl Entry {
         self.timestamp_ns == note.timestamp_ns && self.wire_length == note.wire_length
     }
 
+    #[inline(always)]
     fn set_note(&mut self, note: Note) {
         (self.timestamp_ns, self.wire_length) = (note.timestamp_ns, note.wire_length);
     }
@@ -246,44 +247,49 @@ impl Books {
         Some(Packet { descriptor: Descriptor::from_words([name, place]) })
     }
 
-    /// Makes packets of frames, as many as there are free buffers and `n` at most, and appends them to `burst`; returns
-    /// their number and bytes. `next` gives the bytes of each frame and the hash of its flow.
+    /// Makes packets of frames, as many as there are free buffers, and appends them to `burst`; returns their number and
+    /// bytes. With each frame comes the hash of its flow.
     ///
     /// # Panics
     /// When a frame is longer than a buffer has room for.
-    #[inline(always)]
+    #[inline(never)]
     pub fn fill<'a>(
         &mut self,
-        n: usize,
+        frames: impl ExactSizeIterator<Item = (&'a [u8], u32)>,
         timestamp_ns: u64,
         burst: &mut Vec<Packet>,
-        mut next: impl FnMut() -> (&'a [u8], u32),
     ) -> (usize, u64) {
-        let left = self.free.len() - n.min(self.free.len());
-        let room = self.pool.geometry().packet_room();
-        let (pool, entries, mut made, mut bytes) = (&self.pool, &mut self.entries, 0, 0);
+        let made = frames.len().min(self.free.len());
+        let left = self.free.len() - made;
+        let names = &self.free[left..];
+        let (pool, entries, room) = (&self.pool, &mut *self.entries, self.pool.geometry().packet_room());
         // All at once: the lines come from the other processor's cache while the first are written.
-        for name in &self.free[left..] {
+        for name in names {
             pool.prefetch_to_write(Descriptor::from_words([*name, 0]).with_place(super::HEADROOM, 0));
         }
-        burst.extend(self.free.drain(left..).rev().map(|name| {
-            let (frame, hash) = next();
-            let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-            assert!(length <= room, "a frame of {length} bytes does not fit a buffer");
-            (made, bytes) = (made + 1, bytes + u64::from(length));
+        burst.reserve(made);
+        let mut bytes = 0;
+        let slots = burst.spare_capacity_mut().iter_mut();
+        for ((slot, name), (frame, hash)) in slots.zip(names.iter().rev()).zip(frames) {
+            assert!(frame.len() <= room as usize, "a frame of {} bytes does not fit a buffer", frame.len());
+            #[allow(clippy::cast_possible_truncation)] // just compared with a u32
+            let length = frame.len() as u32;
+            bytes += u64::from(length);
             let [_, place] = Descriptor::new(0, 0, super::HEADROOM, length).with_hash(hash).words();
-            let descriptor = Descriptor::from_words([name, place]);
+            let descriptor = Descriptor::from_words([*name, place]);
             // SAFETY: names on the free list are of the pool, the place was just checked, and nobody has the buffer.
             unsafe { copy(frame, pool.place_checked_before(descriptor).0) };
+            let entry = &mut entries[descriptor.buffer() as usize];
             let note = Note { timestamp_ns, wire_length: length };
-            // SAFETY: there is an entry for each buffer of the pool.
-            let entry = unsafe { entries.get_unchecked_mut(descriptor.buffer() as usize) };
             if !entry.has(note) {
                 entry.set_note(note);
                 pool.set_note(descriptor.buffer(), note);
             }
-            Packet { descriptor }
-        }));
+            slot.write(Packet { descriptor });
+        }
+        // SAFETY: there were `made` names and frames, so as many slots have been written.
+        unsafe { burst.set_len(burst.len() + made) };
+        self.free.truncate(left);
         (made, bytes)
     }
 
@@ -316,6 +322,22 @@ impl Books {
         }
         self.entries[descriptor.buffer() as usize].record = Record::new(descriptor.generation(), holder);
         descriptor
+    }
+
+    /// Gives all packets of a burst to a holder; the descriptors to be pushed, each with what `change` makes of it.
+    #[inline(always)]
+    pub fn hand_out_all<'a>(
+        &'a mut self,
+        burst: &'a mut Vec<Packet>,
+        holder: Holder,
+        change: impl Fn(Descriptor) -> Descriptor + 'a,
+    ) -> impl ExactSizeIterator<Item = Descriptor> + 'a {
+        debug_assert!(holder.0 & Holder::EMPTY == 0, "empty buffers are counted one by one");
+        let entries = &mut *self.entries;
+        burst.drain(..).map(move |Packet { descriptor }| {
+            entries[descriptor.buffer() as usize].record = Record::new(descriptor.generation(), holder);
+            change(descriptor)
+        })
     }
 
     /// Checks a descriptor that came from `holder` and takes the packet over.
@@ -353,17 +375,24 @@ impl Books {
     }
 
     /// The same for packets that end here: their buffers are freed. How many, and their bytes.
-    #[inline(always)]
+    #[inline(never)]
     pub fn discard_run(&mut self, descriptors: &[Descriptor], holder: Holder) -> (usize, u64) {
         let (mut done, mut bytes) = (0, 0);
-        for descriptor in descriptors {
-            if self.pool.misfit(*descriptor) >> 63 != 0 || !self.take_home(*descriptor, holder) {
+        let (entries, room) = (&mut *self.entries, self.pool.geometry().room());
+        // There is room for all buffers on the list, so for all descriptors that are believed.
+        for (slot, descriptor) in self.free.spare_capacity_mut().iter_mut().zip(descriptors) {
+            let Some(entry) = entries.get_mut(descriptor.buffer() as usize) else { break };
+            let known = entry.record == Record::new(descriptor.generation(), holder);
+            if !known || descriptor.misplaced(room) >> 63 != 0 {
                 break;
             }
-            self.free.push(name_when_freed(*descriptor));
+            entry.record = Record::HOME;
+            slot.write(name_when_freed(*descriptor));
             bytes += u64::from(descriptor.length());
             done += 1;
         }
+        // SAFETY: so many slots behind the end have just been written.
+        unsafe { self.free.set_len(self.free.len() + done) };
         (done, bytes)
     }
 
@@ -539,18 +568,18 @@ mod tests {
     fn bursts_are_filled_and_end_as_single_packets_do() {
         let mut b = books(4);
         let (frame, mut burst) = ([7; 60], Vec::new());
-        assert_eq!(b.fill(3, 9, &mut burst, || (&frame, 5)), (3, 180));
+        assert_eq!(b.fill(std::iter::repeat_n((&frame[..], 5), 3), 9, &mut burst), (3, 180));
         assert!(burst.iter().all(|p| p.bytes(b.pool()) == frame && p.descriptor().hash() == 5));
         assert_eq!(b.note(&burst[0]), Note { timestamp_ns: 9, wire_length: 60 });
         assert_eq!(b.pool().note(burst[0].descriptor().buffer()).timestamp_ns, 9);
-        let out: Vec<_> = burst.drain(..).map(|p| b.hand_out(p, Holder::SHARED)).collect();
+        let out: Vec<_> = b.hand_out_all(&mut burst, Holder::SHARED, |d| d).collect();
         // One twice in the same run, as a hostile NF might say: only the first is believed.
         let lies = [out[0], out[1], out[0], out[2]];
         assert_eq!(b.discard_run(&lies, Holder::SHARED), (2, 120));
         assert_eq!(b.receive_run(&lies[2..], Holder::SHARED, &mut burst), 0);
         assert_eq!(b.receive_run(&[Descriptor::new(4, 0, 0, 0)], Holder::SHARED, &mut burst), 0);
         assert_eq!(b.receive_run(&lies[3..], Holder::SHARED, &mut burst), 1);
-        assert_eq!(b.fill(9, 9, &mut burst, || (&frame, 5)), (3, 180), "no more than are free");
+        assert_eq!(b.fill(std::iter::repeat_n((&frame[..], 5), 9), 9, &mut burst), (3, 180), "no more than are free");
         assert_eq!((b.free_count(), burst.len()), (0, 4));
         assert_eq!(b.free_all(&mut burst), 240);
         assert_eq!(b.free_count(), 4);

@@ -177,6 +177,7 @@ impl Pool {
     }
 
     /// Writes the note of a buffer.
+    #[inline(never)]
     pub fn set_note(&self, index: u32, note: Note) {
         let shared = self.shared_note(index);
         shared.timestamp_ns.store(note.timestamp_ns, Ordering::Relaxed);

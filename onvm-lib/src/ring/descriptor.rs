@@ -261,9 +261,28 @@ impl Descriptor {
     #[must_use]
     #[inline(always)]
     pub(crate) const fn misfit(self, buffers: u32, room: u32) -> u64 {
-        let buffer = (buffers as u64).wrapping_sub(self.buffer() as u64 + 1);
+        (buffers as u64).wrapping_sub(self.buffer() as u64 + 1) | self.misplaced(room)
+    }
+
+    /// The same of the place in the buffer alone.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn misplaced(self, room: u32) -> u64 {
         // Both fields together are less than 2^15: the difference wraps only below zero.
-        buffer | (room as u64).wrapping_sub(self.offset() as u64 + self.length() as u64)
+        (room as u64).wrapping_sub(self.offset() as u64 + self.length() as u64)
+    }
+
+    /// What of `burst` is not the same in all: fields that are, are zero here.
+    #[must_use]
+    #[inline(always)]
+    pub fn difference(burst: &[Self]) -> Self {
+        let Some(first) = burst.first() else { return Self::default() };
+        let mut odd = [0; 2];
+        for d in burst {
+            odd[0] |= d.words[0] ^ first.words[0];
+            odd[1] |= d.words[1] ^ first.words[1];
+        }
+        Self { words: odd }
     }
 
     /// A number whose highest bit is set if the operation is not [`Op::Next`] or the hop count is over `most`.
@@ -354,6 +373,15 @@ mod tests {
             prop_assert_eq!(d.astray(most) >> 63 == 0, d.destination().op() == Op::Next && d.destination().bits() & 0xf == 0 && d.hop() <= most);
             prop_assert_eq!(d.with_next_hop().with_hop_undone(), d);
         }
+    }
+
+    #[test]
+    fn what_differs_in_a_burst_is_not_zero() {
+        let d = Descriptor::new(9, 3, 256, 64).with_port(2).with_hash(7);
+        let odd = Descriptor::difference(&[d, Descriptor::new(8, 3, 256, 64).with_port(2).with_hash(6), d]);
+        assert_eq!((odd.port(), odd.generation(), odd.offset(), odd.length(), odd.destination().bits()), (0, 0, 0, 0, 0));
+        assert!(odd.buffer() != 0 && odd.hash() != 0);
+        assert_eq!(Descriptor::difference(&[]), Descriptor::default());
     }
 
     #[test]

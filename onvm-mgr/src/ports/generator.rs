@@ -22,6 +22,13 @@ struct Template {
     hash: u32,
 }
 
+impl Template {
+    #[inline(always)]
+    fn frame(&self) -> (&[u8], u32) {
+        (&self.bytes, self.hash)
+    }
+}
+
 pub(super) struct Generator {
     name: String,
     /// There is at least one.
@@ -99,16 +106,19 @@ impl Generator {
         n: usize,
         now_ns: u64,
     ) -> (usize, u64) {
-        let mut templates = self.templates[self.next..].iter();
-        let filled = books.fill(n, now_ns, burst, || {
-            let template = templates.next().unwrap_or_else(|| {
-                templates = self.templates[1..].iter();
-                &self.templates[0]
-            });
-            (&*template.bytes, template.hash)
-        });
-        self.next = self.after(n);
-        filled
+        
+        if let [only] = &*self.templates {
+            return books.fill(std::iter::repeat_n(only.frame(), n), now_ns, burst);
+        }
+        let (mut packets, mut bytes, mut left) = (0, 0, n);
+        while left > 0 {
+            let some = &self.templates[self.next..];
+            let some = &some[..some.len().min(left)];
+            let filled = books.fill(some.iter().map(Template::frame), now_ns, burst);
+            (packets, bytes, left) = (packets + filled.0, bytes + filled.1, left - some.len());
+            self.next = self.after(some.len());
+        }
+        (packets, bytes)
     }
 }
 

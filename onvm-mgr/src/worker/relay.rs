@@ -70,8 +70,9 @@ impl Worker {
         let Some(state) = self.ports.get_mut(out) else { return 0 };
         let same = |d: &Descriptor| d.destination() == verdict && d.port() == from;
         // Nearly always all are the same, so that none is asked by itself.
-        let all = burst.iter().fold(true, |all, d| all & same(d));
-        let run = if all { burst } else { &burst[..burst.iter().take_while(|d| same(d)).count()] };
+        let odd = Descriptor::difference(burst);
+        let all_same = odd.destination().bits() == 0 && odd.port() == 0;
+        let run = if all_same { burst } else { &burst[..burst.iter().take_while(|d| same(d)).count()] };
         if !state.discards {
             return self.books.receive_run(run, holder, &mut state.outgoing);
         }

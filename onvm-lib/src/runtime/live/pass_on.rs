@@ -35,7 +35,7 @@ impl<N: NetworkFunction> Live<'_, N> {
             return false;
         }
         // No branch for each: nearly always all are looked at anyway.
-        if burst.iter().fold(0, |odd, d| odd | (d.destination().bits() ^ verdict.bits())) != 0 {
+        if Descriptor::difference(burst).destination().bits() != 0 {
             return false;
         }
         let Some((output, destination)) = self.routing.choose_for_all(first) else { return false };
