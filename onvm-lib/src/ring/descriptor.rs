@@ -379,7 +379,10 @@ mod tests {
     fn what_differs_in_a_burst_is_not_zero() {
         let d = Descriptor::new(9, 3, 256, 64).with_port(2).with_hash(7);
         let odd = Descriptor::difference(&[d, Descriptor::new(8, 3, 256, 64).with_port(2).with_hash(6), d]);
-        assert_eq!((odd.port(), odd.generation(), odd.offset(), odd.length(), odd.destination().bits()), (0, 0, 0, 0, 0));
+        assert_eq!(
+            (odd.port(), odd.generation(), odd.offset(), odd.length(), odd.destination().bits()),
+            (0, 0, 0, 0, 0)
+        );
         assert!(odd.buffer() != 0 && odd.hash() != 0);
         assert_eq!(Descriptor::difference(&[]), Descriptor::default());
     }

@@ -99,14 +99,7 @@ impl Generator {
 
     /// Makes packets of the next `n` frames; how many found a buffer, and their bytes.
     #[inline(always)]
-    fn fill(
-        &mut self,
-        books: &mut Books,
-        burst: &mut Vec<Packet>,
-        n: usize,
-        now_ns: u64,
-    ) -> (usize, u64) {
-        
+    fn fill(&mut self, books: &mut Books, burst: &mut Vec<Packet>, n: usize, now_ns: u64) -> (usize, u64) {
         if let [only] = &*self.templates {
             return books.fill(std::iter::repeat_n(only.frame(), n), now_ns, burst);
         }
