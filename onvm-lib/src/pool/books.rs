@@ -15,38 +15,12 @@
 //! growing entry by entry: [`Books::fill`], [`Books::receive_run`], [`Books::discard_run`].
 #![allow(unsafe_code)]
 
-use super::{Note, Pool};
+use super::record::{Entry, Name, Record, name_when_freed};
+use super::{Holder, Note, Pool};
 use crate::ring::{Descriptor, Destination};
 
 /// Buffers between the one that is allocated and the one that is fetched.
 const AHEAD: usize = 8;
-/// The bits of a descriptor's first word that name a buffer and its generation.
-const IDENTITY: u64 = 0xff_ffff_ffff;
-
-/// Who has a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holder(u16);
-
-impl Holder {
-    /// Nobody outside: the buffer is free or in a worker's hands.
-    const HOME: Self = Self(0);
-    /// The NFs that share one pool and trust each other: which of them it is, their rings say.
-    pub const SHARED: Self = Self(2);
-    const EMPTY: u16 = 0x8000;
-
-    /// An NF that has a pool of its own; `number` (0..=32,764) tells it from the others.
-    #[must_use]
-    pub fn isolated(number: u16) -> Self {
-        Self((number % 32_765) + 3)
-    }
-
-    /// The same holder, of a buffer that was handed out without a packet.
-    #[must_use]
-    pub fn of_empty(self) -> Self {
-        Self(self.0 | Self::EMPTY)
-    }
-}
-
 /// Why a descriptor that came back was not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -115,63 +89,6 @@ impl Packet {
     }
 }
 
-/// Generation (high half) and holder (low half) of one buffer, compared as one word.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Record(u32);
-
-impl Record {
-    const HOME: Self = Self(Holder::HOME.0 as u32);
-
-    #[inline(always)]
-    fn new(generation: u16, holder: Holder) -> Self {
-        Self(u32::from(generation) << 16 | u32::from(holder.0))
-    }
-
-    #[inline(always)]
-    #[allow(clippy::cast_possible_truncation)] // the high half is 16 bits
-    fn generation(self) -> u16 {
-        (self.0 >> 16) as u16
-    }
-
-    #[inline(always)]
-    fn holder(self) -> Holder {
-        Holder((self.0 & 0xffff) as u16)
-    }
-}
-
-/// What is known of one buffer, in a quarter of a cache line: the note, taken apart, and the record.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(16))]
-struct Entry {
-    timestamp_ns: u64,
-    wire_length: u32,
-    record: Record,
-}
-
-const _: () = assert!(size_of::<Entry>() == 16);
-
-impl Entry {
-    #[inline(always)]
-    fn has(&self, note: Note) -> bool {
-        self.timestamp_ns == note.timestamp_ns && self.wire_length == note.wire_length
-    }
-
-    #[inline(always)]
-    fn set_note(&mut self, note: Note) {
-        (self.timestamp_ns, self.wire_length) = (note.timestamp_ns, note.wire_length);
-    }
-}
-
-/// The name of a free buffer: its index, and the generation that it will have when it is allocated.
-type Name = u64;
-
-/// What becomes of a packet's name when its buffer is freed.
-#[inline(always)]
-fn name_when_freed(descriptor: Descriptor) -> Name {
-    // What overflows the generation goes where the mask cuts it off.
-    (descriptor.words()[0] + (1 << 24)) & IDENTITY
-}
-
 /// The free list and the entries. There is an entry for each buffer of the pool, and room for all on the free list.
 #[derive(Debug)]
 pub struct Books {
@@ -180,12 +97,6 @@ pub struct Books {
     entries: Box<[Entry]>,
     empties_out: u32,
     generated: u64,
-}
-
-impl std::fmt::Debug for Record {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{:?}", self.generation(), self.holder())
-    }
 }
 
 impl Books {
@@ -523,103 +434,4 @@ unsafe fn copy(frame: &[u8], to: std::ptr::NonNull<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::Geometry;
-    use super::*;
-    use crate::ring::Op;
-    use crate::shm::Pages;
-
-    fn books(buffers: u32) -> Books {
-        let pool = Pool::create(Geometry::new(buffers, 128).unwrap(), Pages::Plain).unwrap();
-        Books::new(pool, 7)
-    }
-
-    #[test]
-    fn a_buffer_comes_back_once() {
-        let mut b = books(4);
-        let packet = b.allocate(60).unwrap();
-        let d = b.hand_out(packet, Holder::SHARED);
-        let back = b.receive(d, Holder::SHARED).unwrap();
-        b.free(back);
-        assert_eq!(b.receive(d, Holder::SHARED).unwrap_err(), Refusal::NotHeld, "returned twice");
-        let again = b.allocate(60).unwrap();
-        let newer = b.hand_out(again, Holder::SHARED);
-        assert_eq!(newer.buffer(), d.buffer());
-        assert_eq!(b.receive(d, Holder::SHARED).unwrap_err(), Refusal::NotHeld, "an old generation");
-        assert!(b.receive(newer, Holder::SHARED).map(|p| b.free(p)).is_ok());
-        assert_eq!(b.free_count(), 4);
-    }
-
-    #[test]
-    fn nobody_returns_what_another_holds() {
-        let mut b = books(2);
-        let packet = b.allocate(60).unwrap();
-        let d = b.hand_out(packet, Holder::isolated(5));
-        assert_eq!(b.receive(d, Holder::SHARED).unwrap_err(), Refusal::NotHeld);
-        assert_eq!(b.receive(d, Holder::isolated(6)).unwrap_err(), Refusal::NotHeld);
-        let never = Descriptor::new(1 - d.buffer(), 0, 0, 0);
-        assert!(b.receive(never, Holder::SHARED).is_err(), "never handed out");
-        assert_eq!(b.receive(Descriptor::new(2, 0, 0, 0), Holder::SHARED).unwrap_err(), Refusal::OutOfPool);
-        let lost = b.reclaim(Holder::isolated(5));
-        assert_eq!(lost.len(), 1);
-        for (packet, full) in lost {
-            assert!(full);
-            b.free(packet);
-        }
-        assert_eq!(b.free_count(), 2);
-    }
-
-    #[test]
-    fn bursts_are_filled_and_end_as_single_packets_do() {
-        let mut b = books(4);
-        let (frame, mut burst) = ([7; 60], Vec::new());
-        assert_eq!(b.fill(std::iter::repeat_n((&frame[..], 5), 3), 9, &mut burst), (3, 180));
-        assert!(burst.iter().all(|p| p.bytes(b.pool()) == frame && p.descriptor().hash() == 5));
-        assert_eq!(b.note(&burst[0]), Note { timestamp_ns: 9, wire_length: 60 });
-        assert_eq!(b.pool().note(burst[0].descriptor().buffer()).timestamp_ns, 9);
-        let out: Vec<_> = b.hand_out_all(&mut burst, Holder::SHARED, |d| d).collect();
-        // One twice in the same run, as a hostile NF might say: only the first is believed.
-        let lies = [out[0], out[1], out[0], out[2]];
-        assert_eq!(b.discard_run(&lies, Holder::SHARED), (2, 120));
-        assert_eq!(b.receive_run(&lies[2..], Holder::SHARED, &mut burst), 0);
-        assert_eq!(b.receive_run(&[Descriptor::new(4, 0, 0, 0)], Holder::SHARED, &mut burst), 0);
-        assert_eq!(b.receive_run(&lies[3..], Holder::SHARED, &mut burst), 1);
-        assert_eq!(
-            b.fill(std::iter::repeat_n((&frame[..], 5), 9), 9, &mut burst),
-            (3, 180),
-            "no more than are free"
-        );
-        assert_eq!((b.free_count(), burst.len()), (0, 4));
-        assert_eq!(b.free_all(&mut burst), 240);
-        assert_eq!(b.free_count(), 4);
-    }
-
-    #[test]
-    fn what_an_nf_made_is_counted_when_it_arrives() {
-        let mut b = books(2);
-        for (op, generated) in [(Op::Empty, 0), (Op::Next, 1)] {
-            let packet = b.allocate(60).unwrap();
-            let d = b.hand_out(packet, Holder::SHARED.of_empty());
-            assert_eq!(b.empties_out(), 1);
-            let back = b.receive(d.with_destination(Destination::new(op, 0)), Holder::SHARED).unwrap();
-            assert_eq!((b.empties_out(), b.generated()), (0, generated));
-            b.free(back);
-        }
-    }
-
-    #[test]
-    fn a_copy_has_the_same_bytes_and_its_own_buffer() {
-        let mut b = books(2);
-        let mut packet = b.allocate(4).unwrap();
-        packet.bytes_mut(&b.pool().clone()).copy_from_slice(b"abcd");
-        b.set_note(&packet, Note { timestamp_ns: 5, wire_length: 90 });
-        let copy = b.duplicate(&packet).unwrap();
-        assert_ne!(copy.descriptor().buffer(), packet.descriptor().buffer());
-        assert_eq!(copy.bytes(b.pool()), b"abcd");
-        assert_eq!(b.note(&copy), Note { timestamp_ns: 5, wire_length: 90 });
-        assert!(b.duplicate(&packet).is_none(), "the pool is exhausted");
-        b.free(copy);
-        b.free(packet);
-        assert_eq!(b.free_count(), 2);
-    }
-}
+mod tests;
