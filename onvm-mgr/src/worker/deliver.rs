@@ -1,5 +1,6 @@
 //! Into an NF's ring, or wherever a service's packets go while it has no instance.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use onvm_lib::packet::DropReason;
@@ -7,6 +8,7 @@ use onvm_lib::pool::Packet;
 use onvm_lib::protocol::ServiceId;
 use onvm_lib::ring::{Descriptor, Destination, Op};
 
+use super::gate::identity;
 use super::line::Line;
 use super::pinned::PinnedFlows;
 use super::table::{Absent, paired};
@@ -85,6 +87,11 @@ impl Services {
     /// Packets that wait, in all.
     pub(super) fn parked(&self) -> usize {
         self.iter().map(|(_, s)| s.line.len()).sum()
+    }
+
+    /// The packets that wait.
+    pub(super) fn packets_in_line(&self) -> HashSet<(u32, u16)> {
+        self.iter().flat_map(|(_, s)| s.line.packets()).map(identity).collect()
     }
 
     /// Whether packets wait that could go on.

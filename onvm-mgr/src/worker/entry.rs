@@ -1,13 +1,29 @@
 //! From the ports to the first service, and out of the ports again.
 
 use onvm_lib::packet::DropReason;
-use onvm_lib::pool::{Note, Packet};
+use onvm_lib::pool::{Books, Note, Packet};
 use onvm_lib::protocol::ChainHop;
 use onvm_lib::ring::{Descriptor, Destination, Op};
 
+use super::deliver::WORKER_TURN;
+use super::node::Node;
 use super::table::paired;
 use super::{BURST, ENTRIES, WATERMARK, Worker};
 use crate::ports::Reception;
+
+/// Hands a burst out to a node that has room for all of it. Apart from the rest, so that the loop has the registers to
+/// itself.
+#[inline(never)]
+fn push_all(
+    books: &mut Books,
+    burst: &mut Vec<Packet>,
+    node: &mut Node,
+    change: impl Fn(Descriptor) -> Descriptor,
+) {
+    let n = burst.len();
+    let pushed = node.inbound.push_all(WORKER_TURN, books.hand_out_all(burst, node.holder, change));
+    debug_assert_eq!(pushed, n);
+}
 
 impl Worker {
     /// Receives a burst from every port that may; returns the number of packets.
@@ -88,13 +104,8 @@ impl Worker {
             return false;
         }
         let destination = Destination::new(Op::Next, entry.position);
-        let mut out = [Descriptor::default(); BURST];
         let n = burst.len();
-        for (slot, packet) in out.iter_mut().zip(burst.drain(..)) {
-            *slot = self.books.hand_out(packet, node.holder).with_port(port).with_destination(destination);
-        }
-        let pushed = node.inbound.push_all(super::deliver::WORKER_TURN, &out[..n]);
-        debug_assert_eq!(pushed, n);
+        push_all(&mut self.books, burst, node, move |d| d.with_port(port).with_destination(destination));
         node.totals.given += n as u64;
         true
     }
@@ -195,7 +206,7 @@ impl Worker {
                 packet.set_destination(Destination::new(Op::Empty, 0));
                 self.books.set_note(&packet, Note::default());
                 let descriptor = self.books.hand_out(packet, node.holder.of_empty());
-                let pushed = ring.push(super::deliver::WORKER_TURN, descriptor);
+                let pushed = ring.push(WORKER_TURN, descriptor);
                 debug_assert!(pushed.is_ok());
             }
             if ring.publish() && ring.rings(self.barriers) {

@@ -83,6 +83,11 @@ pub(super) struct Gate {
     waited: u64,
 }
 
+/// What tells a packet from all others: its buffer, and how often that had been handed out.
+pub(super) fn identity(packet: &Packet) -> (u32, u16) {
+    (packet.descriptor().buffer(), packet.descriptor().generation())
+}
+
 impl Worker {
     /// Closes the gate for flows that move.
     pub(super) fn close_gate(&mut self, next: &Table, slots: MovedSlots) {
@@ -91,7 +96,7 @@ impl Worker {
         // Packets in line for a service that has an instance go in first; those for one that has none stay where they are.
         let lines = self.services.iter().filter(|(_, s)| !s.nodes().is_empty());
         for packet in lines.flat_map(|(_, s)| s.line.packets()) {
-            inside.push((packet.descriptor().buffer(), packet.descriptor().generation()));
+            inside.push(identity(packet));
         }
         let queue = self.gate.take().map(|gate| gate.queue).unwrap_or_default();
         self.now = Instant::now();
@@ -162,8 +167,11 @@ impl Worker {
         let Some(gate) = &mut self.gate else { return };
         match gate.state {
             State::Closed => {
-                let books = &self.books;
-                gate.inside.retain(|(buffer, generation)| books.in_use(*buffer, *generation));
+                let (books, services) = (&self.books, &self.services);
+                let in_line = services.packets_in_line();
+                gate.inside.retain(|packet| {
+                    books.generation_out(packet.0) == Some(packet.1) || in_line.contains(packet)
+                });
                 let left = gate.inside.len();
                 if left == 0 || self.now.duration_since(gate.closed_at) > LONGEST {
                     gate.state = State::Quiet;

@@ -31,6 +31,7 @@ use onvm_lib::idle::Idle;
 use onvm_lib::packet::DropReason;
 use onvm_lib::pool::{Books, Packet, Pool};
 use onvm_lib::protocol::{EdgeId, InstanceId};
+use onvm_lib::ring::Descriptor;
 use onvm_lib::ring::bell::Barriers;
 
 use crate::ports::Port;
@@ -82,6 +83,8 @@ pub(crate) struct Setup {
 /// One port and what the worker knows of it.
 struct PortState {
     port: Box<dyn Port>,
+    /// What is sent here is freed at once.
+    discards: bool,
     finished: bool,
     not_before: Option<Instant>,
     /// Packets to be sent in this round.
@@ -198,7 +201,13 @@ impl Worker {
         let ports = setup
             .ports
             .into_iter()
-            .map(|port| PortState { port, finished: false, not_before: None, outgoing: Vec::new() })
+            .map(|port| PortState {
+                discards: port.discards(),
+                port,
+                finished: false,
+                not_before: None,
+                outgoing: Vec::new(),
+            })
             .collect();
         Self {
             books: Books::new(setup.pool, setup.seed),
@@ -236,6 +245,7 @@ impl Worker {
 
     fn work(&mut self) {
         let mut rounds = 0u32;
+        let mut burst = [Descriptor::default(); BURST];
         loop {
             if self.called.load(Ordering::Relaxed) && !self.obey() {
                 return;
@@ -245,7 +255,7 @@ impl Worker {
                 worked += self.receive();
             }
             for index in 0..self.nodes.len() {
-                worked += self.take_from_node(index);
+                worked += self.take_from_node(index, &mut burst);
             }
             self.publish();
             self.send();

@@ -21,6 +21,7 @@ use onvm_lib::protocol::{EdgeId, InstanceId, ServiceId};
 use onvm_lib::ring::{Consumer, Descriptor, Op, Ring};
 
 use super::audit::Audit;
+use super::gate::identity;
 use super::node::Node;
 use super::{BURST, News, Worker};
 
@@ -46,8 +47,10 @@ impl Worker {
         self.fence_line(index, instance);
         self.by_instance.remove(&instance);
         let Some(node) = self.nodes[index].take() else { return };
-        let books = &self.books;
-        self.suspects.retain(|(buffer, generation), _| books.in_use(*buffer, *generation));
+        let (books, in_line) = (&self.books, self.services.packets_in_line());
+        self.suspects.retain(|packet, _| {
+            books.generation_out(packet.0) == Some(packet.1) || in_line.contains(packet)
+        });
         self.sleeper.remove(node.doorbell.as_fd());
         let passed_on = self.passed_on(&node);
         let mut dead = Dead { node, passed_on, in_hand: 0, waiting: 0, crashed };
@@ -247,7 +250,7 @@ impl Worker {
     fn present_again(&mut self, dead: &mut Dead, position: u16, packet: Packet, in_hand: bool) {
         let suspect = in_hand && dead.crashed;
         if suspect {
-            let holding = (packet.descriptor().buffer(), packet.descriptor().generation());
+            let holding = identity(&packet);
             let deaths = self.suspects.entry(holding).or_insert(0);
             *deaths += 1;
             if *deaths >= DEADLY {
