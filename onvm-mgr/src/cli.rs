@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use onvm_lib::arguments::seconds;
 use onvm_lib::protocol::{InstanceId, Request, ServiceId, Target};
 
 use crate::ports::Spec;
@@ -266,14 +267,6 @@ fn ring_size(text: &str) -> Result<u32, String> {
     } else {
         Err(format!("{size} is not a power of two in 64..={}", onvm_lib::ring::MAX_CAPACITY))
     }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|d| !d.is_zero())
-        .ok_or_else(|| format!("{text} seconds is out of range: more than 0 is needed"))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{Common, NetworkFunction};
+use crate::cpu;
 use crate::node::NodePage;
 use crate::packet::Access as _;
 use crate::pool::Pool;
@@ -142,7 +143,7 @@ fn open<N: NetworkFunction>(
         None => None,
     };
     if let Some(core) = welcome.core {
-        pin(core).map_err(|errno| AttachError::Core { core, errno })?;
+        cpu::pin(core).map_err(|errno| AttachError::Core { core, errno })?;
     }
     Ok(Attached {
         pool: Pool::open(pool, welcome.pool, access)?,
@@ -158,14 +159,4 @@ fn open<N: NetworkFunction>(
 
 pub(super) fn open_ring(grant: RingGrant, fd: OwnedFd) -> Result<Ring, RingError> {
     Ring::open(&format!("onvm-edge-{}", grant.edge), fd, grant.capacity)
-}
-
-/// Keeps the calling thread on one processor.
-fn pin(core: u32) -> rustix::io::Result<()> {
-    let mut set = rustix::thread::CpuSet::new();
-    if core as usize >= rustix::thread::CpuSet::MAX_CPU {
-        return Err(rustix::io::Errno::INVAL);
-    }
-    set.set(core as usize);
-    rustix::thread::sched_setaffinity(None, &set)
 }

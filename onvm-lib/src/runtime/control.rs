@@ -18,6 +18,8 @@ use crate::ring::bell::Attention;
 pub(super) enum Event {
     Route(Route, Vec<OwnedFd>),
     Message(Message),
+    Pause,
+    Resume,
     Stop,
     Signal(i32),
     ManagerGone(Error),
@@ -64,6 +66,8 @@ fn hear_manager(mut line: Line, sender: &Sender<Event>, attention: &Attention, g
         let event = match line.receive::<Answer>(true) {
             Ok((Answer::Route(route), fds)) => Event::Route(route, fds),
             Ok((Answer::Message(message), _)) => Event::Message(message),
+            Ok((Answer::Pause, _)) => Event::Pause,
+            Ok((Answer::Resume, _)) => Event::Resume,
             Ok((Answer::Stop, _)) => Event::Stop,
             Ok((other, _)) => {
                 log::debug!("the manager said something out of turn: {other:?}");

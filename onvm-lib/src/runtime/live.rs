@@ -112,6 +112,8 @@ struct Live<'a, N: NetworkFunction> {
     received: u64,
     /// It leaves when this many have come in.
     limit: u64,
+    /// It takes no packets; they wait in its rings.
+    paused: bool,
     leaving: bool,
 }
 
@@ -148,6 +150,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             produce_at: N::EMITS.then_some(now),
             received: 0,
             limit: common.packet_limit.unwrap_or(u64::MAX),
+            paused: false,
             leaving: false,
         }
     }
@@ -157,6 +160,10 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         while !self.leaving {
             if self.ears.attention.called() {
                 self.hear()?;
+            }
+            if self.paused {
+                self.rest();
+                continue;
             }
             if self.idle.manner() == Manner::Yield && self.outputs.crowded() {
                 std::thread::yield_now();
@@ -356,7 +363,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         if let Some(time) = self.common.time_limit {
             limit = limit.min((self.started + time).saturating_duration_since(Instant::now()));
         }
-        if let Some(at) = self.produce_at {
+        if let Some(at) = self.produce_at.filter(|_| !self.paused) {
             limit = limit.min(at.saturating_duration_since(Instant::now()));
         }
         if limit.is_zero() || self.leaving {
@@ -365,9 +372,11 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         }
         // An NF that wants to make packets and has no buffers waits for those too.
         let starved = self.produce_at.is_some() && self.hands.emitter.empties.is_empty();
+        // Nor does one that is paused wake for packets.
+        let awake = !self.paused;
         let mut rings: Vec<&mut Consumer> =
-            self.inputs.iter_mut().filter(|i| !i.gated).map(|i| &mut i.consumer).collect();
-        rings.extend(self.empties.as_mut().filter(|_| starved));
+            self.inputs.iter_mut().filter(|i| awake && !i.gated).map(|i| &mut i.consumer).collect();
+        rings.extend(self.empties.as_mut().filter(|_| awake && starved));
         rings.iter_mut().for_each(|ring| ring.arm());
         if let Some(cap) = self.barriers.before_sleep() {
             limit = limit.min(cap);

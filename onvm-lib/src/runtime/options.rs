@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
 use super::NetworkFunction;
+use crate::arguments::{seconds, seconds_or_none};
 use crate::protocol::{InstanceId, ServiceId};
 
 /// For NFs that have no options of their own.
@@ -59,6 +60,10 @@ pub struct Common {
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 
+    /// Wait this many seconds for a manager that is gone, and go on with the next one; 0: leave at once
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds_or_none)]
+    pub reattach: Duration,
+
     /// Print reports as lines of JSON
     #[arg(long)]
     pub json: bool,
@@ -74,14 +79,6 @@ pub struct Common {
     /// Write what comes out of the replay (.pcap or .pcapng); - is standard output
     #[arg(long, value_name = "CAPTURE", requires = "replay", help_heading = "Replay")]
     pub write: Option<PathBuf>,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|d| !d.is_zero())
-        .ok_or_else(|| format!("{text} seconds is out of range: more than 0 is needed"))
 }
 
 #[derive(Parser)]

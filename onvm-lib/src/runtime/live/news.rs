@@ -20,6 +20,14 @@ impl<N: NetworkFunction> Live<'_, N> {
             match event {
                 Event::Route(route, fds) => self.follow(&route, fds),
                 Event::Message(message) => self.nf.message(&message),
+                Event::Pause => {
+                    log::info!("the manager says pause");
+                    self.paused = true;
+                }
+                Event::Resume => {
+                    log::info!("the manager says go on");
+                    self.paused = false;
+                }
                 Event::Stop => {
                     log::info!("the manager says stop");
                     self.leaving = true;
