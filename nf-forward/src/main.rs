@@ -114,6 +114,7 @@ struct Forward {
 impl NetworkFunction for Forward {
     type Options = Options;
     type Access = ReadWrite;
+    type State = ();
     const NAME: &'static str = "nf-forward";
     const ABOUT: &'static str = "Sends packets on to a service or a port, as they are, rewritten or bridged";
 

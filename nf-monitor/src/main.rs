@@ -68,6 +68,7 @@ struct Watch {
 impl NetworkFunction for Watch {
     type Options = Options;
     type Access = ReadOnly;
+    type State = ();
     const NAME: &'static str = "nf-monitor";
     const ABOUT: &'static str = "Counts protocols, flows and top talkers; every packet goes on unchanged";
     /// Short, so that each search for silent flows is, too.

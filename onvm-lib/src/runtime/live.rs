@@ -6,77 +6,42 @@
 //! turn:  take ─▶ check ─▶ NF ─▶ choose ways ─▶ push ─▶ publish ─▶ release
 //! ```
 //! News from the manager (routes, messages, stop) is looked at between rounds, so a burst is routed by one
-//! snapshot. `news` follows them, `farewell` reports and leaves.
+//! snapshot. `news` follows them, `succession` hands state over, `reattach` waits for the next manager when this
+//! one is gone, `farewell` reports and leaves.
 
 mod farewell;
 mod news;
 mod pass_on;
+mod reattach;
+mod start;
+mod succession;
 
 use std::time::{Duration, Instant};
 
-use super::attach::{AttachError, Attached, attach};
-use super::control::{Ears, listen};
+use super::attach::Attached;
+use super::control::Ears;
 use super::dispatch::{Output, Outputs, Waiter, Wake};
 use super::hands::Hands;
 use super::route::{RELAY, Routing};
-use super::{Common, NetworkFunction, Setup, SetupError};
+use super::tell::Control;
+use super::{Common, NetworkFunction};
 use crate::idle::{Idle, Manner};
 use crate::node::{Counter, HeldTable, NodePage};
 use crate::packet::{Access as _, Clock, DropReason, MAX_BURST, MAX_ENTRIES};
 use crate::pool::Pool;
-use crate::protocol::{EdgeId, InstanceId, Line, socket_from};
+use crate::protocol::{EdgeId, InstanceId, Line};
 use crate::ring::bell::{Barriers, sleep};
 use crate::ring::{Consumer, Descriptor, Destination, Op};
+
+use farewell::Totals;
+use reattach::Kept;
+pub(super) use start::run;
+use start::{LiveError, Place};
 
 /// Services that a packet may pass before it is taken for one that goes round in circles.
 const HOP_LIMIT: u8 = 128;
 /// Rounds between two looks at the clock.
 const ROUNDS_PER_LOOK: u32 = 64;
-
-/// Why a live NF ended badly.
-#[derive(Debug)]
-pub(super) enum LiveError {
-    Attach(AttachError),
-    Setup(SetupError),
-    Threads(std::io::Error),
-    ManagerGone(crate::protocol::Error),
-}
-
-impl std::fmt::Display for LiveError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Attach(error) => write!(f, "{error}"),
-            Self::Setup(error) => write!(f, "{error}"),
-            Self::Threads(error) => write!(f, "cannot start a thread: {error}"),
-            Self::ManagerGone(error) => write!(f, "the manager is gone: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for LiveError {}
-
-/// Runs an NF until it is told to stop or is done.
-pub(super) fn run<N: NetworkFunction>(
-    common: &Common,
-    own: &N::Options,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let barriers = Barriers::register();
-    let attached = attach::<N>(&socket_from(common.socket.as_deref()), common).map_err(LiveError::Attach)?;
-    let setup = Setup {
-        service: common.service_id,
-        instance: Some(attached.welcome.instance),
-        packet_room: attached.welcome.pool.packet_room() as usize,
-        replay: false,
-        json: common.json,
-    };
-    let nf = N::setup(own, &setup).map_err(LiveError::Setup)?;
-    let ears = listen(attached.line.try_clone().map_err(AttachError::Line).map_err(LiveError::Attach)?)
-        .map_err(LiveError::Threads)?;
-    let mut live = Live::new(nf, common, attached, ears, barriers);
-    let end = live.work();
-    live.leave();
-    end.map_err(Into::into)
-}
 
 /// One incoming ring of packets.
 struct Input {
@@ -91,6 +56,7 @@ struct Input {
 struct Live<'a, N: NetworkFunction> {
     nf: N,
     common: &'a Common,
+    control: Control,
     instance: InstanceId,
     line: Line,
     ears: Ears,
@@ -110,6 +76,8 @@ struct Live<'a, N: NetworkFunction> {
     next_print: Option<Instant>,
     produce_at: Option<Instant>,
     received: u64,
+    /// Done for managers that are gone.
+    before: Totals,
     /// It leaves when this many have come in.
     limit: u64,
     /// It takes no packets; they wait in its rings.
@@ -118,7 +86,8 @@ struct Live<'a, N: NetworkFunction> {
 }
 
 impl<'a, N: NetworkFunction> Live<'a, N> {
-    fn new(nf: N, common: &'a Common, attached: Attached, ears: Ears, barriers: Barriers) -> Self {
+    fn new(kept: Kept<'a, N>, attached: Attached) -> Self {
+        let Kept { nf, common, control, ears, barriers, started, received, before } = kept;
         let Attached { line, welcome, pool, page, inbound, outbound, empties, doorbell } = attached;
         let relay = Output {
             edge: welcome.outbound.edge,
@@ -131,6 +100,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         Self {
             nf,
             common,
+            control,
             instance: welcome.instance,
             line,
             ears,
@@ -144,11 +114,12 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             routing: Routing::relay_only(common.destination),
             idle: Idle::new(manner(common, welcome.shared_core)),
             turn: 0,
-            started: now,
+            started,
             next_tick: now + N::TICK,
             next_print: common.print_interval.map(|interval| now + interval),
             produce_at: N::EMITS.then_some(now),
-            received: 0,
+            received,
+            before,
             limit: common.packet_limit.unwrap_or(u64::MAX),
             paused: false,
             leaving: false,

@@ -94,6 +94,8 @@ struct Cli<O: Args> {
 pub(super) struct Invocation<O> {
     pub(super) own: O,
     pub(super) common: Common,
+    /// The arguments for a child: those of this NF that are not its alone, the options file put in.
+    pub(super) for_children: Vec<OsString>,
 }
 
 /// The parser of an NF's command line.
@@ -115,6 +117,7 @@ pub(super) fn parse<N: NetworkFunction>(
         eprintln!("{}: {error}", N::NAME);
         ExitCode::from(2)
     })?;
+    let for_children = super::children::without(&command, &arguments, &["instance-id", "core", "config"]);
     let parsed =
         command.try_get_matches_from_mut(arguments).and_then(|m| Cli::<N::Options>::from_arg_matches(&m));
     match parsed {
@@ -122,7 +125,7 @@ pub(super) fn parse<N: NetworkFunction>(
             eprintln!("{}: -F FILE must stand by itself, not in a group of letters", N::NAME);
             Err(ExitCode::from(2))
         }
-        Ok(Cli { own, common }) => Ok(Invocation { own, common }),
+        Ok(Cli { own, common }) => Ok(Invocation { own, common, for_children }),
         Err(error) => {
             // Help and version are no failures, and go to standard output.
             let _ = error.print();
