@@ -9,6 +9,7 @@
 //! snapshot. `news` follows them, `succession` hands state over, `reattach` waits for the next manager when this
 //! one is gone, `farewell` reports and leaves.
 
+mod cost;
 mod farewell;
 mod news;
 mod pass_on;
@@ -33,6 +34,7 @@ use crate::protocol::{EdgeId, InstanceId, Line};
 use crate::ring::bell::{Barriers, sleep};
 use crate::ring::{Consumer, Descriptor, Destination, Op};
 
+use cost::Cost;
 use farewell::Totals;
 use reattach::Kept;
 pub(super) use start::run;
@@ -70,6 +72,7 @@ struct Live<'a, N: NetworkFunction> {
     routing: Routing,
     idle: Idle,
     turn: u32,
+    cost: Cost,
     hands: Hands<HeldTable>,
     started: Instant,
     next_tick: Instant,
@@ -114,6 +117,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             routing: Routing::relay_only(common.destination),
             idle: Idle::new(manner(common, welcome.shared_core)),
             turn: 0,
+            cost: Cost::new(),
             started,
             next_tick: now + N::TICK,
             next_print: common.print_interval.map(|interval| now + interval),
@@ -176,6 +180,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
                 return 0;
             }
         }
+        let sample = self.cost.turn(&self.page);
         self.begin_turn();
         let mut burst = [Descriptor::default(); MAX_BURST];
         let wanted = usize::try_from(self.limit - self.received).unwrap_or(MAX_BURST).min(MAX_BURST);
@@ -184,6 +189,9 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         let n = if sound { n } else { self.sort_out(&mut burst, n) };
         self.run_turn(&mut burst[..n], true);
         self.inputs[index].consumer.release();
+        if let Some(sample) = sample {
+            sample.end(&self.page, n);
+        }
         self.received += n as u64;
         self.page.add(Counter::Turns, 1);
         self.page.add(Counter::Received, n as u64);
