@@ -24,9 +24,9 @@ use std::time::Duration;
 use clap::Args;
 use onvm_lib::prelude::*;
 use onvm_lib::wire::MacAddr;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use bridge::{Bridge, Decision};
+use bridge::{Bridge, BridgeState, Decision};
 use rewrite::{Outcome, Rewrite};
 
 /// Options of its own.
@@ -93,7 +93,7 @@ enum Work {
 }
 
 /// What it has done so far.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Counts {
     packets: u64,
     bytes: u64,
@@ -107,6 +107,13 @@ struct Counts {
     too_short: u64,
 }
 
+/// What it hands to its successor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct State {
+    counts: Counts,
+    bridge: Option<BridgeState>,
+}
+
 #[derive(Debug)]
 struct Forward {
     work: Work,
@@ -116,8 +123,11 @@ struct Forward {
 impl NetworkFunction for Forward {
     type Options = Options;
     type Access = ReadWrite;
+    type State = State;
     const NAME: &'static str = "nf-forward";
     const ABOUT: &'static str = "Sends packets on to a service or a port, as they are, rewritten or bridged";
+
+    const STATE_VERSION: u32 = 1;
 
     fn setup(options: &Options, _: &Setup) -> Result<Self, SetupError> {
         let rewrite = Rewrite::new(options);
@@ -152,6 +162,24 @@ impl NetworkFunction for Forward {
         if let Work::Bridge(bridge) = &mut self.work {
             bridge.expire(burst.now_ns());
         }
+    }
+
+    fn hand_over(&mut self) -> Option<State> {
+        let bridge = if let Work::Bridge(bridge) = &self.work { Some(bridge.state()) } else { None };
+        Some(State { counts: self.counts, bridge })
+    }
+
+    fn take_over(&mut self, state: State) -> Result<(), String> {
+        let packets = self.counts.packets;
+        if packets > 0 {
+            return Err(format!("{packets} packets are counted here already"));
+        }
+        self.counts = state.counts;
+        // A bridge that is replaced by something else leaves its table behind, and the other way round.
+        if let (Work::Bridge(bridge), Some(state)) = (&mut self.work, state.bridge) {
+            bridge.restore(state);
+        }
+        Ok(())
     }
 
     fn report(&self) -> Report {
@@ -237,4 +265,63 @@ fn forward(bridge: &mut Bridge, burst: &mut Burst<'_, ReadWrite>) {
 
 fn main() -> ExitCode {
     onvm_lib::run::<Forward>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bridge(ports: u8, most_macs: usize) -> Forward {
+        let work = Work::Bridge(Box::new(Bridge::new(ports, most_macs, Duration::from_secs(10))));
+        Forward { work, counts: Counts::default() }
+    }
+
+    fn decide(forward: &mut Forward, frames: &[(u8, u8, u8)], from: usize) -> Vec<Decision> {
+        let Work::Bridge(bridge) = &mut forward.work else { return Vec::new() };
+        let mut decide = |(n, (src, dst, port)): (u64, &(u8, u8, u8))| {
+            let frame = [&[2, 0, 0, 0, 0, *dst, 2, 0, 0, 0, 0, *src][..], &[8; 48]].concat();
+            forward.counts.packets += 1;
+            forward.counts.bytes += frame.len() as u64;
+            bridge.expire(n * 1_000_000_000);
+            bridge.decide(&frame, Some(*port), n * 1_000_000_000)
+        };
+        (from as u64..).zip(frames).map(&mut decide).collect()
+    }
+
+    fn handed_over(from: &mut Forward) -> State {
+        let state = from.hand_over().unwrap();
+        postcard::from_bytes(&postcard::to_allocvec(&state).unwrap()).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_bridge_that_was_replaced_decides_and_reports_as_one_that_was_not(
+            frames in prop::collection::vec((0u8..20, 0u8..20, 0u8..4), 1..200),
+            at in any::<prop::sample::Index>(),
+            most_macs in prop::sample::select(vec![8usize, 64]),
+        ) {
+            let at = at.index(frames.len());
+            let mut whole = bridge(4, most_macs);
+            let decisions = decide(&mut whole, &frames, 0);
+            let (mut first, mut second) = (bridge(4, most_macs), bridge(4, most_macs));
+            decide(&mut first, &frames[..at], 0);
+            second.take_over(handed_over(&mut first)).unwrap();
+            prop_assert_eq!(first.report().json, second.report().json);
+            prop_assert_eq!(&decide(&mut second, &frames[at..], at)[..], &decisions[at..]);
+            prop_assert_eq!(whole.report().json, second.report().json);
+        }
+    }
+
+    #[test]
+    fn a_smaller_bridge_keeps_what_fits() {
+        let mut large = bridge(4, 64);
+        decide(&mut large, &[(1, 9, 0), (2, 9, 1), (3, 9, 3), (4, 9, 1)], 0);
+        let mut small = bridge(2, 2);
+        small.take_over(handed_over(&mut large)).unwrap();
+        let next = [(9, 4, 0), (9, 2, 0), (9, 3, 0), (9, 1, 1)];
+        let flood = Decision::Flood;
+        assert_eq!(decide(&mut small, &next, 4), [Decision::Out(1), Decision::Out(1), flood, flood]);
+        assert!(small.take_over(handed_over(&mut large)).unwrap_err().contains("8 packets"));
+    }
 }

@@ -48,9 +48,8 @@ impl Worker {
         self.by_instance.remove(&instance);
         let Some(node) = self.nodes[index].take() else { return };
         let (books, in_line) = (&self.books, self.services.packets_in_line());
-        self.suspects.retain(|packet, _| {
-            books.generation_out(packet.0) == Some(packet.1) || in_line.contains(packet)
-        });
+        self.suspects
+            .retain(|packet, _| books.generation_out(packet.0) == Some(packet.1) || in_line.contains(packet));
         self.sleeper.remove(node.doorbell.as_fd());
         let passed_on = self.passed_on(&node);
         let mut dead = Dead { node, passed_on, in_hand: 0, waiting: 0, crashed };
