@@ -2,7 +2,8 @@
 //!
 //! ```yaml
 //! manager: {mtu: 9000, core: 0}         # long options of the command line, without the dashes
-//! ports: [pcap:in=web.pcap,out=out.pcap]
+//! ports:
+//!   - pcap:in=web.pcap,out=out.pcap     # in brackets it would need quotes, for its comma
 //! services:
 //!   forward: {command: [nf-forward, --mac-swap], instances: 2}
 //!   monitor: {id: 2}                    # no command: an NF that is started elsewhere
@@ -30,6 +31,7 @@ use onvm_lib::document::{self, Cursor, Report, Severity, Table};
 use onvm_lib::protocol::ServiceId;
 
 use super::{MAX_CHAIN, Plan};
+use crate::ports::Spec;
 pub(crate) use options::FileOption;
 
 /// What a chain file says.
@@ -201,11 +203,15 @@ impl Reader {
             ports.error(format!("{} ports are more than {most}", all.len()));
         }
         for port in all {
-            let Some(spec) = port.parsed::<crate::ports::Spec>() else { continue };
-            match spec.in_directory(&self.directory) {
+            let Some(text) = port.text() else { continue };
+            match text.parse::<Spec>().and_then(|spec| spec.in_directory(&self.directory)) {
                 Ok(text) => {
                     self.options.push(FileOption::new("port", text.clone()));
                     self.plan.ports.push(text);
+                }
+                Err(error) if text.contains('=') && !text.contains(':') => {
+                    // `[pcap:in=a,out=b]` is a list of two.
+                    port.error(format!("{error}; in brackets, a port with a comma stands in quotes"));
                 }
                 Err(error) => port.error(error.to_string()),
             }

@@ -4,6 +4,8 @@
 mod command_line;
 pub(crate) mod difference;
 pub(crate) mod file;
+// The worker asks it.
+#[cfg_attr(not(test), allow(dead_code))]
 pub(crate) mod flow_rules;
 
 use std::collections::BTreeMap;

@@ -25,6 +25,7 @@ mod phase;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -130,7 +131,6 @@ impl Server {
         let listener =
             Listener::bind(&path).map_err(|e| format!("control socket {}: {e}", path.display()))?;
         if start.socket_mode != 0o600 {
-            use std::os::unix::fs::PermissionsExt;
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(start.socket_mode))?;
         }
         let cores = Cores::new(start.core, !start.no_pin)?;

@@ -206,13 +206,16 @@ fn manager_options_are_judged_by_the_command_lines_parser() {
 
 #[test]
 fn a_single_chain_is_the_default_one() {
+    let wrong = told;
     let plan = read("services: {a: {}}\nchains: {web: [a]}\n").plan;
     assert_eq!(plan.default_chain.as_deref(), Some("web"));
-    let told = told("services: {a: {id: 2}}\nchains: {web: [a]}\nrules: [{protocol: tcp, chain: web}]\n");
+    let told = wrong("services: {a: {id: 2}}\nchains: {web: [a]}\nrules: [{protocol: tcp, chain: web}]\n");
     assert!(told.starts_with("1:1: warning: no default-chain"), "{told}");
+    assert_eq!(wrong("services: 5\n"), "1:11: services: a mapping (key: value) is needed, not 5\n");
     assert_eq!(
-        super::tests::told("services: 5\n"),
-        "1:11: services: a mapping (key: value) is needed, not 5\n"
+        wrong("ports: [pcap:in=a,out=b]\n"),
+        "1:19: ports[1]: port \"out=b\": unknown kind \"out=b\", kinds are pcap, gen, null; in brackets, a port with a \
+         comma stands in quotes\n"
     );
     assert_eq!(read("").plan, Plan::default());
     assert!(!read("").report.has_errors());
