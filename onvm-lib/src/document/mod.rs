@@ -101,3 +101,9 @@ fn shortened(text: &str) -> String {
         None => text.to_string(),
     }
 }
+
+/// The path of a key within what `path` leads to.
+fn joined(path: &str, key: &str) -> String {
+    let key = shortened(key);
+    if path.is_empty() { key } else { format!("{path}.{key}") }
+}

@@ -166,14 +166,20 @@ pub(crate) enum Affinity {
 pub(crate) struct Rule {
     pub(crate) priority: i32,
     pub(crate) chain: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) source: Vec<IpNet>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) destination: Vec<IpNet>,
     /// Inclusive ranges.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) source_port: Vec<(u16, u16)>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) destination_port: Vec<(u16, u16)>,
     /// IP protocol number.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) protocol: Option<u8>,
     /// Number of the port that it came in by; for the other direction of `both_directions` also the port paired with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) input_port: Option<u8>,
     /// It matches the other direction of the flow, too: source and destination exchanged.
     pub(crate) both_directions: bool,
