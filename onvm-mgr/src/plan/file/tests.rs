@@ -114,7 +114,7 @@ fn the_reference_is_valid_and_its_defaults_are_the_defaults() {
         ..Default::default()
     };
     assert_eq!(*firewall, default);
-    let with_scale = text.replace("    # scale:", "    scale:").replace("    instances: 1 ", "    # ");
+    let with_scale = text.replace("    # scale:", "    scale:").replace("    instances: 1 ", "    # 1 ");
     let file = from_text(&with_scale, Path::new("/"), Report::new("r"));
     assert!(!file.report.has_errors(), "{}", file.report);
     assert_eq!(file.plan.services[&1].scale.unwrap().max, 4);
