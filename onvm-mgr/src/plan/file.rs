@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use onvm_lib::document::{self, Cursor, Report, Severity, Table};
 use onvm_lib::protocol::ServiceId;
 
-use super::{MAX_CHAIN, Plan};
+use super::{MAX_CHAIN, MAX_SERVICE, Plan};
 use crate::ports::Spec;
 pub(crate) use options::FileOption;
 
@@ -89,9 +89,6 @@ fn from_text(text: &str, directory: &Path, report: Report) -> ChainFile {
 
 /// The ids of services by name. All ids are known before the first reference to one is read.
 struct Names(BTreeMap<String, ServiceId>);
-
-/// Largest service id.
-const MAX_SERVICE: ServiceId = 4095;
 
 impl Names {
     fn read(top: &Table<'_>) -> Self {

@@ -7,6 +7,9 @@ pub(crate) mod file;
 // The worker asks it.
 #[cfg_attr(not(test), allow(dead_code))]
 pub(crate) mod flow_rules;
+// The control thread takes plans from it.
+#[cfg_attr(not(test), allow(dead_code))]
+pub(crate) mod received;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,6 +20,11 @@ use serde::{Deserialize, Serialize};
 
 /// Most hops of a chain.
 pub(crate) const MAX_CHAIN: usize = 64;
+
+/// Largest service id.
+pub(crate) const MAX_SERVICE: ServiceId = 4095;
+/// Most instances of a service that a plan can ask for.
+pub(crate) const MAX_INSTANCES: u32 = 256;
 
 /// Whether packets of an IP protocol have ports: TCP, UDP, DCCP, SCTP, UDP-Lite.
 pub(crate) const fn has_ports(protocol: u8) -> bool {

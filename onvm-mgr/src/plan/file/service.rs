@@ -6,7 +6,7 @@ use std::path::Path;
 use onvm_lib::document::{Cursor, Table};
 
 use super::{Names, paths};
-use crate::plan::{Affinity, Policy, Restart, Scale, Service};
+use crate::plan::{Affinity, MAX_INSTANCES, Policy, Restart, Scale, Service};
 
 const KEYS: &[&str] = &[
     "id",
@@ -28,8 +28,6 @@ const KEYS: &[&str] = &[
 /// Keys that say how the manager starts a service's command.
 const OF_COMMANDS: &[&str] =
     &["directory", "environment", "instances", "scale", "standby", "core", "shared-core", "restart"];
-/// Most instances of a service that a file can ask for.
-const MAX_INSTANCES: u32 = 256;
 /// Largest number of a processor.
 const MAX_CORE: u32 = 4095;
 /// Options of every NF that the manager itself gives.

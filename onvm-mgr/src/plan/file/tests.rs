@@ -259,6 +259,9 @@ proptest! {
             let end = (at + cut).min(text.len());
             text.splice(at..end, insert.chars());
         }
-        let _ = told(&text.iter().collect::<String>());
+        let file = read(&text.iter().collect::<String>());
+        if !file.report.has_errors() {
+            prop_assert_eq!(file.plan.check(), Ok(()));
+        }
     }
 }
