@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use onvm_lib::prelude::DropReason;
 use onvm_lib::wire::{MacAddr, ethernet};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::mac_table::{Learned, MacTable};
+use crate::mac_table::{Learned, MacTable, Station};
 
 /// Where a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) enum Decision {
 }
 
 /// What went through a port.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct PortCounts {
     packets_in: u64,
     bytes_in: u64,
@@ -37,7 +37,7 @@ struct PortCounts {
 }
 
 /// What became of packets.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Counts {
     /// Out of the port that the destination is behind.
     forwarded: u64,
@@ -62,6 +62,14 @@ struct Counts {
 #[derive(Debug)]
 pub(crate) struct Bridge {
     table: MacTable,
+    ports: Vec<PortCounts>,
+    counts: Counts,
+}
+
+/// What a bridge hands to its successor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct BridgeState {
+    stations: Vec<(u64, Station)>,
     ports: Vec<PortCounts>,
     counts: Counts,
 }
@@ -133,6 +141,17 @@ impl Bridge {
     /// Forgets addresses that were silent for too long.
     pub(crate) fn expire(&mut self, now_ns: u64) {
         self.counts.expired += self.table.expire(now_ns) as u64;
+    }
+
+    pub(crate) fn state(&self) -> BridgeState {
+        BridgeState { stations: self.table.stations(), ports: self.ports.clone(), counts: self.counts }
+    }
+
+    /// Goes on from where another has come to. What that knew of ports that this one does not have is left out.
+    pub(crate) fn restore(&mut self, state: BridgeState) {
+        self.table.restore(state.stations, self.ports.len());
+        self.ports.iter_mut().zip(state.ports).for_each(|(here, there)| *here = there);
+        self.counts = state.counts;
     }
 
     pub(crate) fn report(&self) -> BridgeReport<'_> {

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use onvm_lib::wire::MacAddr;
+use serde::{Deserialize, Serialize};
 
 /// What came of learning an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +19,8 @@ pub(crate) enum Learned {
     Refused,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Station {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Station {
     port: u8,
     seen_ns: u64,
 }
@@ -66,6 +67,21 @@ impl MacTable {
     pub(crate) fn find(&self, mac: MacAddr, now_ns: u64) -> Option<u8> {
         let station = self.stations.get(&number(mac))?;
         (now_ns.saturating_sub(station.seen_ns) < self.age_ns).then_some(station.port)
+    }
+
+    /// All stations, in no order.
+    pub(crate) fn stations(&self) -> Vec<(u64, Station)> {
+        self.stations.iter().map(|(number, station)| (*number, *station)).collect()
+    }
+
+    /// Goes on with these stations, as far as their ports are below `ports` and there is room: those that were
+    /// silent for longest are left out.
+    pub(crate) fn restore(&mut self, mut stations: Vec<(u64, Station)>, ports: usize) {
+        stations.retain(|(_, station)| usize::from(station.port) < ports);
+        stations.sort_unstable_by_key(|(_, station)| std::cmp::Reverse(station.seen_ns));
+        stations.truncate(self.most);
+        self.stations.clear();
+        self.stations.extend(stations);
     }
 
     /// Forgets the silent; returns how many.

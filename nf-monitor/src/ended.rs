@@ -1,16 +1,18 @@
 //! What is left of flows that are over: the largest of them, and the totals of their hosts.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use onvm_lib::wire::MacAddr;
+use onvm_lib::wire::{FlowKey, MacAddr};
+use serde::{Deserialize, Serialize};
 
 use crate::flow::{Flow, Sort};
 use crate::protocols::Count;
 
 /// One end of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Host {
     Ip(IpAddr),
     /// Of what is not IP.
@@ -27,7 +29,7 @@ impl fmt::Display for Host {
 }
 
 /// What a host sent and was sent.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Traffic {
     pub(crate) sent: Count,
     pub(crate) received: Count,
@@ -65,6 +67,13 @@ pub(crate) fn add_to(hosts: &mut Hosts, flow: &Flow) {
     add(to, back, there);
 }
 
+/// Of equal flows that which began earlier comes first, so that it does not matter which of them ended first.
+type Rank = (u64, Reverse<u64>, Reverse<FlowKey>);
+
+fn rank(sort: Sort, flow: &Flow) -> Rank {
+    (sort.weight(flow.total()), Reverse(flow.first_ns), Reverse(*flow.key()))
+}
+
 /// Flows that are over.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -76,7 +85,7 @@ pub(crate) struct Ended {
     /// The largest flows, in no order.
     largest: Vec<Flow>,
     /// What a flow must have more of to be among them, once they are `top`.
-    floor: u64,
+    floor: Option<Rank>,
     top: usize,
     sort: Sort,
 }
@@ -85,7 +94,7 @@ impl Ended {
     pub(crate) fn new(most_hosts: usize, top: usize, sort: Sort) -> Self {
         // Room for the two hosts of any flow.
         let most_hosts = most_hosts.max(2);
-        Self { hosts: Hosts::new(), most_hosts, forgotten: 0, largest: Vec::new(), floor: 0, top, sort }
+        Self { hosts: Hosts::new(), most_hosts, forgotten: 0, largest: Vec::new(), floor: None, top, sort }
     }
 
     /// Takes in a flow that is over.
@@ -110,19 +119,31 @@ impl Ended {
     }
 
     fn keep(&mut self, flow: &Flow) {
-        let weight = |flow: &Flow| self.sort.weight(flow.total());
+        let rank = |flow: &Flow| rank(self.sort, flow);
         if self.largest.len() < self.top {
             self.largest.push(*flow);
-            return;
+        } else {
+            // Most flows are small: they do not get as far as the search.
+            if self.floor.is_none_or(|floor| rank(flow) <= floor) {
+                return;
+            }
+            if let Some(smallest) = self.largest.iter_mut().min_by_key(|kept| rank(kept)) {
+                *smallest = *flow;
+            }
         }
-        // Most flows are small: they do not get as far as the search.
-        if weight(flow) <= self.floor {
-            return;
+        if self.largest.len() == self.top {
+            self.floor = self.largest.iter().map(rank).min();
         }
-        if let Some(smallest) = self.largest.iter_mut().min_by_key(|kept| weight(kept)) {
-            *smallest = *flow;
+    }
+
+    /// Goes on from where another has come to, within the bounds of this one.
+    pub(crate) fn restore(&mut self, hosts: Vec<(Host, Traffic)>, forgotten: u64, largest: &[Flow]) {
+        self.hosts = hosts.into_iter().collect();
+        self.forgotten = forgotten;
+        while self.hosts.len() > self.most_hosts {
+            self.forget_half();
         }
-        self.floor = self.largest.iter().map(weight).min().unwrap_or(u64::MAX);
+        largest.iter().for_each(|flow| self.keep(flow));
     }
 
     /// Totals of hosts over the flows that are over.
@@ -159,6 +180,15 @@ mod tests {
         kept.sort_unstable();
         assert_eq!(kept, [5, 7, 9]);
         assert_eq!(ended.hosts().count(), 6);
+    }
+
+    #[test]
+    fn a_small_flow_does_not_push_out_a_larger_one() {
+        let mut ended = Ended::new(100, 2, Sort::Bytes);
+        for n in [5, 6, 1] {
+            ended.take(&flow(n, u64::from(n)));
+        }
+        assert_eq!(ended.largest().iter().map(|f| f.total().bytes).collect::<Vec<_>>(), [5, 6]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use onvm_lib::wire::FlowKey;
 use onvm_lib::wire::tcp::Flags;
+use serde::{Deserialize, Serialize};
 
 use crate::protocols::Count;
 
@@ -31,7 +32,7 @@ pub(crate) struct Seen {
 }
 
 /// One direction of a flow.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Direction {
     pub(crate) count: Count,
     /// All TCP flags seen.
@@ -65,7 +66,7 @@ impl State {
 }
 
 /// A flow, both directions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Flow {
     /// The key that both directions share.
     key: FlowKey,

@@ -26,6 +26,7 @@ mod monitor;
 mod protocols;
 mod rates;
 mod report;
+mod state;
 mod table;
 
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ use onvm_lib::prelude::*;
 
 use flow::Sort;
 use monitor::Monitor;
+use state::State;
 
 /// Options of its own.
 #[derive(Args, Clone, Debug)]
@@ -68,8 +70,10 @@ struct Watch {
 impl NetworkFunction for Watch {
     type Options = Options;
     type Access = ReadOnly;
+    type State = State;
     const NAME: &'static str = "nf-monitor";
     const ABOUT: &'static str = "Counts protocols, flows and top talkers; every packet goes on unchanged";
+    const STATE_VERSION: u32 = 1;
     /// Short, so that each search for silent flows is, too.
     const TICK: Duration = Duration::from_millis(100);
 
@@ -98,6 +102,14 @@ impl NetworkFunction for Watch {
 
     fn tick(&mut self, burst: &mut Burst<'_, ReadOnly>) {
         self.monitor.tick(burst.now_ns());
+    }
+
+    fn hand_over(&mut self) -> Option<State> {
+        Some(State::of(&self.monitor))
+    }
+
+    fn take_over(&mut self, state: State) -> Result<(), String> {
+        state.restore(&mut self.monitor)
     }
 
     fn report(&self) -> Report {

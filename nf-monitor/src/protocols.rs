@@ -5,7 +5,7 @@
 //! packet counts.
 
 use onvm_lib::wire::{EtherType, Headers, Net};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// EtherTypes other than IP and ARP that are counted one by one; beyond these they are one heap.
 const MOST_ETHERTYPES: usize = 32;
@@ -14,7 +14,7 @@ const MOST_ETHERTYPES: usize = 32;
 pub(crate) const SIZES: [usize; 6] = [63, 127, 255, 511, 1023, 1518];
 
 /// Packets and their bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Count {
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
@@ -29,7 +29,7 @@ impl Count {
 }
 
 /// All counts.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Protocols {
     pub(crate) all: Count,
     pub(crate) ipv4: Count,
@@ -40,6 +40,7 @@ pub(crate) struct Protocols {
     /// Without an EtherType (802.3 with LLC, or cut before it), and EtherTypes beyond what is kept.
     pub(crate) other: Count,
     /// By IP protocol number.
+    #[serde(with = "by_number")]
     pub(crate) ip: [Count; 256],
     pub(crate) sizes: [u64; SIZES.len() + 1],
     /// With a VLAN tag, and with several.
@@ -97,6 +98,16 @@ impl Protocols {
         }
     }
 
+    /// Whether no part is greater than the whole.
+    pub(crate) fn is_sound(&self) -> bool {
+        let kinds = self.ethertypes.iter().map(|(_, count)| count);
+        let mut parts = kinds.chain([&self.ipv4, &self.ipv6, &self.arp, &self.other]).chain(&self.ip);
+        let odd = [self.vlan, self.stacked_vlan, self.fragments, self.cut, self.malformed];
+        self.ethertypes.len() <= MOST_ETHERTYPES
+            && parts.all(|part| part.packets <= self.all.packets && part.bytes <= self.all.bytes)
+            && self.sizes.iter().chain(&odd).all(|part| *part <= self.all.packets)
+    }
+
     #[cold]
     fn rare(&mut self, headers: &Headers, bytes: u64) {
         let Some(ethertype) = headers.ethertype() else { return self.other.add(bytes) };
@@ -108,6 +119,22 @@ impl Protocols {
             }
             None => self.other.add(bytes),
         }
+    }
+}
+
+/// An array longer than those that serde knows.
+mod by_number {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Count;
+
+    pub(super) fn serialize<S: Serializer>(all: &[Count; 256], to: S) -> Result<S::Ok, S::Error> {
+        all.as_slice().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[Count; 256], D::Error> {
+        let all = Vec::<Count>::deserialize(from)?;
+        all.try_into().map_err(|_| serde::de::Error::custom("there are 256 IP protocols"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Packets and bits per second: over the last second or so, and over all.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::protocols::Count;
 
@@ -8,7 +8,7 @@ use crate::protocols::Count;
 const INTERVAL_NS: u64 = 1_000_000_000;
 
 /// Packets and bits a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rate {
     /// The time that it is the mean of.
     pub(crate) seconds: f64,
@@ -29,7 +29,7 @@ impl Rate {
 }
 
 /// What rates are made of.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Rates {
     all: Count,
     /// Times of the earliest and the latest packet; 0 before there is one.
@@ -64,6 +64,12 @@ impl Rates {
         };
         self.current = Rate::of(since, passed);
         (self.mark_ns, self.at_mark) = (now_ns, self.all);
+    }
+
+    /// Whether these are the rates of so many packets, and none of an interval that is still to come.
+    pub(crate) fn is_sound(&self, all: Count) -> bool {
+        let (mark, all_at) = (self.at_mark, self.all);
+        all_at == all && mark.packets <= all.packets && mark.bytes <= all.bytes
     }
 
     /// Over the last interval.

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use onvm_lib::wire::FlowKey;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ended::Ended;
 use crate::flow::{Flow, Seen, Sort};
@@ -37,7 +37,7 @@ const _: () = assert!(size_of::<Bucket>() == 64);
 const EMPTY: Bucket = Bucket { hashes: [0; WAYS], flows: [FREE; WAYS] };
 
 /// What became of flows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FlowCounts {
     /// Begun, those refused not included.
     pub(crate) seen: u64,
@@ -179,6 +179,26 @@ impl Table {
                 self.counts.expired += 1;
             }
         }
+    }
+
+    /// Flows in the order of their places: put into a table of the same size one by one they have the same
+    /// neighbours.
+    pub(crate) fn by_place(&self) -> impl Iterator<Item = &Flow> {
+        let places = self.buckets.iter().flat_map(|bucket| bucket.flows);
+        places.filter_map(|at| self.flows.get(at as usize)?.as_ref())
+    }
+
+    /// Goes on from where another has come to. In a smaller table flows that find no place end.
+    pub(crate) fn restore(&mut self, flows: &[Flow], counts: FlowCounts) {
+        for flow in flows {
+            let refused = self.counts.refused;
+            self.insert(*flow);
+            if self.counts.refused > refused {
+                self.ended.take(flow);
+                self.counts.evicted += 1;
+            }
+        }
+        self.counts = FlowCounts { evicted: counts.evicted + self.counts.evicted, ..counts };
     }
 
     /// Flows that are in the table.

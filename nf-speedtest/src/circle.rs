@@ -157,6 +157,17 @@ impl Circle {
         self.made - before
     }
 
+    /// All packets under way are gone. With `--rate` they count as lost; those that go round are made anew.
+    pub(crate) fn all_lost(&mut self) {
+        if self.pace.is_some() {
+            self.lost = self.made.saturating_sub(self.back.packets);
+            self.made_by = [self.made; TICKS_TO_LOSS];
+        } else {
+            self.made = 0;
+            self.census = Census::new(self.wanted);
+        }
+    }
+
     /// Packets made that neither ended here nor are known to be lost.
     fn outstanding(&self) -> u64 {
         match self.pace {

@@ -76,6 +76,7 @@ struct SpeedTest(Circle);
 impl NetworkFunction for SpeedTest {
     type Options = Options;
     type Access = ReadWrite;
+    type State = ();
     const NAME: &'static str = "nf-speedtest";
     const ABOUT: &'static str =
         "Makes packets, sends them round any chain that leads back here, reports rate, loss and latency";
@@ -113,6 +114,10 @@ impl NetworkFunction for SpeedTest {
     #[inline]
     fn produce(&mut self, burst: &mut Burst<'_, ReadWrite>) -> Option<Duration> {
         self.0.produce(burst)
+    }
+
+    fn manager_lost(&mut self) {
+        self.0.all_lost();
     }
 
     fn report(&self) -> Report {

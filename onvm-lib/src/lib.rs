@@ -4,7 +4,9 @@
 // The model checker's build has the ring but not the runtime, which alone uses some of the rest.
 #![cfg_attr(loom, allow(dead_code))]
 
+pub mod arguments;
 pub mod capture;
+pub mod cpu;
 pub mod document;
 pub mod idle;
 pub mod node;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use onvm_lib::arguments::{seconds, seconds_or_none};
 use onvm_lib::protocol::{InstanceId, Request, ServiceId, Target};
 
 use crate::plan::MAX_CHAIN;
@@ -113,6 +114,14 @@ pub(crate) struct Start {
     /// How long packets wait for a service that has no instance, before they are dropped
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub(crate) wait_for_instance: Duration,
+
+    /// Kill an instance that has made no progress for so long while packets wait for it; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds_or_none)]
+    pub(crate) hang_timeout: Duration,
+
+    /// Directory for the output of NFs that the manager starts [default: beside the control socket, ending in .logs]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) log_dir: Option<PathBuf>,
 
     /// Services whose instances get copies of packets, in memory that no other NF shares
     #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=4095))]
@@ -281,13 +290,6 @@ fn ring_size(text: &str) -> Result<u32, String> {
     } else {
         Err(format!("{size} is not a power of two in 64..={}", onvm_lib::ring::MAX_CAPACITY))
     }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let read = onvm_lib::document::duration(text);
-    let read =
-        read.ok_or_else(|| format!("{text:?} is not a duration like 0.1 (seconds), 100ms, 5s or 2m"))?;
-    if read.is_zero() { Err(format!("{text} is out of range: more than 0 is needed")) } else { Ok(read) }
 }
 
 #[cfg(test)]

@@ -99,9 +99,7 @@ fn list(nodes: &BTreeMap<u32, u32>) -> String {
 
 /// Keeps the calling thread on one processor.
 pub(crate) fn pin(core: u32) {
-    let mut set = CpuSet::new();
-    set.set(core as usize);
-    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+    if let Err(error) = onvm_lib::cpu::pin(core) {
         log::warn!("cannot stay on processor {core}: {error}");
     }
 }

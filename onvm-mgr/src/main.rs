@@ -7,10 +7,13 @@
 mod cli;
 mod client;
 mod cores;
+mod events;
+mod life;
 mod plan;
 mod ports;
 mod server;
 mod slots;
+mod supervisor;
 mod tables;
 mod worker;
 

@@ -9,6 +9,7 @@ mod captures;
 mod dice;
 mod lab;
 mod ledger;
+mod mock;
 mod process;
 
 pub use built::program;
@@ -16,4 +17,5 @@ pub use captures::{Packet, made_capture, read_capture, sample};
 pub use dice::Dice;
 pub use lab::{LIMIT, Lab, Manager};
 pub use ledger::{Instance, Ledger};
+pub use mock::{Mock, MockNf};
 pub use process::{End, Process};

@@ -235,13 +235,13 @@ fn control_c_ends_an_nf_whose_packets_wait_for_the_next() {
 }
 
 #[test]
-fn nfs_end_when_their_manager_is_killed() {
+fn nfs_that_are_told_so_end_when_their_manager_is_killed() {
     let lab = Lab::new();
     let mut manager = lab.manager(&["--port", "gen:", "--chain", "1,2"]);
     let nfs = [
-        lab.nf("nf-forward", &["-r", "1"]),
-        lab.nf("nf-monitor", &["-r", "2"]),
-        lab.nf("nf-monitor", &["-r", "9"]),
+        lab.nf("nf-forward", &["-r", "1", "--reattach", "0"]),
+        lab.nf("nf-monitor", &["-r", "2", "--reattach=0"]),
+        lab.nf("nf-monitor", &["-r", "9", "--reattach", "0"]),
     ];
     manager.wait_for_instances(3);
     manager.wait_until("traffic", |l| l.packets("sent") > 1000);

@@ -30,7 +30,7 @@ mod report;
 mod tests;
 
 pub use cursor::{Cursor, Table};
-pub use duration::duration;
+pub use duration::{LONGEST_DURATION, duration};
 pub use nearest::nearest;
 pub use parse::{MAX_BYTES, MAX_DEPTH, MAX_NODES, read};
 pub use report::{Problem, Report, Severity};

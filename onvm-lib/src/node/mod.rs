@@ -169,6 +169,11 @@ impl NodePage {
         self.add_at(counter as usize, n);
     }
 
+    /// One counter, for the NF itself.
+    pub(crate) fn count(&self, counter: Counter) -> u64 {
+        self.layout().counters[counter as usize].load(Ordering::Relaxed)
+    }
+
     #[inline(always)]
     pub(crate) fn add_drop(&self, reason: DropReason) {
         self.add_at(FIRST_DROP + reason as usize, 1);

@@ -13,6 +13,8 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::PROTOCOL_VERSION;
+
 /// Longest message, in bytes.
 pub const MAX_MESSAGE: usize = 160 << 10;
 /// Most descriptors that ride with one message.
@@ -52,6 +54,11 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A first message of another [`PROTOCOL_VERSION`](super::PROTOCOL_VERSION), which is not understood.
+    Version {
+        /// The other side's.
+        theirs: u32,
+    },
     /// A message longer than [`MAX_MESSAGE`].
     TooLong {
         /// Its length in bytes.
@@ -76,6 +83,11 @@ impl std::fmt::Display for Error {
             Self::Closed => f.write_str("the other side closed the control socket"),
             Self::WouldBlock => f.write_str("the control socket is not ready"),
             Self::Garbled { reason } => write!(f, "message on the control socket makes no sense: {reason}"),
+            Self::Version { theirs } => write!(
+                f,
+                "protocol versions differ, {theirs} where it was sent, {PROTOCOL_VERSION} where it was read: use \
+                 programs of one release"
+            ),
             Self::TooLong { length } => {
                 write!(f, "message of {length} bytes is longer than the {MAX_MESSAGE} allowed")
             }
@@ -195,9 +207,10 @@ impl Line {
         if got.flags.intersects(net::ReturnFlags::TRUNC | net::ReturnFlags::CTRUNC) {
             return Err(Error::Garbled { reason: "it was cut short".into() });
         }
-        let message = serde_json::from_slice(&self.buffer[..got.bytes])
-            .map_err(|e| Error::Garbled { reason: e.to_string() })?;
-        Ok((message, fds))
+        match serde_json::from_slice(&self.buffer[..got.bytes]) {
+            Ok(message) => Ok((message, fds)),
+            Err(error) => Err(misunderstood(&self.buffer[..got.bytes], &error)),
+        }
     }
 
     /// Ends the connection for both directions, while others still hold the descriptor.
@@ -221,6 +234,27 @@ impl AsFd for Line {
     }
 }
 
+/// Why a message is not understood: perhaps it is of another version.
+#[cold]
+fn misunderstood(message: &[u8], error: &serde_json::Error) -> Error {
+    /// What the first messages of all versions have.
+    #[derive(serde::Deserialize)]
+    struct First {
+        say: Option<String>,
+        answer: Option<String>,
+        version: u32,
+    }
+    let first = serde_json::from_slice::<First>(message).ok();
+    let other = first.filter(|f| {
+        let kind = f.say.as_deref().or(f.answer.as_deref());
+        f.version != PROTOCOL_VERSION && matches!(kind, Some("hello" | "ask" | "welcome"))
+    });
+    match other {
+        Some(First { version, .. }) => Error::Version { theirs: version },
+        None => Error::Garbled { reason: error.to_string() },
+    }
+}
+
 fn new_socket() -> Result<OwnedFd, Error> {
     net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(kernel("socket"))
@@ -231,23 +265,28 @@ fn new_socket() -> Result<OwnedFd, Error> {
 pub struct Listener {
     fd: OwnedFd,
     path: PathBuf,
+    /// Dropped last: until then nobody else may use the path.
+    _lock: Lock,
 }
 
 impl Listener {
     /// Listens at a path, with mode 0600. A socket left over by a manager that died is replaced; a live one is not.
+    /// Of several that come to a stale socket at once, one wins: whoever has locked `PATH.lock`.
     ///
     /// # Errors
-    /// [`Error::InUse`] when a manager answers there, [`Error::Kernel`] when the path cannot be used.
+    /// [`Error::InUse`] when a manager listens there, [`Error::Kernel`] when the path cannot be used.
     pub fn bind(path: &Path) -> Result<Self, Error> {
         use rustix::fs::Mode;
         let fd = new_socket()?;
         let address = SocketAddrUnix::new(path).map_err(kernel("socket path"))?;
-        // The mode must be right from the first moment on, so it is set by the mask and not afterwards.
-        let mask = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
+        let lock = Lock::take(path)?;
+        // The mode must be right from the first moment on. That of an unbound socket becomes that of its name
+        // (unix_bind in the kernel's net/unix/af_unix.c); a mask would be the whole process's.
+        rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR).map_err(kernel("fchmod of the control socket"))?;
         let mut bound = net::bind(&fd, &address);
         if bound == Err(Errno::ADDRINUSE) {
+            // Whoever made it without a lock may still be there.
             if Line::connect(path).is_ok() {
-                rustix::process::umask(mask);
                 return Err(Error::InUse { path: path.to_path_buf() });
             }
             let is_socket = std::fs::symlink_metadata(path)
@@ -256,10 +295,9 @@ impl Listener {
                 bound = net::bind(&fd, &address);
             }
         }
-        rustix::process::umask(mask);
         bound.map_err(kernel("bind of the control socket"))?;
         net::listen(&fd, 128).map_err(kernel("listen"))?;
-        Ok(Self { fd, path: path.to_path_buf() })
+        Ok(Self { fd, path: path.to_path_buf(), _lock: lock })
     }
 
     /// Takes the next connection.
@@ -290,9 +328,46 @@ impl Drop for Listener {
     }
 }
 
+/// The right to a socket path: an exclusive `flock` on the file beside it, which ends with its holder however that
+/// ends.
+#[derive(Debug)]
+struct Lock {
+    _fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Lock {
+    fn take(socket: &Path) -> Result<Self, Error> {
+        use rustix::fs::{FlockOperation, Mode, OFlags};
+        let mut path = socket.as_os_str().to_os_string();
+        path.push(".lock");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        loop {
+            let fd = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
+                .map_err(kernel("open of the control socket's lock"))?;
+            match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return Err(Error::InUse { path: socket.to_path_buf() }),
+                locked => locked.map_err(kernel("flock of the control socket's lock"))?,
+            }
+            // Its holder before us may have removed the file between our two steps: then the lock is on nothing.
+            if rustix::fs::fstat(&fd).map_err(kernel("fstat"))?.st_nlink > 0 {
+                return Ok(Self { _fd: fd, path: path.into() });
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Still locked: whoever has opened the file sees that it is gone.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{Answer, PROTOCOL_VERSION, Request, Say};
+    use super::super::{Answer, Request, Say};
     use super::*;
 
     #[test]
@@ -301,7 +376,6 @@ mod tests {
         let path = directory.path().join("s");
         let listener = Listener::bind(&path).unwrap();
         assert!(matches!(Listener::bind(&path), Err(Error::InUse { .. })));
-        assert!(matches!(listener.accept().unwrap().receive::<Say>(true), Err(Error::Closed)), "the probe");
         let client = Line::connect(&path).unwrap();
         let mut server = listener.accept().unwrap();
         let ask = Say::Ask { version: PROTOCOL_VERSION, request: Request::Status };
@@ -324,16 +398,55 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
-        let first = Listener::bind(&path).unwrap();
+        let left_over = new_socket().unwrap();
+        net::bind(&left_over, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        let listener = Listener::bind(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        let Listener { fd, .. } = &first;
-        net::shutdown(fd, net::Shutdown::Both).unwrap();
-        let second = Listener::bind(&path).unwrap();
-        drop(second);
-        assert!(!path.exists());
+        drop(listener);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "the lock is removed, too");
         std::fs::write(&path, "a file of the user's").unwrap();
         assert!(Listener::bind(&path).is_err());
         assert!(path.exists(), "what is not a socket is not removed");
         assert!(matches!(Line::connect(&path), Err(Error::NobodyThere { .. })));
+    }
+
+    #[test]
+    fn one_of_many_gets_a_stale_socket() {
+        for _ in 0..20 {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("s");
+            net::bind(new_socket().unwrap(), &SocketAddrUnix::new(&path).unwrap()).unwrap();
+            let barrier = std::sync::Barrier::new(8);
+            let bind = || {
+                barrier.wait();
+                let bound = Listener::bind(&path);
+                // Winners stay until all have tried.
+                barrier.wait();
+                assert!(matches!(bound, Ok(_) | Err(Error::InUse { .. })), "{bound:?}");
+                bound.is_ok()
+            };
+            let won = std::thread::scope(|scope| {
+                let all: Vec<_> = (0..8).map(|_| scope.spawn(bind)).collect();
+                all.into_iter().map(|t| usize::from(t.join().unwrap())).sum::<usize>()
+            });
+            assert_eq!(won, 1);
+        }
+    }
+
+    #[test]
+    fn another_version_is_named_even_if_its_messages_are_not_understood() {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = Listener::bind(&directory.path().join("s")).unwrap();
+        let client = Line::connect(listener.path()).unwrap();
+        let mut server = listener.accept().unwrap();
+        let mut heard = |message: &str| {
+            net::send(&client.fd, message.as_bytes(), SendFlags::empty()).unwrap();
+            server.receive::<Say>(true).unwrap_err().to_string()
+        };
+        let other = heard(r#"{"say":"hello","version":7,"services":[1],"new":{"field":1}}"#);
+        assert!(other.contains("version 7") && other.contains(&PROTOCOL_VERSION.to_string()), "{other}");
+        let same = format!(r#"{{"say":"hello","version":{PROTOCOL_VERSION}}}"#);
+        assert!(heard(&same).contains("missing field"));
+        assert!(heard(r#"{"say":"routed","version":"x"}"#).contains("makes no sense"));
     }
 }

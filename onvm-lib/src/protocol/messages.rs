@@ -1,5 +1,6 @@
 //! The messages themselves.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::pool::Geometry;
@@ -159,6 +160,34 @@ pub struct Message {
     pub topic: String,
     /// What it says.
     pub body: serde_json::Value,
+}
+
+/// What a message says is not what was expected of its topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageError {
+    /// The topic.
+    pub topic: String,
+    /// What is wrong with the body.
+    pub reason: String,
+}
+
+impl std::fmt::Display for MessageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "message about {:?} says something else than expected: {}", self.topic, self.reason)
+    }
+}
+
+impl std::error::Error for MessageError {}
+
+impl Message {
+    /// What it says, as a value of the type that its topic stands for.
+    ///
+    /// # Errors
+    /// [`MessageError`] when it says something else.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, MessageError> {
+        T::deserialize(&self.body)
+            .map_err(|error| MessageError { topic: self.topic.clone(), reason: error.to_string() })
+    }
 }
 
 /// What a client asks of a running manager.

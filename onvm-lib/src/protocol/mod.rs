@@ -29,7 +29,7 @@ mod socket_path;
 
 pub use line::{Error, Line, Listener, MAX_MESSAGE, Peer};
 pub use messages::{
-    Answer, ChainHop, Edge, EdgeId, Hello, InstanceId, Message, Next, PARENT, PROTOCOL_VERSION, Request,
-    RingGrant, Route, START_TOKEN, Say, ServiceId, Slots, Target, Welcome,
+    Answer, ChainHop, Edge, EdgeId, Hello, InstanceId, Message, MessageError, Next, PARENT, PROTOCOL_VERSION,
+    Request, RingGrant, Route, START_TOKEN, Say, ServiceId, Slots, Target, Welcome,
 };
 pub use socket_path::{default_socket, socket_from};

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{Common, NetworkFunction};
+use crate::cpu;
 use crate::node::NodePage;
 use crate::packet::Access as _;
 use crate::pool::Pool;
 use crate::protocol::{
-    Answer, Error as LineError, Hello, Line, PARENT, PROTOCOL_VERSION, RingGrant, START_TOKEN, Say, Welcome,
+    Answer, Error as LineError, Hello, InstanceId, Line, PARENT, PROTOCOL_VERSION, RingGrant, START_TOKEN,
+    Say, Welcome,
 };
 use crate::ring::{Consumer, Error as RingError, Producer, Ring};
 use crate::shm::{Access, Error as ShmError};
@@ -81,8 +83,20 @@ pub(super) struct Attached {
     pub(super) doorbell: OwnedFd,
 }
 
+/// Attaches for the first time.
 pub(super) fn attach<N: NetworkFunction>(path: &Path, common: &Common) -> Result<Attached, AttachError> {
     let mut line = connect(path)?;
+    greet::<N>(&line, common, None)?;
+    let (welcome, fds) = answer(&mut line, true)?;
+    open::<N>(line, welcome, fds, None)
+}
+
+/// Says hello; `reattached` is the id that the NF had with a manager that is gone.
+pub(super) fn greet<N: NetworkFunction>(
+    line: &Line,
+    common: &Common,
+    reattached: Option<InstanceId>,
+) -> Result<(), AttachError> {
     let hello = Hello {
         version: PROTOCOL_VERSION,
         service: common.service_id.unwrap_or(0),
@@ -93,13 +107,23 @@ pub(super) fn attach<N: NetworkFunction>(path: &Path, common: &Common) -> Result
         emits: N::EMITS,
         core: common.core,
         shared_core: common.shared_core,
-        reattached: None,
+        reattached,
         token: std::env::var(START_TOKEN).ok(),
-        parent: std::env::var(PARENT).ok().and_then(|id| id.parse().ok()),
-        hands_over: false,
+        parent: parent(),
+        hands_over: N::STATE_VERSION > 0,
     };
-    line.send(&Say::Hello(hello), &[], true)?;
-    let (answer, fds) = line.receive::<Answer>(true)?;
+    line.send(&Say::Hello(hello), &[], true).map_err(Into::into)
+}
+
+/// The instance that started this one, if one did.
+pub(super) fn parent() -> Option<InstanceId> {
+    std::env::var(PARENT).ok().and_then(|id| id.parse().ok())
+}
+
+/// What the manager says to the hello. With `wait` false also [`LineError::WouldBlock`], and then it can be asked
+/// again.
+pub(super) fn answer(line: &mut Line, wait: bool) -> Result<(Welcome, Vec<OwnedFd>), AttachError> {
+    let (answer, fds) = line.receive::<Answer>(wait)?;
     let welcome = match answer {
         Answer::Welcome(welcome) => welcome,
         Answer::Refused { reason } => return Err(AttachError::Refused(reason)),
@@ -108,7 +132,7 @@ pub(super) fn attach<N: NetworkFunction>(path: &Path, common: &Common) -> Result
     if welcome.version != PROTOCOL_VERSION {
         return Err(AttachError::Version { ours: PROTOCOL_VERSION, theirs: welcome.version });
     }
-    open::<N>(line, welcome, fds)
+    Ok((welcome, fds))
 }
 
 /// Connects. Manager and NFs are often started by one script, side by side: a manager that is just starting is
@@ -123,10 +147,12 @@ fn connect(path: &Path) -> Result<Line, LineError> {
     }
 }
 
-fn open<N: NetworkFunction>(
+/// Maps what came with the welcome, and goes to its processor: without one, to those that were allowed `before`.
+pub(super) fn open<N: NetworkFunction>(
     line: Line,
     welcome: Welcome,
     fds: Vec<OwnedFd>,
+    before: Option<&cpu::Allowed>,
 ) -> Result<Attached, AttachError> {
     let want = 5 + usize::from(welcome.empties.is_some());
     let got = fds.len();
@@ -141,8 +167,10 @@ fn open<N: NetworkFunction>(
         Some(grant) => Some(open_ring(grant, next()?)?.consumer()),
         None => None,
     };
-    if let Some(core) = welcome.core {
-        pin(core).map_err(|errno| AttachError::Core { core, errno })?;
+    match (welcome.core, before) {
+        (Some(core), _) => cpu::pin(core).map_err(|errno| AttachError::Core { core, errno })?,
+        (None, Some(allowed)) => drop(allowed.restore()),
+        (None, None) => {}
     }
     Ok(Attached {
         pool: Pool::open(pool, welcome.pool, access)?,
@@ -158,14 +186,4 @@ fn open<N: NetworkFunction>(
 
 pub(super) fn open_ring(grant: RingGrant, fd: OwnedFd) -> Result<Ring, RingError> {
     Ring::open(&format!("onvm-edge-{}", grant.edge), fd, grant.capacity)
-}
-
-/// Keeps the calling thread on one processor.
-fn pin(core: u32) -> rustix::io::Result<()> {
-    let mut set = rustix::thread::CpuSet::new();
-    if core as usize >= rustix::thread::CpuSet::MAX_CPU {
-        return Err(rustix::io::Errno::INVAL);
-    }
-    set.set(core as usize);
-    rustix::thread::sched_setaffinity(None, &set)
 }

@@ -18,7 +18,14 @@ use crate::ring::bell::Attention;
 pub(super) enum Event {
     Route(Route, Vec<OwnedFd>),
     Message(Message),
+    Pause,
+    Resume,
+    HandOver,
+    /// The predecessor's state, if a file came.
+    TakeOver(Option<OwnedFd>),
     Stop,
+    /// The manager wants to have nothing more to do with this NF.
+    Refused(String),
     Signal(i32),
     ManagerGone(Error),
 }
@@ -27,22 +34,31 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) struct Ears {
     pub(super) events: Receiver<Event>,
+    sender: Sender<Event>,
     pub(super) attention: Arc<Attention>,
     /// Up as soon as the connection has ended, before the event is read.
     pub(super) manager_gone: Arc<AtomicBool>,
 }
 
-/// Starts both threads.
-pub(super) fn listen(line: Line) -> std::io::Result<Ears> {
-    let (sender, events) = channel();
-    let attention = Arc::new(Attention::default());
-    let manager_gone = Arc::new(AtomicBool::new(false));
-    hear_signals(sender.clone(), Arc::clone(&attention))?;
-    let (to_call, gone) = (Arc::clone(&attention), Arc::clone(&manager_gone));
-    std::thread::Builder::new()
-        .name("control".into())
-        .spawn(move || hear_manager(line, &sender, &to_call, &gone))?;
-    Ok(Ears { events, attention, manager_gone })
+impl Ears {
+    /// Starts to listen to signals.
+    pub(super) fn new() -> std::io::Result<Self> {
+        let (sender, events) = channel();
+        let attention = Arc::new(Attention::default());
+        hear_signals(sender.clone(), Arc::clone(&attention))?;
+        Ok(Self { events, sender, attention, manager_gone: Arc::default() })
+    }
+
+    /// Listens to a manager, until it is gone. Only one at a time: the one before must have ended.
+    pub(super) fn listen(&mut self, line: Line) -> std::io::Result<()> {
+        let gone = Arc::new(AtomicBool::new(false));
+        self.manager_gone = Arc::clone(&gone);
+        let (sender, attention) = (self.sender.clone(), Arc::clone(&self.attention));
+        std::thread::Builder::new()
+            .name("control".into())
+            .spawn(move || hear_manager(line, &sender, &attention, &gone))?;
+        Ok(())
+    }
 }
 
 /// Turns SIGINT and SIGTERM into events.
@@ -60,11 +76,17 @@ fn hear_signals(sender: Sender<Event>, attention: Arc<Attention>) -> std::io::Re
 }
 
 fn hear_manager(mut line: Line, sender: &Sender<Event>, attention: &Attention, gone: &AtomicBool) {
+    let mut reset = false;
     loop {
         let event = match line.receive::<Answer>(true) {
             Ok((Answer::Route(route), fds)) => Event::Route(route, fds),
             Ok((Answer::Message(message), _)) => Event::Message(message),
+            Ok((Answer::Pause, _)) => Event::Pause,
+            Ok((Answer::Resume, _)) => Event::Resume,
+            Ok((Answer::HandOver, _)) => Event::HandOver,
+            Ok((Answer::TakeOver, fds)) => Event::TakeOver(fds.into_iter().next()),
             Ok((Answer::Stop, _)) => Event::Stop,
+            Ok((Answer::Refused { reason }, _)) => Event::Refused(reason),
             Ok((other, _)) => {
                 log::debug!("the manager said something out of turn: {other:?}");
                 continue;
@@ -73,6 +95,8 @@ fn hear_manager(mut line: Line, sender: &Sender<Event>, attention: &Attention, g
                 log::warn!("message from the manager is not understood: {reason}");
                 continue;
             }
+            // A reset overtakes what was said before it: a stop, perhaps.
+            Err(Error::Closed) if !std::mem::replace(&mut reset, true) => continue,
             Err(error) => Event::ManagerGone(error),
         };
         let last = matches!(event, Event::ManagerGone(_));

@@ -6,77 +6,44 @@
 //! turn:  take ─▶ check ─▶ NF ─▶ choose ways ─▶ push ─▶ publish ─▶ release
 //! ```
 //! News from the manager (routes, messages, stop) is looked at between rounds, so a burst is routed by one
-//! snapshot. `news` follows them, `farewell` reports and leaves.
+//! snapshot. `news` follows them, `succession` hands state over, `reattach` waits for the next manager when this
+//! one is gone, `farewell` reports and leaves.
 
+mod cost;
 mod farewell;
 mod news;
 mod pass_on;
+mod reattach;
+mod start;
+mod succession;
 
 use std::time::{Duration, Instant};
 
-use super::attach::{AttachError, Attached, attach};
-use super::control::{Ears, listen};
+use super::attach::Attached;
+use super::control::Ears;
 use super::dispatch::{Output, Outputs, Waiter, Wake};
 use super::hands::Hands;
 use super::route::{RELAY, Routing};
-use super::{Common, NetworkFunction, Setup, SetupError};
+use super::tell::Control;
+use super::{Common, NetworkFunction};
 use crate::idle::{Idle, Manner};
 use crate::node::{Counter, HeldTable, NodePage};
 use crate::packet::{Access as _, Clock, DropReason, MAX_BURST, MAX_ENTRIES};
 use crate::pool::Pool;
-use crate::protocol::{EdgeId, InstanceId, Line, socket_from};
+use crate::protocol::{EdgeId, InstanceId, Line};
 use crate::ring::bell::{Barriers, sleep};
-use crate::ring::{Consumer, Descriptor, Destination, Op};
+use crate::ring::{Consumer, Descriptor, Destination, Op, Violation};
+
+use cost::Cost;
+use farewell::Totals;
+use reattach::Kept;
+pub(super) use start::run;
+use start::{LiveError, Place};
 
 /// Services that a packet may pass before it is taken for one that goes round in circles.
 const HOP_LIMIT: u8 = 128;
 /// Rounds between two looks at the clock.
 const ROUNDS_PER_LOOK: u32 = 64;
-
-/// Why a live NF ended badly.
-#[derive(Debug)]
-pub(super) enum LiveError {
-    Attach(AttachError),
-    Setup(SetupError),
-    Threads(std::io::Error),
-    ManagerGone(crate::protocol::Error),
-}
-
-impl std::fmt::Display for LiveError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Attach(error) => write!(f, "{error}"),
-            Self::Setup(error) => write!(f, "{error}"),
-            Self::Threads(error) => write!(f, "cannot start a thread: {error}"),
-            Self::ManagerGone(error) => write!(f, "the manager is gone: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for LiveError {}
-
-/// Runs an NF until it is told to stop or is done.
-pub(super) fn run<N: NetworkFunction>(
-    common: &Common,
-    own: &N::Options,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let barriers = Barriers::register();
-    let attached = attach::<N>(&socket_from(common.socket.as_deref()), common).map_err(LiveError::Attach)?;
-    let setup = Setup {
-        service: common.service_id,
-        instance: Some(attached.welcome.instance),
-        packet_room: attached.welcome.pool.packet_room() as usize,
-        replay: false,
-        json: common.json,
-    };
-    let nf = N::setup(own, &setup).map_err(LiveError::Setup)?;
-    let ears = listen(attached.line.try_clone().map_err(AttachError::Line).map_err(LiveError::Attach)?)
-        .map_err(LiveError::Threads)?;
-    let mut live = Live::new(nf, common, attached, ears, barriers);
-    let end = live.work();
-    live.leave();
-    end.map_err(Into::into)
-}
 
 /// One incoming ring of packets.
 struct Input {
@@ -91,6 +58,7 @@ struct Input {
 struct Live<'a, N: NetworkFunction> {
     nf: N,
     common: &'a Common,
+    control: Control,
     instance: InstanceId,
     line: Line,
     ears: Ears,
@@ -104,19 +72,25 @@ struct Live<'a, N: NetworkFunction> {
     routing: Routing,
     idle: Idle,
     turn: u32,
+    cost: Cost,
     hands: Hands<HeldTable>,
     started: Instant,
     next_tick: Instant,
     next_print: Option<Instant>,
     produce_at: Option<Instant>,
     received: u64,
+    /// Done for managers that are gone.
+    before: Totals,
     /// It leaves when this many have come in.
     limit: u64,
+    /// It takes no packets; they wait in its rings.
+    paused: bool,
     leaving: bool,
 }
 
 impl<'a, N: NetworkFunction> Live<'a, N> {
-    fn new(nf: N, common: &'a Common, attached: Attached, ears: Ears, barriers: Barriers) -> Self {
+    fn new(kept: Kept<'a, N>, attached: Attached) -> Self {
+        let Kept { nf, common, control, ears, barriers, started, received, before } = kept;
         let Attached { line, welcome, pool, page, inbound, outbound, empties, doorbell } = attached;
         let relay = Output {
             edge: welcome.outbound.edge,
@@ -129,6 +103,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         Self {
             nf,
             common,
+            control,
             instance: welcome.instance,
             line,
             ears,
@@ -142,28 +117,36 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             routing: Routing::relay_only(common.destination),
             idle: Idle::new(manner(common, welcome.shared_core)),
             turn: 0,
-            started: now,
+            cost: Cost::new(),
+            started,
             next_tick: now + N::TICK,
             next_print: common.print_interval.map(|interval| now + interval),
             produce_at: N::EMITS.then_some(now),
-            received: 0,
+            received,
+            before,
             limit: common.packet_limit.unwrap_or(u64::MAX),
+            paused: false,
             leaving: false,
         }
     }
 
     fn work(&mut self) -> Result<(), LiveError> {
         let mut rounds = 0u32;
+        let mut burst = [Descriptor::default(); MAX_BURST];
         while !self.leaving {
             if self.ears.attention.called() {
                 self.hear()?;
+            }
+            if self.paused {
+                self.rest();
+                continue;
             }
             if self.idle.manner() == Manner::Yield && self.outputs.crowded() {
                 std::thread::yield_now();
             }
             let mut worked = 0;
             for index in 0..self.inputs.len() {
-                worked += self.take_from(index);
+                worked += self.take_from(index, &mut burst);
             }
             if N::EMITS {
                 worked += self.produce();
@@ -185,7 +168,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
 
     /// Does a turn with what an incoming ring has; returns the number of packets.
     #[inline(always)]
-    fn take_from(&mut self, index: usize) -> usize {
+    fn take_from(&mut self, index: usize, burst: &mut [Descriptor; MAX_BURST]) -> usize {
         let input = &mut self.inputs[index];
         if input.gated || self.received >= self.limit {
             return 0;
@@ -198,14 +181,20 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
                 return 0;
             }
         }
+        let sample = self.cost.turn(&self.page);
         self.begin_turn();
-        let mut burst = [Descriptor::default(); MAX_BURST];
         let wanted = usize::try_from(self.limit - self.received).unwrap_or(MAX_BURST).min(MAX_BURST);
-        let Ok(n) = self.inputs[index].consumer.take(self.turn, &mut burst[..wanted]) else { return 0 };
-        let sound = check(&self.hands.pool, &mut burst[..n], N::Access::WRITES);
-        let n = if sound { n } else { self.sort_out(&mut burst, n) };
+        let (consumer, pool) = (&mut self.inputs[index].consumer, &self.hands.pool);
+        let Ok((n, sound)) = take_checked(consumer, pool, self.turn, &mut burst[..wanted], N::Access::WRITES)
+        else {
+            return 0;
+        };
+        let n = if sound { n } else { self.sort_out(burst, n) };
         self.run_turn(&mut burst[..n], true);
         self.inputs[index].consumer.release();
+        if let Some(sample) = sample {
+            sample.end(&self.page, n);
+        }
         self.received += n as u64;
         self.page.add(Counter::Turns, 1);
         self.page.add(Counter::Received, n as u64);
@@ -262,7 +251,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
     fn sort_out(&mut self, burst: &mut [Descriptor; MAX_BURST], n: usize) -> usize {
         let mut kept = 0;
         for i in 0..n {
-            let d = burst[i];
+            let d = burst[i].with_hop_undone();
             if d.destination().op() == Op::Marker {
                 match self.inputs.iter_mut().find(|input| input.edge == d.hash()) {
                     Some(input) => input.gated = false,
@@ -277,7 +266,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
                 self.page.add_drop(DropReason::HopLimit);
                 self.relay(d.with_destination(Destination::new(Op::Drop, DropReason::HopLimit as u16)));
             } else {
-                burst[kept] = d;
+                burst[kept] = d.with_next_hop();
                 kept += 1;
             }
         }
@@ -356,7 +345,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         if let Some(time) = self.common.time_limit {
             limit = limit.min((self.started + time).saturating_duration_since(Instant::now()));
         }
-        if let Some(at) = self.produce_at {
+        if let Some(at) = self.produce_at.filter(|_| !self.paused) {
             limit = limit.min(at.saturating_duration_since(Instant::now()));
         }
         if limit.is_zero() || self.leaving {
@@ -365,9 +354,11 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         }
         // An NF that wants to make packets and has no buffers waits for those too.
         let starved = self.produce_at.is_some() && self.hands.emitter.empties.is_empty();
+        // Nor does one that is paused wake for packets.
+        let awake = !self.paused;
         let mut rings: Vec<&mut Consumer> =
-            self.inputs.iter_mut().filter(|i| !i.gated).map(|i| &mut i.consumer).collect();
-        rings.extend(self.empties.as_mut().filter(|_| starved));
+            self.inputs.iter_mut().filter(|i| awake && !i.gated).map(|i| &mut i.consumer).collect();
+        rings.extend(self.empties.as_mut().filter(|_| awake && starved));
         rings.iter_mut().for_each(|ring| ring.arm());
         if let Some(cap) = self.barriers.before_sleep() {
             limit = limit.min(cap);
@@ -393,18 +384,25 @@ fn manner(common: &Common, shared: bool) -> Manner {
     }
 }
 
-/// Checks the descriptors of a burst, counts the hop, and fetches the first line of each packet.
+/// Takes a burst, checks its descriptors, counts the hop, and fetches the first line of each packet. How many they
+/// are, and whether all are sound; if not, they wait to be sorted out.
 #[inline(always)]
-fn check(pool: &Pool, burst: &mut [Descriptor], writes: bool) -> bool {
-    let mut sound = true;
-    for d in burst {
-        sound &= pool.contains(*d) && d.destination().op() == Op::Next && d.hop() <= HOP_LIMIT;
+fn take_checked(
+    consumer: &mut Consumer,
+    pool: &Pool,
+    turn: u32,
+    burst: &mut [Descriptor],
+    writes: bool,
+) -> Result<(usize, bool), Violation> {
+    let mut doubt = 0;
+    let n = consumer.take_each(turn, burst, |d| {
+        doubt |= pool.misfit(d) | d.astray(HOP_LIMIT);
         if writes {
-            pool.prefetch_to_write(*d);
+            pool.prefetch_to_write(d);
         } else {
-            pool.prefetch(*d);
+            pool.prefetch(d);
         }
-        *d = d.with_hop(d.hop().saturating_add(1));
-    }
-    sound
+        d.with_next_hop()
+    })?;
+    Ok((n, doubt >> 63 == 0))
 }

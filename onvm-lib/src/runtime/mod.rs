@@ -10,6 +10,7 @@
 //! impl NetworkFunction for Count {
 //!     type Options = NoOptions;
 //!     type Access = ReadOnly;
+//!     type State = ();
 //!     const NAME: &'static str = "nf-count";
 //!     const ABOUT: &'static str = "Counts packets";
 //!
@@ -37,22 +38,29 @@
 //! Both run the same NF code over the same kind of [`Burst`].
 
 mod attach;
+mod children;
 mod config;
 mod control;
 mod dispatch;
+mod hand_over;
 mod hands;
 mod live;
 mod options;
 mod replay;
 mod route;
+mod tell;
 
 use std::process::ExitCode;
 use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::packet::{Access, Burst};
 use crate::protocol::{InstanceId, Message, ServiceId};
 
 pub use options::{Common, NoOptions};
+pub use tell::{Control, ControlError};
 
 /// What an NF says of its work.
 #[derive(Clone, Debug, Default)]
@@ -68,7 +76,7 @@ pub struct Report {
 impl Report {
     /// A report; a value that cannot be JSON (a map with keys that are no strings) becomes null.
     #[must_use]
-    pub fn new(text: String, value: &impl serde::Serialize) -> Self {
+    pub fn new(text: String, value: &impl Serialize) -> Self {
         Self { text, json: serde_json::to_value(value).unwrap_or_default(), in_place: false }
     }
 
@@ -110,6 +118,10 @@ pub struct Setup {
     pub replay: bool,
     /// Reports are for machines.
     pub json: bool,
+    /// The instance that started this one ([`Control::spawn_child`]), if one did.
+    pub parent: Option<InstanceId>,
+    /// To tell other NFs something, and to start children.
+    pub control: Control,
 }
 
 /// A network function.
@@ -118,12 +130,17 @@ pub trait NetworkFunction: Sized {
     type Options: clap::Args;
     /// [`crate::packet::ReadOnly`] or [`crate::packet::ReadWrite`].
     type Access: Access;
+    /// What it hands to a successor; `()` for those that hand over nothing. Plain structures, enumerations, lists
+    /// and maps: the format (postcard) knows no `#[serde(flatten)]`, no `untagged` and no `serde_json::Value`.
+    type State: Serialize + DeserializeOwned;
     /// Name of the program.
     const NAME: &'static str;
     /// What it does, in a sentence.
     const ABOUT: &'static str;
     /// Whether it makes packets: [`Burst::make`] then finds buffers, and [`NetworkFunction::produce`] is called.
     const EMITS: bool = false;
+    /// Version of [`NetworkFunction::State`], to be raised whenever that changes; 0: the NF hands over nothing.
+    const STATE_VERSION: u32 = 0;
     /// How often [`NetworkFunction::tick`] is called at least.
     const TICK: Duration = Duration::from_secs(1);
 
@@ -144,6 +161,31 @@ pub trait NetworkFunction: Sized {
     fn produce(&mut self, _burst: &mut Burst<'_, Self::Access>) -> Option<Duration> {
         None
     }
+
+    /// A successor is about to take over: what it has to know; none if there is nothing. No packets come after this,
+    /// unless the manager lets the NF go on because its successor failed, so it must keep its own state. Time still
+    /// passes for it, and it lets go of the packets that it holds: those are no part of the state.
+    fn hand_over(&mut self) -> Option<Self::State> {
+        None
+    }
+
+    /// The state of the predecessor, before the first packet that it did not see. It is of this
+    /// [`NetworkFunction::STATE_VERSION`] and whole; whether it makes sense, and fits the options, is for the NF to
+    /// check: the predecessor may have been started with others.
+    ///
+    /// # Errors
+    /// Why it is not taken, for the operator; the NF is then as it was.
+    fn take_over(&mut self, _state: Self::State) -> Result<(), String> {
+        Err(format!("{} takes over no state", Self::NAME))
+    }
+
+    /// The manager has died. Packets under way are gone with it, and so are packets held back: their tickets mean
+    /// nothing any more and must be forgotten. The NF now waits for the next manager (`--reattach`); meanwhile
+    /// nothing is called.
+    fn manager_lost(&mut self) {}
+
+    /// There is a manager again, perhaps with another instance id and other buffers.
+    fn reattached(&mut self, _setup: &Setup) {}
 
     /// A message from an operator or another NF.
     fn message(&mut self, _message: &Message) {}
@@ -173,7 +215,7 @@ pub fn run<N: NetworkFunction>() -> ExitCode {
     let outcome = if invocation.common.replay.is_some() {
         replay::run::<N>(&invocation.common, &invocation.own)
     } else {
-        live::run::<N>(&invocation.common, &invocation.own)
+        live::run::<N>(&invocation.common, &invocation.own, invocation.for_children)
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
 use super::NetworkFunction;
+use crate::arguments::{seconds, seconds_or_none};
 use crate::protocol::{InstanceId, ServiceId};
 
 /// For NFs that have no options of their own.
@@ -59,6 +60,10 @@ pub struct Common {
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 
+    /// Wait this many seconds for a manager that is gone, and go on with the next one; 0: leave at once
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds_or_none)]
+    pub reattach: Duration,
+
     /// Print reports as lines of JSON
     #[arg(long)]
     pub json: bool,
@@ -76,14 +81,6 @@ pub struct Common {
     pub write: Option<PathBuf>,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|d| !d.is_zero())
-        .ok_or_else(|| format!("{text} seconds is out of range: more than 0 is needed"))
-}
-
 #[derive(Parser)]
 #[command(args_override_self = true)]
 struct Cli<O: Args> {
@@ -97,6 +94,8 @@ struct Cli<O: Args> {
 pub(super) struct Invocation<O> {
     pub(super) own: O,
     pub(super) common: Common,
+    /// The arguments for a child: those of this NF that are not its alone, the options file put in.
+    pub(super) for_children: Vec<OsString>,
 }
 
 /// The parser of an NF's command line.
@@ -118,6 +117,7 @@ pub(super) fn parse<N: NetworkFunction>(
         eprintln!("{}: {error}", N::NAME);
         ExitCode::from(2)
     })?;
+    let for_children = super::children::without(&command, &arguments, &["instance-id", "core", "config"]);
     let parsed =
         command.try_get_matches_from_mut(arguments).and_then(|m| Cli::<N::Options>::from_arg_matches(&m));
     match parsed {
@@ -125,7 +125,7 @@ pub(super) fn parse<N: NetworkFunction>(
             eprintln!("{}: -F FILE must stand by itself, not in a group of letters", N::NAME);
             Err(ExitCode::from(2))
         }
-        Ok(Cli { own, common }) => Ok(Invocation { own, common }),
+        Ok(Cli { own, common }) => Ok(Invocation { own, common, for_children }),
         Err(error) => {
             // Help and version are no failures, and go to standard output.
             let _ = error.print();

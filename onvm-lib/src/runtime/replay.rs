@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::hands::Hands;
+use super::tell::Control;
 use super::{Common, NetworkFunction, Setup, SetupError};
 use crate::capture::{AsEthernet, Error as CaptureError, Frame, LinkType, Reader, Writer};
 use crate::packet::{Clock, DropReason, HELD, Held, MAX_BURST};
@@ -127,6 +128,8 @@ impl<N: NetworkFunction> Replay<N> {
             packet_room: geometry.packet_room() as usize,
             replay: true,
             json: common.json,
+            parent: None,
+            control: Control::of_replay(),
         };
         let nf = N::setup(own, &setup).map_err(ReplayError::Setup)?;
         let mut output = common.write.as_deref().map(Writer::create).transpose()?;

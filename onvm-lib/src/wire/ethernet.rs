@@ -13,7 +13,7 @@ use super::field::{Field, be16, fields, view};
 pub const HEADER_LEN: usize = 14;
 
 /// An EtherType (IANA "IEEE 802 Numbers").
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct EtherType(pub u16);
 
 impl EtherType {
@@ -76,7 +76,9 @@ impl fmt::Debug for EtherType {
 }
 
 /// A 48-bit hardware address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct MacAddr(pub [u8; 6]);
 
 impl MacAddr {

@@ -19,7 +19,7 @@ use super::headers::{Headers, Net, has_ports};
 use super::{LinkType, icmp, icmpv6};
 
 /// What kind of addresses a key has, and so how many of its bytes count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[repr(u8)]
 pub(super) enum Kind {
     Link,
@@ -30,8 +30,9 @@ pub(super) enum Kind {
 }
 
 /// The key of a flow. Two packets of one direction of a flow have equal keys; see
-/// [`symmetric`](FlowKey::symmetric) for both directions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// [`symmetric`](FlowKey::symmetric) for both directions. Its serialised form is for another process of the same
+/// release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct FlowKey {
     kind: Kind,
     protocol: u8,

@@ -2,11 +2,8 @@
 
 use onvm_lib::protocol::ServiceId;
 
-use super::{Plan, Service};
+use super::{DEFAULT_CHAIN, Plan, Service};
 use crate::cli::Start;
-
-/// Name of the chain that the command line says.
-const DEFAULT: &str = "default";
 
 impl Plan {
     /// The plan of a command line without chain file: its ports and chain, and a service without command for each that it
@@ -27,8 +24,8 @@ impl Plan {
             for id in &chain.0 {
                 self.service(*id);
             }
-            self.chains.insert(DEFAULT.into(), chain.0.clone());
-            self.default_chain = Some(DEFAULT.into());
+            self.chains.insert(DEFAULT_CHAIN.into(), chain.0.clone());
+            self.default_chain = Some(DEFAULT_CHAIN.into());
         }
         for id in &start.isolate {
             self.service(*id).isolated = true;

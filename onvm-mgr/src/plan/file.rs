@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use onvm_lib::document::{self, Cursor, Report, Severity, Table};
 use onvm_lib::protocol::ServiceId;
 
-use super::{MAX_CHAIN, MAX_SERVICE, Plan};
+use super::{MAX_CHAIN, MAX_HOPS, MAX_SERVICE, Plan};
 use crate::ports::Spec;
 pub(crate) use options::FileOption;
 
@@ -178,6 +178,10 @@ impl Reader {
         }
         for (key, cursor) in top.get("chains").and_then(|c| c.entries()).unwrap_or_default() {
             self.read_chain(&key.text, &cursor);
+        }
+        let hops = self.plan.chains.values().map(Vec::len).sum::<usize>();
+        if let Some(chains) = top.get("chains").filter(|_| hops > MAX_HOPS) {
+            chains.error(format!("all chains together have {hops} hops, more than {MAX_HOPS}"));
         }
         for cursor in top.get("rules").and_then(|r| r.list()).unwrap_or_default() {
             let rule = rule::read(&cursor, &self.plan.chains, self.plan.ports.len());

@@ -4,8 +4,6 @@
 mod command_line;
 pub(crate) mod difference;
 pub(crate) mod file;
-// The worker asks it.
-#[cfg_attr(not(test), allow(dead_code))]
 pub(crate) mod flow_rules;
 // The control thread takes plans from it.
 #[cfg_attr(not(test), allow(dead_code))]
@@ -23,8 +21,10 @@ pub(crate) const MAX_CHAIN: usize = 64;
 
 /// Largest service id.
 pub(crate) const MAX_SERVICE: ServiceId = 4095;
-/// Most instances of a service that a plan can ask for.
-pub(crate) const MAX_INSTANCES: u32 = 256;
+/// Most instances of one service: a route names them by a byte.
+pub(crate) const MAX_INSTANCES: u32 = 250;
+/// Most hops of all chains together: positions have 12 bits, and there is room for as many chains of the past.
+pub(crate) const MAX_HOPS: usize = 2047;
 
 /// Whether packets of an IP protocol have ports: TCP, UDP, DCCP, SCTP, UDP-Lite.
 pub(crate) const fn has_ports(protocol: u8) -> bool {
@@ -46,6 +46,9 @@ pub(crate) struct Plan {
     /// Chain of packets that no rule matches; without it they go to the default service.
     pub(crate) default_chain: Option<String>,
 }
+
+/// Name of the chain that the command line gives.
+pub(crate) const DEFAULT_CHAIN: &str = "default";
 
 /// One service of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,6 +106,15 @@ impl Default for Service {
             isolated: false,
             affinity: Affinity::default(),
         }
+    }
+}
+
+impl Service {
+    /// Whether a process that was started for one is as good as one that is started for the other.
+    pub(crate) fn starts_like(&self, other: &Self) -> bool {
+        let what = |s: &Self| (s.command.clone(), s.directory.clone(), s.environment.clone());
+        let how = |s: &Self| (s.destination, s.core, s.shared_core, s.isolated);
+        what(self) == what(other) && how(self) == how(other)
     }
 }
 

@@ -5,10 +5,11 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
+use onvm_lib::document::LONGEST_DURATION;
 use onvm_lib::protocol::ServiceId;
 use serde_json::Value;
 
-use super::{MAX_CHAIN, MAX_INSTANCES, MAX_SERVICE, Plan, Rule, Scale, Service};
+use super::{MAX_CHAIN, MAX_HOPS, MAX_INSTANCES, MAX_SERVICE, Plan, Restart, Rule, Scale, Service};
 use crate::ports::Spec;
 
 /// Longest plan in a file, in bytes of JSON.
@@ -32,7 +33,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Whether all that it refers to is there, and all numbers are within their ranges.
+    /// Whether a manager can follow it: the chains that it refers to are there, and all numbers are within their ranges.
+    /// Services in chains may be missing: NFs of any service may come from elsewhere.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -45,7 +47,7 @@ impl Plan {
             port.parse::<Spec>().map_err(|error| error.to_string())?;
         }
         for (id, service) in &self.services {
-            self.check_service(*id, service).map_err(|why| format!("service {id}: {why}"))?;
+            check_service(*id, service).map_err(|why| format!("service {id}: {why}"))?;
         }
         if self.chains.len() > MAX_CHAINS {
             return Err(format!("{} chains are more than {MAX_CHAINS}", self.chains.len()));
@@ -55,8 +57,12 @@ impl Plan {
                 return Err(format!("chain {name:?}: {} hops are more than {MAX_CHAIN}", hops.len()));
             }
             for hop in hops {
-                self.known(*hop).map_err(|why| format!("chain {name:?}: {why}"))?;
+                id_fits(*hop).map_err(|why| format!("chain {name:?}: {why}"))?;
             }
+        }
+        let hops = self.chains.values().map(Vec::len).sum::<usize>();
+        if hops > MAX_HOPS {
+            return Err(format!("all chains together have {hops} hops, more than {MAX_HOPS}"));
         }
         for (index, rule) in self.rules.iter().enumerate() {
             self.check_rule(rule).map_err(|why| format!("rule {index}: {why}"))?;
@@ -64,44 +70,9 @@ impl Plan {
         self.default_chain.as_deref().map_or(Ok(()), |chain| self.chain_known(chain))
     }
 
-    fn known(&self, id: ServiceId) -> Result<(), String> {
-        let known = self.services.contains_key(&id);
-        if known { Ok(()) } else { Err(format!("there is no service {id}")) }
-    }
-
     fn chain_known(&self, chain: &str) -> Result<(), String> {
         let known = self.chains.contains_key(chain);
         if known { Ok(()) } else { Err(format!("there is no chain {chain:?}")) }
-    }
-
-    fn check_service(&self, id: ServiceId, service: &Service) -> Result<(), String> {
-        if !(1..=MAX_SERVICE).contains(&id) {
-            return Err(format!("its id is out of range 1..={MAX_SERVICE}"));
-        }
-        let words = service.command.iter().chain(service.environment.values()).chain([&service.directory]);
-        if words.chain(service.environment.keys()).any(|word| word.contains('\0')) {
-            return Err("a zero byte".into());
-        }
-        if service.command.first().is_some_and(String::is_empty) {
-            return Err("a program without a name".into());
-        }
-        if service.environment.keys().any(|name| name.is_empty() || name.contains('=')) {
-            return Err("a variable without a name, or with a = in it".into());
-        }
-        for number in [service.instances, service.standby] {
-            if number > MAX_INSTANCES {
-                return Err(format!("{number} instances are more than {MAX_INSTANCES}"));
-            }
-        }
-        if let Some(Scale { min, max, target_load }) = service.scale {
-            if min == 0 || min > max || max > MAX_INSTANCES {
-                return Err(format!("scale {min} to {max}: 1 <= min <= max <= {MAX_INSTANCES} is needed"));
-            }
-            if !(target_load > 0.0 && target_load <= 1.0) {
-                return Err(format!("target-load {target_load}: more than 0, at most 1 is needed"));
-            }
-        }
-        service.destination.map_or(Ok(()), |id| self.known(id))
     }
 
     fn check_rule(&self, rule: &Rule) -> Result<(), String> {
@@ -111,6 +82,46 @@ impl Plan {
         }
         self.chain_known(&rule.chain)
     }
+}
+
+fn id_fits(id: ServiceId) -> Result<(), String> {
+    let fits = (1..=MAX_SERVICE).contains(&id);
+    if fits { Ok(()) } else { Err(format!("service id {id} is out of range 1..={MAX_SERVICE}")) }
+}
+
+fn check_service(id: ServiceId, service: &Service) -> Result<(), String> {
+    id_fits(id)?;
+    let words = service.command.iter().chain(service.environment.values()).chain([&service.directory]);
+    if words.chain(service.environment.keys()).any(|word| word.contains('\0')) {
+        return Err("a zero byte".into());
+    }
+    if service.command.first().is_some_and(String::is_empty) {
+        return Err("a program without a name".into());
+    }
+    if service.environment.keys().any(|name| name.is_empty() || name.contains('=')) {
+        return Err("a variable without a name, or with a = in it".into());
+    }
+    let most = service.scale.map_or(service.instances, |scale| scale.max.max(service.instances));
+    if most.saturating_add(service.standby) > MAX_INSTANCES {
+        return Err(format!(
+            "{most} instances and {} on standby are more than {MAX_INSTANCES}",
+            service.standby
+        ));
+    }
+    if let Some(Scale { min, max, target_load }) = service.scale {
+        if min == 0 || min > max {
+            return Err(format!("scale {min} to {max}: 1 <= min <= max is needed"));
+        }
+        if !(target_load > 0.0 && target_load <= 1.0) {
+            return Err(format!("target-load {target_load}: more than 0, at most 1 is needed"));
+        }
+    }
+    let Restart { delay, longest_delay, healthy, .. } = service.restart;
+    let times = [delay, longest_delay, healthy, service.wait.unwrap_or_default()];
+    if let Some(time) = times.into_iter().find(|time| *time > LONGEST_DURATION) {
+        return Err(format!("{} seconds are more than {}", time.as_secs(), LONGEST_DURATION.as_secs()));
+    }
+    service.destination.map_or(Ok(()), id_fits)
 }
 
 /// A plan in a file without a name, for a message that would be too long with it.
@@ -168,10 +179,13 @@ mod tests {
         for (plan, why) in [
             (json!(null), "this is no plan"),
             (json!({ "chain": [] }), "unknown field"),
-            (json!({ "services": { "0": {} } }), "service 0: its id is out of range 1..=4095"),
-            (json!({ "services": { "5000": {} } }), "service 5000: its id"),
-            (json!({ "services": { "1": { "destination": 2 } } }), "service 1: there is no service 2"),
-            (json!({ "services": { "1": { "instances": 1000 } } }), "1000 instances are more than 256"),
+            (json!({ "services": { "0": {} } }), "service 0: service id 0 is out of range 1..=4095"),
+            (json!({ "services": { "5000": {} } }), "service id 5000 is out"),
+            (json!({ "services": { "1": { "destination": 0 } } }), "service 1: service id 0 is"),
+            (
+                json!({ "services": { "1": { "instances": 1000 } } }),
+                "1000 instances and 0 on standby are more than 250",
+            ),
             (json!({ "services": { "1": { "wait": -1 } } }), "this is no plan"),
             (
                 json!({ "services": { "1": { "scale": { "min": 3, "max": 2, "target-load": 1.0 } } } }),
@@ -182,7 +196,8 @@ mod tests {
                 "target-load 0",
             ),
             (json!({ "services": { "1": { "command": ["a\0"] } } }), "zero byte"),
-            (json!({ "chains": { "web": [1] } }), "chain \"web\": there is no service 1"),
+            (json!({ "chains": { "web": [0] } }), "chain \"web\": service id 0 is"),
+            (json!({ "services": { "1": { "wait": 2e9 } } }), "2000000000 seconds are more"),
             (
                 json!({ "services": { "1": {} }, "chains": { "web": vec![1; 65] } }),
                 "65 hops are more than 64",

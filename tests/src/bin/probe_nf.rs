@@ -53,12 +53,16 @@ struct Probe {
     held: BTreeMap<u32, u64>,
     packets: u64,
     messages: Vec<String>,
+    /// Managers that it has lost and found.
+    lost: u32,
+    found: u32,
     flows: BTreeSet<u32>,
 }
 
 impl NetworkFunction for Probe {
     type Options = Options;
     type Access = ReadWrite;
+    type State = ();
     const NAME: &'static str = "probe_nf";
     const ABOUT: &'static str = "Gives every packet one verdict; for tests";
     const TICK: Duration = Duration::from_millis(10);
@@ -79,6 +83,8 @@ impl NetworkFunction for Probe {
             held: BTreeMap::new(),
             packets: 0,
             messages: Vec::new(),
+            lost: 0,
+            found: 0,
             flows: BTreeSet::new(),
         })
     }
@@ -114,6 +120,15 @@ impl NetworkFunction for Probe {
         });
     }
 
+    fn manager_lost(&mut self) {
+        self.held.clear();
+        self.lost += 1;
+    }
+
+    fn reattached(&mut self, _: &Setup) {
+        self.found += 1;
+    }
+
     fn message(&mut self, message: &Message) {
         self.messages.push(format!("{}: {}", message.topic, message.body));
     }
@@ -123,6 +138,8 @@ impl NetworkFunction for Probe {
             "packets": self.packets,
             "holds": self.held.len(),
             "messages": self.messages,
+            "lost": self.lost,
+            "found": self.found,
             "flows": self.flows,
         });
         Report::new(format!("{} packets", self.packets), &facts)

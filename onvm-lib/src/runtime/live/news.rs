@@ -6,7 +6,7 @@ use super::{Input, Live, LiveError, manner};
 use crate::protocol::{Route, Say};
 use crate::ring::{Descriptor, Destination, Op};
 use crate::runtime::NetworkFunction;
-use crate::runtime::attach::open_ring;
+use crate::runtime::attach::{AttachError, open_ring};
 use crate::runtime::control::Event;
 use crate::runtime::dispatch::{Output, Wake};
 use crate::runtime::route::Routing;
@@ -20,6 +20,20 @@ impl<N: NetworkFunction> Live<'_, N> {
             match event {
                 Event::Route(route, fds) => self.follow(&route, fds),
                 Event::Message(message) => self.nf.message(&message),
+                Event::Pause => {
+                    log::info!("the manager says pause");
+                    self.paused = true;
+                }
+                Event::Resume => {
+                    log::info!("the manager says go on");
+                    self.paused = false;
+                }
+                Event::HandOver => self.hand_over(),
+                Event::TakeOver(file) => self.take_over(file),
+                Event::Refused(reason) => {
+                    self.leaving = true;
+                    return Err(AttachError::Refused(reason).into());
+                }
                 Event::Stop => {
                     log::info!("the manager says stop");
                     self.leaving = true;
@@ -31,7 +45,6 @@ impl<N: NetworkFunction> Live<'_, N> {
                 Event::ManagerGone(error) => {
                     self.outputs.orphaned = true;
                     if !self.leaving {
-                        self.leaving = true;
                         return Err(LiveError::ManagerGone(error));
                     }
                 }
