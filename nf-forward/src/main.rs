@@ -6,7 +6,8 @@
 //! ```text
 //! Plain      all to the next hop (or -d)      nothing is done per packet but adding up lengths
 //! Port       all out of one port              one pass over the descriptors, no packet is touched
-//! Rewrite    MAC addresses, TTL; then either  each packet is touched once        (see `rewrite`)
+//! Hop        TTL; then either                 each packet is touched once        (see `rewrite`)
+//! Rewrite    MAC addresses, TTL; then either  each packet is touched once
 //! Bridge     by destination MAC address       source addresses are learned       (see `bridge`)
 //! ```
 //! The burst is matched against it once, so that an option which was not given costs nothing.
@@ -86,6 +87,7 @@ fn station(text: &str) -> Result<MacAddr, String> {
 enum Work {
     Plain,
     Port(u8),
+    Hop(Verdict),
     Rewrite(Rewrite, Verdict),
     Bridge(Box<Bridge>),
 }
@@ -133,7 +135,8 @@ impl NetworkFunction for Forward {
             let age = Duration::from_secs(u64::from(options.mac_age));
             Work::Bridge(Box::new(Bridge::new(options.ports, options.max_macs as usize, age)))
         } else if let Some(rewrite) = rewrite {
-            Work::Rewrite(rewrite, options.port.map_or(Verdict::Next, Verdict::Out))
+            let verdict = options.port.map_or(Verdict::Next, Verdict::Out);
+            if rewrite.is_hop() { Work::Hop(verdict) } else { Work::Rewrite(rewrite, verdict) }
         } else {
             options.port.map_or(Work::Plain, Work::Port)
         };
@@ -147,11 +150,9 @@ impl NetworkFunction for Forward {
         match &mut self.work {
             Work::Plain => {}
             Work::Port(port) => burst.set_all(Verdict::Out(*port)),
+            Work::Hop(verdict) => change(burst, &mut self.counts, *verdict, rewrite::hop),
             Work::Rewrite(rewrite, verdict) => {
-                for mut packet in burst.packets() {
-                    let outcome = rewrite.apply(packet.bytes_mut());
-                    packet.set_verdict(self.counts.note(outcome, *verdict));
-                }
+                change(burst, &mut self.counts, *verdict, |frame| rewrite.apply(frame));
             }
             Work::Bridge(bridge) => forward(bridge, burst),
         }
@@ -187,7 +188,7 @@ impl NetworkFunction for Forward {
         let mut value = serde_json::to_value(counts).unwrap_or_default();
         match &self.work {
             Work::Plain | Work::Port(_) => {}
-            Work::Rewrite(..) => text.push_str(&format!(
+            Work::Hop(_) | Work::Rewrite(..) => text.push_str(&format!(
                 ", {} rewritten, {} expired, {} without a time to live, {} too short",
                 counts.rewritten, counts.expired, counts.without_ttl, counts.too_short
             )),
@@ -202,8 +203,9 @@ impl NetworkFunction for Forward {
 }
 
 impl Counts {
-    #[inline]
-    fn note(&mut self, outcome: Outcome, verdict: Verdict) -> Verdict {
+    #[cold]
+    #[inline(never)]
+    fn note(&mut self, outcome: Outcome, packet: &mut Packet<'_, ReadWrite>) {
         match outcome {
             Outcome::Rewritten => self.rewritten += 1,
             Outcome::Partly => {
@@ -214,11 +216,31 @@ impl Counts {
             Outcome::TooShort => self.too_short += 1,
             Outcome::Expired => {
                 self.expired += 1;
-                return Verdict::Drop(DropReason::HopsExceeded);
+                packet.set_verdict(Verdict::Drop(DropReason::HopsExceeded));
             }
         }
-        verdict
     }
+}
+
+/// Changes the packets of a burst. The common outcome is counted once a burst, and its verdict is given to all.
+#[inline]
+fn change(
+    burst: &mut Burst<'_, ReadWrite>,
+    counts: &mut Counts,
+    verdict: Verdict,
+    apply: impl Fn(&mut [u8]) -> Outcome,
+) {
+    if verdict != Verdict::Next {
+        burst.set_all(verdict);
+    }
+    let mut rewritten = 0;
+    for mut packet in burst.packets() {
+        match apply(packet.bytes_mut()) {
+            Outcome::Rewritten => rewritten += 1,
+            other => counts.note(other, &mut packet),
+        }
+    }
+    counts.rewritten += rewritten;
 }
 
 /// Bridges a burst. A flooded packet itself takes the first port; the others get copies.

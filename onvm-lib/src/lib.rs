@@ -7,6 +7,7 @@
 pub mod arguments;
 pub mod capture;
 pub mod cpu;
+pub mod document;
 pub mod idle;
 pub mod node;
 pub mod packet;

@@ -1,13 +1,18 @@
 //! The manager's command line.
 
+mod plan;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use onvm_lib::arguments::seconds;
+use onvm_lib::arguments::{seconds, seconds_or_zero};
 use onvm_lib::protocol::{InstanceId, Request, ServiceId, Target};
 
+use crate::plan::MAX_CHAIN;
 use crate::ports::Spec;
+
+pub(crate) use plan::{Commands, IN_BACKGROUND, OfFile, PlanCommand, Up, socket, with_file};
 
 /// Owns ports and packet memory, and routes packets between network functions
 ///
@@ -20,12 +25,18 @@ use crate::ports::Spec;
     after_help = "Examples:\n  \
         onvm-mgr --port pcap:in=web.pcap,out=out.pcap --chain 1,2\n  \
         onvm-mgr --port gen:size=64,rate=1M --port null:\n  \
+        onvm-mgr validate chains/web.yaml\n  \
+        onvm-mgr up chains/web.yaml\n  \
         onvm-mgr audit\n\n\
         Logs: RUST_LOG=info. Exit codes: 0 done and balanced, 1 failed or not balanced, 2 wrong command line."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Option<Command>,
+    pub(crate) command: Option<Commands>,
+
+    /// Read ports, services, chains and options from a chain file, as `up` does; the command line wins
+    #[arg(short = 'F', long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) start: Start,
@@ -104,6 +115,14 @@ pub(crate) struct Start {
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub(crate) wait_for_instance: Duration,
 
+    /// Kill an instance that has made no progress for so long while packets wait for it; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds_or_zero)]
+    pub(crate) hang_timeout: Duration,
+
+    /// Directory for the output of NFs that the manager starts [default: beside the control socket, ending in .logs]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) log_dir: Option<PathBuf>,
+
     /// Services whose instances get copies of packets, in memory that no other NF shares
     #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=4095))]
     pub(crate) isolate: Vec<ServiceId>,
@@ -119,6 +138,13 @@ pub(crate) struct Start {
     /// Mode of the control socket, octal; with more than 600 other users may attach
     #[arg(long, value_name = "MODE", default_value = "600", value_parser = mode)]
     pub(crate) socket_mode: u32,
+}
+
+impl Start {
+    /// The parser of these options alone.
+    pub(crate) fn parser() -> clap::Command {
+        Self::augment_args(clap::Command::new("onvm-mgr"))
+    }
 }
 
 /// What to ask of a running manager.
@@ -229,9 +255,6 @@ impl Command {
 /// Services in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Chain(pub(crate) Vec<ServiceId>);
-
-/// Most hops of a chain.
-pub(crate) const MAX_CHAIN: usize = 64;
 
 fn chain(text: &str) -> Result<Chain, String> {
     if text == "none" {

@@ -7,26 +7,32 @@
 mod cli;
 mod client;
 mod cores;
+mod events;
+mod life;
 mod plan;
 mod ports;
 mod server;
 mod slots;
+mod supervisor;
 mod tables;
 mod worker;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let cli = cli::Cli::parse();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = cli::Cli::parse_from(&arguments);
     let outcome = match cli.command {
-        Some(command) => {
+        Some(cli::Commands::Ask(command)) => {
             let (common, request) = command.request();
             client::ask(&common, &request)
         }
-        None => server::run(&cli.start),
+        Some(cli::Commands::Plan(command)) => client::plan(&command, &arguments),
+        None => start(&cli, &arguments),
     };
     match outcome {
         Ok(code) => code,
@@ -34,5 +40,16 @@ fn main() -> ExitCode {
             eprintln!("onvm-mgr: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs a manager, with a chain file if the command line names one.
+fn start(cli: &cli::Cli, arguments: &[OsString]) -> Result<ExitCode, client::Failure> {
+    let Some(file) = &cli.config else {
+        return server::run(&cli.start, plan::Plan::from_command_line(&cli.start));
+    };
+    match cli::with_file(client::load(file)?, arguments) {
+        Ok((start, plan)) => server::run(&start, plan),
+        Err(error) => error.exit(),
     }
 }

@@ -49,6 +49,11 @@ impl SlotTable {
         }
     }
 
+    /// An instance takes the place of another.
+    pub(crate) fn replace(&mut self, old: InstanceId, new: InstanceId) {
+        self.owners.iter_mut().filter(|owner| **owner == old).for_each(|owner| *owner = new);
+    }
+
     /// An instance goes.
     pub(crate) fn remove(&mut self, instance: InstanceId) {
         let mut others = self.instances();

@@ -50,6 +50,7 @@ drop_reasons! {
     BadVerdict = 16, "bad-verdict", "The NF gave a verdict that means nothing.";
     Shutdown = 17, "shutdown", "The manager stopped before it came out.";
     Lost = 18, "lost", "An NF took the buffer and never passed it on; the audit found it.";
+    Quarantined = 19, "quarantined", "It was in the hands of two instances in a row when they died.";
 }
 
 impl DropReason {

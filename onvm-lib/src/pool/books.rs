@@ -5,41 +5,22 @@
 //! exactly one of [`Books::free`] and [`Books::hand_out`]. So the compiler, and not care, keeps a worker from
 //! freeing a buffer twice or touching one that it gave away.
 //!
-//! States of a record: `free → worker → (out with a holder → worker)* → free`. A descriptor is believed when
-//! buffer, generation and holder all match the record. Generations start at random values, so that a
-//! hostile NF cannot guess the descriptors of buffers that it was never given.
+//! States of a record: `home → (out with a holder → home)*`. Whether a buffer that is home is free or in a worker's hands is
+//! told by where its name is: on the free list or in a token. A descriptor is believed when buffer, generation
+//! and holder all match the record. The generation stands in the token, on the free list, and in the record of a buffer that
+//! is out; it goes up each time the buffer is freed. It starts at a random value, so that a hostile NF cannot guess the
+//! descriptors of buffers that it was never given.
+//!
+//! What is done for every packet is also there for bursts, with one look at each record and none of the lists
+//! growing entry by entry: [`Books::fill`], [`Books::receive_run`], [`Books::discard_run`].
 #![allow(unsafe_code)]
 
-use super::{Note, Pool};
+use super::record::{Entry, Name, Record, name_when_freed};
+use super::{Holder, Note, Pool};
 use crate::ring::{Descriptor, Destination};
 
 /// Buffers between the one that is allocated and the one that is fetched.
 const AHEAD: usize = 8;
-
-/// Who has a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holder(u16);
-
-impl Holder {
-    const FREE: Self = Self(0);
-    const WORKER: Self = Self(1);
-    /// The NFs that share one pool and trust each other: which of them it is, their rings say.
-    pub const SHARED: Self = Self(2);
-    const EMPTY: u16 = 0x8000;
-
-    /// An NF that has a pool of its own; `number` (0..=32,764) tells it from the others.
-    #[must_use]
-    pub fn isolated(number: u16) -> Self {
-        Self((number % 32_765) + 3)
-    }
-
-    /// The same holder, of a buffer that was handed out without a packet.
-    #[must_use]
-    pub fn of_empty(self) -> Self {
-        Self(self.0 | Self::EMPTY)
-    }
-}
-
 /// Why a descriptor that came back was not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -108,43 +89,14 @@ impl Packet {
     }
 }
 
-/// Generation (high half) and holder (low half) of one buffer, compared as one word.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Record(u32);
-
-impl Record {
-    #[inline(always)]
-    fn new(generation: u16, holder: Holder) -> Self {
-        Self(u32::from(generation) << 16 | u32::from(holder.0))
-    }
-
-    #[inline(always)]
-    #[allow(clippy::cast_possible_truncation)] // the high half is 16 bits
-    fn generation(self) -> u16 {
-        (self.0 >> 16) as u16
-    }
-
-    #[inline(always)]
-    fn holder(self) -> Holder {
-        Holder((self.0 & 0xffff) as u16)
-    }
-}
-
-/// The free list and the records.
+/// The free list and the entries. There is an entry for each buffer of the pool, and room for all on the free list.
 #[derive(Debug)]
 pub struct Books {
     pool: Pool,
-    free: Vec<u32>,
-    records: Vec<Record>,
-    notes: Vec<Note>,
+    free: Vec<Name>,
+    entries: Box<[Entry]>,
     empties_out: u32,
     generated: u64,
-}
-
-impl std::fmt::Debug for Record {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{:?}", self.generation(), self.holder())
-    }
 }
 
 impl Books {
@@ -160,10 +112,10 @@ impl Books {
             state ^= state << 17;
             (state >> 24 & 0xffff) as u16
         };
-        let records = (0..buffers).map(|_| Record::new(scatter(), Holder::FREE)).collect();
-        let free = (0..buffers).rev().collect();
-        let notes = vec![Note::default(); buffers as usize];
-        Self { pool, free, records, notes, empties_out: 0, generated: 0 }
+        let free = (0..buffers).rev().map(|i| Descriptor::new(i, scatter(), 0, 0).words()[0]).collect();
+        let entry = Entry { timestamp_ns: 0, wire_length: 0, record: Record::HOME };
+        let entries = vec![entry; buffers as usize].into();
+        Self { pool, free, entries, empties_out: 0, generated: 0 }
     }
 
     /// The pool that these are the books of.
@@ -197,37 +149,77 @@ impl Books {
     /// The packet is `length` bytes behind the headroom, its contents as the last holder left them.
     #[inline(always)]
     pub fn allocate(&mut self, length: u32) -> Option<Packet> {
-        let buffer = self.free.pop()?;
+        let name = self.free.pop()?;
+        let [_, place] = Descriptor::new(0, 0, super::HEADROOM, length).words();
         // The buffer that is a few allocations away: its line may be in another processor's cache.
         if let Some(soon) = self.free.len().checked_sub(AHEAD).map(|i| self.free[i]) {
-            self.pool.prefetch_to_write(Descriptor::new(soon, 0, super::HEADROOM, 0));
+            self.pool.prefetch_to_write(Descriptor::from_words([soon, place]));
         }
-        let record = &mut self.records[buffer as usize];
-        let generation = record.generation().wrapping_add(1);
-        *record = Record::new(generation, Holder::WORKER);
-        Some(Packet { descriptor: Descriptor::new(buffer, generation, super::HEADROOM, length) })
+        Some(Packet { descriptor: Descriptor::from_words([name, place]) })
+    }
+
+    /// Makes packets of frames, as many as there are free buffers, and appends them to `burst`; returns their number and
+    /// bytes. With each frame comes the hash of its flow.
+    ///
+    /// # Panics
+    /// When a frame is longer than a buffer has room for.
+    #[inline(never)]
+    pub fn fill<'a>(
+        &mut self,
+        frames: impl ExactSizeIterator<Item = (&'a [u8], u32)>,
+        timestamp_ns: u64,
+        burst: &mut Vec<Packet>,
+    ) -> (usize, u64) {
+        let made = frames.len().min(self.free.len());
+        let left = self.free.len() - made;
+        let names = &self.free[left..];
+        let (pool, entries, room) = (&self.pool, &mut *self.entries, self.pool.geometry().packet_room());
+        // All at once: the lines come from the other processor's cache while the first are written.
+        for name in names {
+            pool.prefetch_to_write(Descriptor::from_words([*name, 0]).with_place(super::HEADROOM, 0));
+        }
+        burst.reserve(made);
+        let mut bytes = 0;
+        let slots = burst.spare_capacity_mut().iter_mut();
+        for ((slot, name), (frame, hash)) in slots.zip(names.iter().rev()).zip(frames) {
+            assert!(frame.len() <= room as usize, "a frame of {} bytes does not fit a buffer", frame.len());
+            #[allow(clippy::cast_possible_truncation)] // just compared with a u32
+            let length = frame.len() as u32;
+            bytes += u64::from(length);
+            let [_, place] = Descriptor::new(0, 0, super::HEADROOM, length).with_hash(hash).words();
+            let descriptor = Descriptor::from_words([*name, place]);
+            // SAFETY: names on the free list are of the pool, the place was just checked, and nobody has the buffer.
+            unsafe { copy(frame, pool.place_checked_before(descriptor).0) };
+            let entry = &mut entries[descriptor.buffer() as usize];
+            let note = Note { timestamp_ns, wire_length: length };
+            if !entry.has(note) {
+                entry.set_note(note);
+                pool.set_note(descriptor.buffer(), note);
+            }
+            slot.write(Packet { descriptor });
+        }
+        // SAFETY: there were `made` names and frames, so as many slots have been written.
+        unsafe { burst.set_len(burst.len() + made) };
+        self.free.truncate(left);
+        (made, bytes)
     }
 
     /// Puts a buffer back on the free list.
     #[inline(always)]
     #[allow(clippy::needless_pass_by_value)] // the token ends here
     pub fn free(&mut self, packet: Packet) {
-        let buffer = packet.descriptor.buffer();
-        let record = &mut self.records[buffer as usize];
-        debug_assert_eq!(record.holder(), Holder::WORKER);
-        *record = Record::new(record.generation(), Holder::FREE);
-        self.free.push(buffer);
+        debug_assert_eq!(self.entries[packet.descriptor.buffer() as usize].record, Record::HOME);
+        self.free.push(name_when_freed(packet.descriptor));
     }
 
     /// Puts the buffers of a burst back on the free list; returns the bytes that the packets had.
     #[inline]
     pub fn free_all(&mut self, burst: &mut Vec<Packet>) -> u64 {
-        self.free.reserve(burst.len());
         let mut bytes = 0;
-        for packet in burst.drain(..) {
+        self.free.extend(burst.drain(..).map(|packet| {
             bytes += u64::from(packet.descriptor.length());
-            self.free(packet);
-        }
+            name_when_freed(packet.descriptor)
+        }));
         bytes
     }
 
@@ -239,8 +231,29 @@ impl Books {
         if holder.0 & Holder::EMPTY != 0 {
             self.empties_out += 1;
         }
-        self.records[descriptor.buffer() as usize] = Record::new(descriptor.generation(), holder);
+        self.entries[descriptor.buffer() as usize].record = Record::new(descriptor.generation(), holder);
         descriptor
+    }
+
+    /// Gives all packets of a burst to a holder; the descriptors to be pushed, each with what `change` makes of it.
+    #[inline(always)]
+    pub fn hand_out_all<'a>(
+        &'a mut self,
+        burst: &'a mut Vec<Packet>,
+        holder: Holder,
+        change: impl Fn(Descriptor) -> Descriptor + 'a,
+    ) -> impl ExactSizeIterator<Item = Descriptor> + 'a {
+        debug_assert!(holder.0 & Holder::EMPTY == 0, "empty buffers are counted one by one");
+        let entries = &mut *self.entries;
+        let n = burst.len();
+        // SAFETY: 0 is within the capacity. The tokens end here; what they say is read once more below.
+        unsafe { burst.set_len(0) };
+        burst.spare_capacity_mut()[..n].iter().map(move |ended| {
+            // SAFETY: these were the first `n` of the vector a moment ago, and it is borrowed since.
+            let Packet { descriptor } = unsafe { ended.assume_init_ref() };
+            entries[descriptor.buffer() as usize].record = Record::new(descriptor.generation(), holder);
+            change(*descriptor)
+        })
     }
 
     /// Checks a descriptor that came from `holder` and takes the packet over.
@@ -252,26 +265,74 @@ impl Books {
         if !self.pool.contains(descriptor) {
             return Err(Refusal::OutOfPool);
         }
-        let record = &mut self.records[descriptor.buffer() as usize];
-        if *record != Record::new(descriptor.generation(), holder) {
+        if !self.take_home(descriptor, holder) {
             return self.receive_made(descriptor, holder);
         }
-        *record = Record::new(descriptor.generation(), Holder::WORKER);
         Ok(Packet { descriptor })
+    }
+
+    /// Takes over the packets at the front of `descriptors`, as [`Books::receive`] does each, up to the first that is not
+    /// plainly to be believed; appends them to `burst` and returns how many.
+    #[inline(always)]
+    pub fn receive_run(
+        &mut self,
+        descriptors: &[Descriptor],
+        holder: Holder,
+        burst: &mut Vec<Packet>,
+    ) -> usize {
+        burst.reserve(descriptors.len());
+        for (i, descriptor) in descriptors.iter().enumerate() {
+            if self.pool.misfit(*descriptor) >> 63 != 0 || !self.take_home(*descriptor, holder) {
+                return i;
+            }
+            burst.push(Packet { descriptor: *descriptor });
+        }
+        descriptors.len()
+    }
+
+    /// The same for packets that end here: their buffers are freed. How many, and their bytes.
+    #[inline(never)]
+    pub fn discard_run(&mut self, descriptors: &[Descriptor], holder: Holder) -> (usize, u64) {
+        let (mut done, mut bytes) = (0, 0);
+        let (entries, room) = (&mut *self.entries, self.pool.geometry().room());
+        // There is room for all buffers on the list, so for all descriptors that are believed.
+        for (slot, descriptor) in self.free.spare_capacity_mut().iter_mut().zip(descriptors) {
+            let Some(entry) = entries.get_mut(descriptor.buffer() as usize) else { break };
+            let known = entry.record == Record::new(descriptor.generation(), holder);
+            if !known || descriptor.misplaced(room) >> 63 != 0 {
+                break;
+            }
+            entry.record = Record::HOME;
+            slot.write(name_when_freed(*descriptor));
+            bytes += u64::from(descriptor.length());
+            done += 1;
+        }
+        // SAFETY: so many slots behind the end have just been written.
+        unsafe { self.free.set_len(self.free.len() + done) };
+        (done, bytes)
+    }
+
+    /// Takes back a buffer if it is out with `holder`, with a packet, by just this name. There must be such a buffer.
+    #[inline(always)]
+    fn take_home(&mut self, descriptor: Descriptor, holder: Holder) -> bool {
+        let record = &mut self.entries[descriptor.buffer() as usize].record;
+        let is_out = *record == Record::new(descriptor.generation(), holder);
+        if is_out {
+            *record = Record::HOME;
+        }
+        is_out
     }
 
     /// The rare half of [`Books::receive`]: a packet that an NF made, or one that is not to be believed.
     #[inline(never)]
     fn receive_made(&mut self, descriptor: Descriptor, holder: Holder) -> Result<Packet, Refusal> {
-        let record = &mut self.records[descriptor.buffer() as usize];
-        if *record != Record::new(descriptor.generation(), holder.of_empty()) {
+        if !self.take_home(descriptor, holder.of_empty()) {
             return Err(Refusal::NotHeld);
         }
-        *record = Record::new(descriptor.generation(), Holder::WORKER);
         self.empties_out -= 1;
         if descriptor.destination().op() != crate::ring::Op::Empty {
             self.generated += 1;
-            self.notes[descriptor.buffer() as usize] = Note::default();
+            self.entries[descriptor.buffer() as usize].set_note(Note::default());
         }
         Ok(Packet { descriptor })
     }
@@ -281,16 +342,16 @@ impl Books {
     pub fn reclaim(&mut self, holder: Holder) -> Vec<(Packet, bool)> {
         let held = |r: &Record| r.holder() == holder || r.holder() == holder.of_empty();
         let lost: Vec<Descriptor> = (0u32..)
-            .zip(&self.records)
-            .filter(|(_, record)| held(record))
-            .map(|(buffer, record)| Descriptor::new(buffer, record.generation(), super::HEADROOM, 0))
+            .zip(&self.entries)
+            .filter(|(_, entry)| held(&entry.record))
+            .map(|(buffer, entry)| Descriptor::new(buffer, entry.record.generation(), super::HEADROOM, 0))
             .collect();
         lost.into_iter()
             .map(|d| {
-                let record = &mut self.records[d.buffer() as usize];
+                let record = &mut self.entries[d.buffer() as usize].record;
                 let full = record.holder() == holder;
                 self.empties_out -= u32::from(!full);
-                *record = Record::new(d.generation(), Holder::WORKER);
+                *record = Record::HOME;
                 (Packet { descriptor: d }, full)
             })
             .collect()
@@ -299,13 +360,13 @@ impl Books {
     /// Takes back a buffer by its name alone, whoever of the NFs has it: for what the audit proved lost.
     /// True stands beside it if there is a packet in it.
     pub fn recover(&mut self, buffer: u32) -> Option<(Packet, bool)> {
-        let record = *self.records.get(buffer as usize)?;
-        if record.holder() == Holder::FREE || record.holder() == Holder::WORKER {
+        let record = self.entries.get(buffer as usize)?.record;
+        if record.holder() == Holder::HOME {
             return None;
         }
         let full = record.holder().0 & Holder::EMPTY == 0;
         self.empties_out -= u32::from(!full);
-        self.records[buffer as usize] = Record::new(record.generation(), Holder::WORKER);
+        self.entries[buffer as usize].record = Record::HOME;
         Some((Packet { descriptor: Descriptor::new(buffer, record.generation(), super::HEADROOM, 0) }, full))
     }
 
@@ -313,17 +374,18 @@ impl Books {
     #[must_use]
     #[inline(always)]
     pub fn note(&self, packet: &Packet) -> Note {
-        self.notes[packet.descriptor.buffer() as usize]
+        let entry = &self.entries[packet.descriptor.buffer() as usize];
+        Note { timestamp_ns: entry.timestamp_ns, wire_length: entry.wire_length }
     }
 
     /// Writes down what the input port knows of a packet, here and for NFs to read.
     #[inline(always)]
     pub fn set_note(&mut self, packet: &Packet, note: Note) {
         let buffer = packet.descriptor.buffer();
-        let ours = &mut self.notes[buffer as usize];
+        let ours = &mut self.entries[buffer as usize];
         // The same as last time, as from a generator: the copy for NFs says so too, unless one of them lied to the others.
-        if *ours != note {
-            *ours = note;
+        if !ours.has(note) {
+            ours.set_note(note);
             self.pool.set_note(buffer, note);
         }
     }
@@ -342,95 +404,34 @@ impl Books {
 
     /// Buffers that are out with NFs, with the generation of each and whether a packet is in it.
     pub fn out(&self) -> impl Iterator<Item = (u32, u16, bool)> + '_ {
-        (0u32..).zip(&self.records).filter_map(|(buffer, record)| {
-            let holder = record.holder();
-            let out = holder != Holder::FREE && holder != Holder::WORKER;
-            out.then(|| (buffer, record.generation(), holder.0 & Holder::EMPTY == 0))
+        (0u32..).zip(&self.entries).filter_map(|(buffer, entry)| {
+            let (record, holder) = (entry.record, entry.record.holder());
+            (holder != Holder::HOME).then(|| (buffer, record.generation(), holder.0 & Holder::EMPTY == 0))
         })
     }
 
     /// The record of a buffer when it is out with an NF: its generation.
     #[must_use]
     pub fn generation_out(&self, buffer: u32) -> Option<u16> {
-        let record = self.records.get(buffer as usize)?;
-        let holder = record.holder();
-        (holder != Holder::FREE && holder != Holder::WORKER).then(|| record.generation())
+        let record = self.entries.get(buffer as usize)?.record;
+        (record.holder() != Holder::HOME).then(|| record.generation())
+    }
+}
+
+/// Copies a frame to where a packet starts; the shortest, of which there are most, without a call.
+///
+/// # Safety
+/// There are as many bytes at `to`, in a buffer that is in nobody else's hands.
+#[inline(always)]
+unsafe fn copy(frame: &[u8], to: std::ptr::NonNull<u8>) {
+    // SAFETY: the caller vouches for the room; a frame is not in the pool that it is copied to.
+    unsafe {
+        match frame.first_chunk::<64>() {
+            Some(short) if frame.len() == 64 => to.cast::<[u8; 64]>().write(*short),
+            _ => std::ptr::copy_nonoverlapping(frame.as_ptr(), to.as_ptr(), frame.len()),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::Geometry;
-    use super::*;
-    use crate::ring::Op;
-    use crate::shm::Pages;
-
-    fn books(buffers: u32) -> Books {
-        let pool = Pool::create(Geometry::new(buffers, 128).unwrap(), Pages::Plain).unwrap();
-        Books::new(pool, 7)
-    }
-
-    #[test]
-    fn a_buffer_comes_back_once() {
-        let mut b = books(4);
-        let packet = b.allocate(60).unwrap();
-        let d = b.hand_out(packet, Holder::SHARED);
-        let back = b.receive(d, Holder::SHARED).unwrap();
-        b.free(back);
-        assert_eq!(b.receive(d, Holder::SHARED).unwrap_err(), Refusal::NotHeld, "returned twice");
-        let again = b.allocate(60).unwrap();
-        let newer = b.hand_out(again, Holder::SHARED);
-        assert_eq!(newer.buffer(), d.buffer());
-        assert_eq!(b.receive(d, Holder::SHARED).unwrap_err(), Refusal::NotHeld, "an old generation");
-        assert!(b.receive(newer, Holder::SHARED).map(|p| b.free(p)).is_ok());
-        assert_eq!(b.free_count(), 4);
-    }
-
-    #[test]
-    fn nobody_returns_what_another_holds() {
-        let mut b = books(2);
-        let packet = b.allocate(60).unwrap();
-        let d = b.hand_out(packet, Holder::isolated(5));
-        assert_eq!(b.receive(d, Holder::SHARED).unwrap_err(), Refusal::NotHeld);
-        assert_eq!(b.receive(d, Holder::isolated(6)).unwrap_err(), Refusal::NotHeld);
-        let never = Descriptor::new(1 - d.buffer(), 0, 0, 0);
-        assert!(b.receive(never, Holder::SHARED).is_err(), "never handed out");
-        assert_eq!(b.receive(Descriptor::new(2, 0, 0, 0), Holder::SHARED).unwrap_err(), Refusal::OutOfPool);
-        let lost = b.reclaim(Holder::isolated(5));
-        assert_eq!(lost.len(), 1);
-        for (packet, full) in lost {
-            assert!(full);
-            b.free(packet);
-        }
-        assert_eq!(b.free_count(), 2);
-    }
-
-    #[test]
-    fn what_an_nf_made_is_counted_when_it_arrives() {
-        let mut b = books(2);
-        for (op, generated) in [(Op::Empty, 0), (Op::Next, 1)] {
-            let packet = b.allocate(60).unwrap();
-            let d = b.hand_out(packet, Holder::SHARED.of_empty());
-            assert_eq!(b.empties_out(), 1);
-            let back = b.receive(d.with_destination(Destination::new(op, 0)), Holder::SHARED).unwrap();
-            assert_eq!((b.empties_out(), b.generated()), (0, generated));
-            b.free(back);
-        }
-    }
-
-    #[test]
-    fn a_copy_has_the_same_bytes_and_its_own_buffer() {
-        let mut b = books(2);
-        let mut packet = b.allocate(4).unwrap();
-        packet.bytes_mut(&b.pool().clone()).copy_from_slice(b"abcd");
-        b.set_note(&packet, Note { timestamp_ns: 5, wire_length: 90 });
-        let copy = b.duplicate(&packet).unwrap();
-        assert_ne!(copy.descriptor().buffer(), packet.descriptor().buffer());
-        assert_eq!(copy.bytes(b.pool()), b"abcd");
-        assert_eq!(b.note(&copy), Note { timestamp_ns: 5, wire_length: 90 });
-        assert!(b.duplicate(&packet).is_none(), "the pool is exhausted");
-        b.free(copy);
-        b.free(packet);
-        assert_eq!(b.free_count(), 2);
-    }
-}
+mod tests;

@@ -84,6 +84,13 @@ impl Pool {
         descriptor.fits(self.geometry.buffers, self.geometry.room)
     }
 
+    /// The same as a number whose highest bit is set if it does not: for bursts, see [`Descriptor::misfit`].
+    #[must_use]
+    #[inline(always)]
+    pub(crate) fn misfit(&self, descriptor: Descriptor) -> u64 {
+        descriptor.misfit(self.geometry.buffers, self.geometry.room)
+    }
+
     #[inline(always)]
     fn buffer(&self, index: u32) -> NonNull<u8> {
         assert!(index < self.geometry.buffers, "buffer {index} is not in the pool");
@@ -170,6 +177,7 @@ impl Pool {
     }
 
     /// Writes the note of a buffer.
+    #[inline(never)]
     pub fn set_note(&self, index: u32, note: Note) {
         let shared = self.shared_note(index);
         shared.timestamp_ns.store(note.timestamp_ns, Ordering::Relaxed);

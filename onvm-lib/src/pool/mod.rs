@@ -15,9 +15,11 @@
 
 mod books;
 mod memory;
+mod record;
 
-pub use books::{Books, Holder, Packet, Refusal};
+pub use books::{Books, Packet, Refusal};
 pub use memory::{Note, Pool};
+pub use record::Holder;
 
 /// Bytes between the start of a buffer's room and the start of a packet as received.
 pub const HEADROOM: u32 = 192;

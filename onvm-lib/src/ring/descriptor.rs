@@ -253,7 +253,60 @@ impl Descriptor {
     #[must_use]
     #[inline(always)]
     pub const fn fits(self, buffers: u32, room: u32) -> bool {
-        self.buffer() < buffers && self.offset() + self.length() <= room
+        self.misfit(buffers, room) >> 63 == 0
+    }
+
+    /// The same as a number whose highest bit is set if it does not fit, so that a burst is checked without a branch for
+    /// each: all its misfits, combined by `|`, have that bit clear.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn misfit(self, buffers: u32, room: u32) -> u64 {
+        (buffers as u64).wrapping_sub(self.buffer() as u64 + 1) | self.misplaced(room)
+    }
+
+    /// The same of the place in the buffer alone.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn misplaced(self, room: u32) -> u64 {
+        // Both fields together are less than 2^15: the difference wraps only below zero.
+        (room as u64).wrapping_sub(self.offset() as u64 + self.length() as u64)
+    }
+
+    /// What of `burst` is not the same in all: fields that are, are zero here.
+    #[must_use]
+    #[inline(always)]
+    pub fn difference(burst: &[Self]) -> Self {
+        let Some(first) = burst.first() else { return Self::default() };
+        let mut odd = [0; 2];
+        for d in burst {
+            odd[0] |= d.words[0] ^ first.words[0];
+            odd[1] |= d.words[1] ^ first.words[1];
+        }
+        Self { words: odd }
+    }
+
+    /// A number whose highest bit is set if the operation is not [`Op::Next`] or the hop count is over `most`.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn astray(self, most: u8) -> u64 {
+        // The operation stands right over the hop count: as one number, it is small when the operation is 0.
+        (most as u64).wrapping_sub(self.words[0] >> 40 & 0xfff)
+    }
+
+    /// One hop on. A count over 254 spoils the operation, so the caller knows that it is not [`Self::astray`], or
+    /// undoes it with [`Self::with_hop_undone`].
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn with_next_hop(mut self) -> Self {
+        self.words[0] = self.words[0].wrapping_add(1 << 40);
+        self
+    }
+
+    /// One hop back, whatever the count was.
+    #[must_use]
+    pub(crate) const fn with_hop_undone(mut self) -> Self {
+        self.words[0] = self.words[0].wrapping_sub(1 << 40);
+        self
     }
 
     /// Whether both name the same handing-out of the same buffer.
@@ -308,6 +361,30 @@ mod tests {
             let d = Descriptor::from_words([a, b]);
             let _ = (d.fits(1000, 2048), d.destination().op(), format!("{d:?}"));
         }
+    }
+
+    proptest! {
+        #[test]
+        fn checks_without_branches_say_the_same(a: u64, b: u64, buffers in 0..MAX_BUFFERS, room in 0u32..20_000, most: u8) {
+            let d = Descriptor::from_words([a, b]);
+            let fits = d.buffer() < buffers && d.offset() + d.length() <= room;
+            prop_assert_eq!(d.fits(buffers, room), fits);
+            prop_assert_eq!(d.misfit(buffers, room) >> 63 == 0, fits);
+            prop_assert_eq!(d.astray(most) >> 63 == 0, d.destination().op() == Op::Next && d.destination().bits() & 0xf == 0 && d.hop() <= most);
+            prop_assert_eq!(d.with_next_hop().with_hop_undone(), d);
+        }
+    }
+
+    #[test]
+    fn what_differs_in_a_burst_is_not_zero() {
+        let d = Descriptor::new(9, 3, 256, 64).with_port(2).with_hash(7);
+        let odd = Descriptor::difference(&[d, Descriptor::new(8, 3, 256, 64).with_port(2).with_hash(6), d]);
+        assert_eq!(
+            (odd.port(), odd.generation(), odd.offset(), odd.length(), odd.destination().bits()),
+            (0, 0, 0, 0, 0)
+        );
+        assert!(odd.buffer() != 0 && odd.hash() != 0);
+        assert_eq!(Descriptor::difference(&[]), Descriptor::default());
     }
 
     #[test]

@@ -253,6 +253,22 @@ impl Memory {
         // SAFETY: the mask keeps the index below capacity, whatever the position; slots are atomics only.
         unsafe { self.slots.add((position & (self.capacity - 1)) as usize).as_ref() }
     }
+
+    /// The slots of `n` positions (at most the capacity) from `position` on: those up to the end of the memory, and
+    /// those that go on at its start. So a burst is copied without a mask for every entry.
+    #[inline(always)]
+    pub(super) fn span(&self, position: u32, n: u32) -> (&[Slot], &[Slot]) {
+        let n = n.min(self.capacity);
+        let first = position & (self.capacity - 1);
+        let straight = n.min(self.capacity - first);
+        // SAFETY: first + straight and n - straight are at most the capacity; slots are atomics only.
+        unsafe {
+            (
+                std::slice::from_raw_parts(self.slots.add(first as usize).as_ptr(), straight as usize),
+                std::slice::from_raw_parts(self.slots.as_ptr(), (n - straight) as usize),
+            )
+        }
+    }
 }
 
 impl Drop for Memory {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::compiler_fence;
 
 use super::descriptor::Descriptor;
-use super::layout::{Error, Handle, Memory};
+use super::layout::{Error, Handle, Memory, Slot};
 use super::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::shm::Region;
 
@@ -116,14 +116,21 @@ impl Ring {
         if n > self.capacity() {
             return Vec::new();
         }
-        (0..n).map(|i| read(&self.memory, from.wrapping_add(i))).collect()
+        let (straight, rest) = self.memory.span(from, n);
+        straight.iter().chain(rest).map(read).collect()
     }
 }
 
 #[inline(always)]
-fn read(memory: &Memory, position: u32) -> Descriptor {
-    let slot = memory.slot(position);
+fn read(slot: &Slot) -> Descriptor {
     Descriptor::from_words([slot.0[0].load(Relaxed), slot.0[1].load(Relaxed)])
+}
+
+#[inline(always)]
+fn write(slot: &Slot, descriptor: Descriptor) {
+    let [first, second] = descriptor.words();
+    slot.0[0].store(first, Relaxed);
+    slot.0[1].store(second, Relaxed);
 }
 
 /// The end that writes.
@@ -191,17 +198,15 @@ impl Producer {
         if self.head.wrapping_sub(self.mark) >= self.memory.capacity() {
             self.overrun();
         }
-        let slot = self.memory.slot(self.head);
-        let [first, second] = descriptor.words();
-        slot.0[0].store(first, Relaxed);
-        slot.0[1].store(second, Relaxed);
+        write(self.memory.slot(self.head), descriptor);
         self.head = self.head.wrapping_add(1);
         Ok(())
     }
 
-    /// Puts as many entries after the last one as there is room for; returns how many.
+    /// Puts as many entries after the last one as there is room for; returns how many. It asks the iterator for
+    /// no more than those.
     #[inline(always)]
-    pub fn push_all(&mut self, turn: u32, descriptors: &[Descriptor]) -> usize {
+    pub fn push_all(&mut self, turn: u32, descriptors: impl ExactSizeIterator<Item = Descriptor>) -> usize {
         let wanted = u32::try_from(descriptors.len()).unwrap_or(u32::MAX);
         let n = self.room(wanted).min(wanted);
         if n == 0 {
@@ -213,12 +218,14 @@ impl Producer {
         if self.head.wrapping_sub(self.mark) + n > self.memory.capacity() {
             self.overrun();
         }
-        let memory: &Memory = &self.memory;
-        for (position, descriptor) in (0..n).zip(descriptors) {
-            let slot = memory.slot(self.head.wrapping_add(position));
-            let [first, second] = descriptor.words();
-            slot.0[0].store(first, Relaxed);
-            slot.0[1].store(second, Relaxed);
+        let (straight, rest) = self.memory.span(self.head, n);
+        let mut descriptors = descriptors;
+        // Slots first: a zip asks its second part for nothing when the first has ended.
+        for (slot, descriptor) in straight.iter().zip(descriptors.by_ref()) {
+            write(slot, descriptor);
+        }
+        for (slot, descriptor) in rest.iter().zip(descriptors) {
+            write(slot, descriptor);
         }
         self.head = self.head.wrapping_add(n);
         n as usize
@@ -321,6 +328,20 @@ impl Consumer {
     /// [`Violation`] as for [`Consumer::available`].
     #[inline(always)]
     pub fn take(&mut self, turn: u32, burst: &mut [Descriptor]) -> Result<usize, Violation> {
+        self.take_each(turn, burst, |descriptor| descriptor)
+    }
+
+    /// The same, with a look at each entry on its way: what `see` makes of it stands in `burst`.
+    ///
+    /// # Errors
+    /// [`Violation`] as for [`Consumer::available`].
+    #[inline(always)]
+    pub fn take_each(
+        &mut self,
+        turn: u32,
+        burst: &mut [Descriptor],
+        mut see: impl FnMut(Descriptor) -> Descriptor,
+    ) -> Result<usize, Violation> {
         let max = u32::try_from(burst.len()).unwrap_or(u32::MAX);
         let n = self.available(max)?.min(max);
         if n == 0 {
@@ -335,8 +356,13 @@ impl Consumer {
         line.turn.store(turn, Release);
         line.taken.store(self.taken, Release);
         compiler_fence(SeqCst);
-        for (i, entry) in (0..n).zip(burst.iter_mut()) {
-            *entry = read(&self.memory, first.wrapping_add(i));
+        let (straight, rest) = self.memory.span(first, n);
+        let (before, after) = burst.split_at_mut(straight.len());
+        for (entry, slot) in before.iter_mut().zip(straight) {
+            *entry = see(read(slot));
+        }
+        for (entry, slot) in after.iter_mut().zip(rest) {
+            *entry = see(read(slot));
         }
         Ok(n as usize)
     }
@@ -360,6 +386,7 @@ impl Consumer {
     }
 
     /// Gives back the first `n` of the entries taken, and forgets having taken the rest: they will be taken again.
+    #[inline(always)]
     pub fn release_first(&mut self, n: u32) {
         self.taken = self.tail.wrapping_add(n);
         self.release();

@@ -32,7 +32,7 @@ use crate::packet::{Access as _, Clock, DropReason, MAX_BURST, MAX_ENTRIES};
 use crate::pool::Pool;
 use crate::protocol::{EdgeId, InstanceId, Line};
 use crate::ring::bell::{Barriers, sleep};
-use crate::ring::{Consumer, Descriptor, Destination, Op};
+use crate::ring::{Consumer, Descriptor, Destination, Op, Violation};
 
 use cost::Cost;
 use farewell::Totals;
@@ -132,6 +132,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
 
     fn work(&mut self) -> Result<(), LiveError> {
         let mut rounds = 0u32;
+        let mut burst = [Descriptor::default(); MAX_BURST];
         while !self.leaving {
             if self.ears.attention.called() {
                 self.hear()?;
@@ -145,7 +146,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             }
             let mut worked = 0;
             for index in 0..self.inputs.len() {
-                worked += self.take_from(index);
+                worked += self.take_from(index, &mut burst);
             }
             if N::EMITS {
                 worked += self.produce();
@@ -167,7 +168,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
 
     /// Does a turn with what an incoming ring has; returns the number of packets.
     #[inline(always)]
-    fn take_from(&mut self, index: usize) -> usize {
+    fn take_from(&mut self, index: usize, burst: &mut [Descriptor; MAX_BURST]) -> usize {
         let input = &mut self.inputs[index];
         if input.gated || self.received >= self.limit {
             return 0;
@@ -182,11 +183,13 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
         }
         let sample = self.cost.turn(&self.page);
         self.begin_turn();
-        let mut burst = [Descriptor::default(); MAX_BURST];
         let wanted = usize::try_from(self.limit - self.received).unwrap_or(MAX_BURST).min(MAX_BURST);
-        let Ok(n) = self.inputs[index].consumer.take(self.turn, &mut burst[..wanted]) else { return 0 };
-        let sound = check(&self.hands.pool, &mut burst[..n], N::Access::WRITES);
-        let n = if sound { n } else { self.sort_out(&mut burst, n) };
+        let (consumer, pool) = (&mut self.inputs[index].consumer, &self.hands.pool);
+        let Ok((n, sound)) = take_checked(consumer, pool, self.turn, &mut burst[..wanted], N::Access::WRITES)
+        else {
+            return 0;
+        };
+        let n = if sound { n } else { self.sort_out(burst, n) };
         self.run_turn(&mut burst[..n], true);
         self.inputs[index].consumer.release();
         if let Some(sample) = sample {
@@ -248,7 +251,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
     fn sort_out(&mut self, burst: &mut [Descriptor; MAX_BURST], n: usize) -> usize {
         let mut kept = 0;
         for i in 0..n {
-            let d = burst[i];
+            let d = burst[i].with_hop_undone();
             if d.destination().op() == Op::Marker {
                 match self.inputs.iter_mut().find(|input| input.edge == d.hash()) {
                     Some(input) => input.gated = false,
@@ -263,7 +266,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
                 self.page.add_drop(DropReason::HopLimit);
                 self.relay(d.with_destination(Destination::new(Op::Drop, DropReason::HopLimit as u16)));
             } else {
-                burst[kept] = d;
+                burst[kept] = d.with_next_hop();
                 kept += 1;
             }
         }
@@ -381,18 +384,25 @@ fn manner(common: &Common, shared: bool) -> Manner {
     }
 }
 
-/// Checks the descriptors of a burst, counts the hop, and fetches the first line of each packet.
+/// Takes a burst, checks its descriptors, counts the hop, and fetches the first line of each packet. How many they
+/// are, and whether all are sound; if not, they wait to be sorted out.
 #[inline(always)]
-fn check(pool: &Pool, burst: &mut [Descriptor], writes: bool) -> bool {
-    let mut sound = true;
-    for d in burst {
-        sound &= pool.contains(*d) && d.destination().op() == Op::Next && d.hop() <= HOP_LIMIT;
+fn take_checked(
+    consumer: &mut Consumer,
+    pool: &Pool,
+    turn: u32,
+    burst: &mut [Descriptor],
+    writes: bool,
+) -> Result<(usize, bool), Violation> {
+    let mut doubt = 0;
+    let n = consumer.take_each(turn, burst, |d| {
+        doubt |= pool.misfit(d) | d.astray(HOP_LIMIT);
         if writes {
-            pool.prefetch_to_write(*d);
+            pool.prefetch_to_write(d);
         } else {
-            pool.prefetch(*d);
+            pool.prefetch(d);
         }
-        *d = d.with_hop(d.hop().saturating_add(1));
-    }
-    sound
+        d.with_next_hop()
+    })?;
+    Ok((n, doubt >> 63 == 0))
 }

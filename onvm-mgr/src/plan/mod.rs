@@ -1,12 +1,30 @@
 //! What a manager shall run: services, chains, flow rules. Made from a chain file or the command line, told to clients, and
 //! changed as a whole.
 
+mod command_line;
+pub(crate) mod difference;
+pub(crate) mod file;
+pub(crate) mod flow_rules;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use onvm_lib::protocol::ServiceId;
 use serde::{Deserialize, Serialize};
+
+/// Most hops of a chain.
+pub(crate) const MAX_CHAIN: usize = 64;
+
+/// Most instances of one service: a route names them by a byte.
+pub(crate) const MAX_INSTANCES: u32 = 250;
+/// Most hops of all chains together: positions have 12 bits, and there is room for as many chains of the past.
+pub(crate) const MAX_HOPS: usize = 2047;
+
+/// Whether packets of an IP protocol have ports: TCP, UDP, DCCP, SCTP, UDP-Lite.
+pub(crate) const fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, 6 | 17 | 33 | 132 | 136)
+}
 
 /// What a manager shall run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +40,46 @@ pub(crate) struct Plan {
     pub(crate) rules: Vec<Rule>,
     /// Chain of packets that no rule matches; without it they go to the default service.
     pub(crate) default_chain: Option<String>,
+}
+
+/// Name of the chain that the command line gives.
+pub(crate) const DEFAULT_CHAIN: &str = "default";
+
+impl Plan {
+    /// Whether a manager can follow it: for plans that did not come through a file's checks.
+    ///
+    /// # Errors
+    /// What is wrong, in words for the user.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let id = |id: ServiceId| {
+            if (1..=4095).contains(&id) {
+                Ok(())
+            } else {
+                Err(format!("service id {id} is out of range 1..=4095"))
+            }
+        };
+        for (service, plan) in &self.services {
+            id(*service)?;
+            plan.destination.map_or(Ok(()), id)?;
+            if plan.instances.saturating_add(plan.standby) > MAX_INSTANCES {
+                return Err(format!("service {service} has more than {MAX_INSTANCES} instances"));
+            }
+        }
+        for (name, chain) in &self.chains {
+            chain.iter().try_for_each(|service| id(*service))?;
+            if chain.len() > MAX_CHAIN {
+                return Err(format!("chain {name} has more than {MAX_CHAIN} hops"));
+            }
+        }
+        if self.chains.values().map(Vec::len).sum::<usize>() > MAX_HOPS {
+            return Err(format!("all chains together have more than {MAX_HOPS} hops"));
+        }
+        let named = self.rules.iter().map(|rule| &rule.chain).chain(&self.default_chain);
+        match named.into_iter().find(|name| !self.chains.contains_key(*name)) {
+            Some(name) => Err(format!("there is no chain {name}")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// One service of a plan.
@@ -83,6 +141,15 @@ impl Default for Service {
     }
 }
 
+impl Service {
+    /// Whether a process that was started for one is as good as one that is started for the other.
+    pub(crate) fn starts_like(&self, other: &Self) -> bool {
+        let what = |s: &Self| (s.command.clone(), s.directory.clone(), s.environment.clone());
+        let how = |s: &Self| (s.destination, s.core, s.shared_core, s.isolated);
+        what(self) == what(other) && how(self) == how(other)
+    }
+}
+
 /// What becomes of a service's packets while it has no instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -100,7 +167,7 @@ pub(crate) enum Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Restart {
-    /// Deaths in a row, each within `healthy` of its start, after which it is not started again.
+    /// Deaths in a row, each within `healthy` of its start, after which it is not started again; 0 for never.
     pub(crate) give_up: u32,
     /// Wait before the second start in a row; the first comes at once. It doubles from start to start.
     #[serde(with = "seconds")]
@@ -158,7 +225,7 @@ pub(crate) struct Rule {
     pub(crate) destination_port: Vec<(u16, u16)>,
     /// IP protocol number.
     pub(crate) protocol: Option<u8>,
-    /// Number of the port that it came in by.
+    /// Number of the port that it came in by; for the other direction of `both_directions` also the port paired with it.
     pub(crate) input_port: Option<u8>,
     /// It matches the other direction of the flow, too: source and destination exchanged.
     pub(crate) both_directions: bool,

@@ -3,7 +3,7 @@
 //! `size=64` bytes of the frame without its checksum (42..=the buffer), or `imix=1` for the simple IMIX mix of
 //! 64, 594 and 1518 bytes in the ratio 7:4:1; `flows=N` different 5-tuples in turn; `rate=PPS`; `count=N`.
 
-use onvm_lib::pool::{Books, Note, Packet};
+use onvm_lib::pool::{Books, Packet};
 use onvm_lib::wire;
 
 use super::rate::{Pace, now_ns};
@@ -22,9 +22,19 @@ struct Template {
     hash: u32,
 }
 
+impl Template {
+    #[inline(always)]
+    fn frame(&self) -> (&[u8], u32) {
+        (&self.bytes, self.hash)
+    }
+}
+
 pub(super) struct Generator {
     name: String,
+    /// There is at least one.
     templates: Vec<Template>,
+    /// Bytes of the longest of them.
+    longest: usize,
     next: usize,
     pace: Option<Pace>,
     left: u64,
@@ -56,10 +66,11 @@ impl Generator {
         let templates = (0..flows.max(sizes.len() as u64))
             .zip(sizes.iter().cycle())
             .map(|(i, size)| template(spec, (i % flows).wrapping_add(seed), *size))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
         let count = spec.number("count")?;
         Ok(Self {
             name: spec.text().to_string(),
+            longest: templates.iter().map(|t| t.bytes.len()).max().unwrap_or(0),
             templates,
             next: 0,
             pace,
@@ -67,6 +78,40 @@ impl Generator {
             endless: count.is_none(),
             counters: PortCounters::default(),
         })
+    }
+}
+
+impl Generator {
+    /// How many of the next `n` frames, from the first on, fit into `room` bytes.
+    #[inline(always)]
+    fn run(&self, n: usize, room: usize) -> usize {
+        if self.longest <= room {
+            return n;
+        }
+        let ahead = self.templates.iter().cycle().skip(self.next).take(n);
+        ahead.take_while(|template| template.bytes.len() <= room).count()
+    }
+
+    /// Where the frame is that is `n` after the next one.
+    fn after(&self, n: usize) -> usize {
+        (self.next + n) % self.templates.len()
+    }
+
+    /// Makes packets of the next `n` frames; how many found a buffer, and their bytes.
+    #[inline(always)]
+    fn fill(&mut self, books: &mut Books, burst: &mut Vec<Packet>, n: usize, now_ns: u64) -> (usize, u64) {
+        if let [only] = &*self.templates {
+            return books.fill(std::iter::repeat_n(only.frame(), n), now_ns, burst);
+        }
+        let (mut packets, mut bytes, mut left) = (0, 0, n);
+        while left > 0 {
+            let some = &self.templates[self.next..];
+            let some = &some[..some.len().min(left)];
+            let filled = books.fill(some.iter().map(Template::frame), now_ns, burst);
+            (packets, bytes, left) = (packets + filled.0, bytes + filled.1, left - some.len());
+            self.next = self.after(some.len());
+        }
+        (packets, bytes)
     }
 }
 
@@ -82,15 +127,6 @@ fn template(spec: &Spec, flow: u64, size: usize) -> Result<Template, SpecError> 
     builder.write(&mut bytes, &payload).map_err(|e| spec.bad("size", e.to_string()))?;
     let hash = wire::flow_hash(&bytes);
     Ok(Template { bytes: bytes.into(), hash })
-}
-
-/// Copies a frame; the shortest, of which there are most, without a call.
-#[inline(always)]
-fn copy(to: &mut [u8], from: &[u8]) {
-    match (to.first_chunk_mut::<64>(), from.first_chunk::<64>()) {
-        (Some(to), Some(short)) if from.len() == 64 => *to = *short,
-        _ => to.copy_from_slice(from),
-    }
 }
 
 impl Port for Generator {
@@ -128,29 +164,26 @@ impl Port for Generator {
                 Err(when) => return Reception::NotBefore(when),
             },
         };
-        let room = books.pool().geometry().packet_room();
-        let pool = books.pool().clone();
+        if self.pace.is_none() {
+            max = max.min(books.free_count() as usize);
+        }
+        // Frames up to the next that no buffer has room for, which is refused; mostly there is none.
+        let room = books.pool().geometry().packet_room() as usize;
         let mut made = 0;
-        while made < max && (self.pace.is_some() || books.free_count() > 0) {
-            let template = &self.templates[self.next];
-            self.next = if self.next + 1 == self.templates.len() { 0 } else { self.next + 1 };
-            let length = u32::try_from(template.bytes.len()).unwrap_or(u32::MAX);
-            made += 1;
-            if length > room {
+        while made < max {
+            let run = self.run(max - made, room);
+            if run == 0 {
                 self.counters.rx_refused += 1;
+                self.next = self.after(1);
+                made += 1;
                 continue;
             }
-            let Some(mut packet) = books.allocate(length) else {
-                // What is due at a time is lost at that time, as on a wire.
-                self.counters.rx_no_buffer += 1;
-                continue;
-            };
-            copy(packet.bytes_mut(&pool), &template.bytes);
-            packet.describe(packet.descriptor().with_hash(template.hash));
-            books.set_note(&packet, Note { timestamp_ns: now_ns, wire_length: length });
-            self.counters.rx_packets += 1;
-            self.counters.rx_bytes += u64::from(length);
-            burst.push(packet);
+            let (packets, bytes) = self.fill(books, burst, run, now_ns);
+            self.counters.rx_packets += packets as u64;
+            self.counters.rx_bytes += bytes;
+            // What is due at a time is lost at that time, as on a wire.
+            self.counters.rx_no_buffer += (run - packets) as u64;
+            made += run;
         }
         if !self.endless {
             self.left -= made as u64;
@@ -164,6 +197,15 @@ impl Port for Generator {
     fn send(&mut self, books: &mut Books, burst: &mut Vec<Packet>) {
         self.counters.tx_packets += burst.len() as u64;
         self.counters.tx_bytes += books.free_all(burst);
+    }
+
+    fn discards(&self) -> bool {
+        true
+    }
+
+    fn discarded(&mut self, packets: u64, bytes: u64) {
+        self.counters.tx_packets += packets;
+        self.counters.tx_bytes += bytes;
     }
 
     fn close(&mut self, _: &mut Books) -> Result<(), PortError> {

@@ -67,6 +67,15 @@ pub(crate) trait Port: Send {
     /// Sends packets in order and frees their buffers. Leaves in `burst` only what it could not send.
     fn send(&mut self, books: &mut Books, burst: &mut Vec<Packet>);
 
+    /// Whether all that is sent to it goes nowhere. The worker may then free the buffers itself, and only say how many
+    /// packets it would have sent, by [`Port::discarded`].
+    fn discards(&self) -> bool {
+        false
+    }
+
+    /// The worker has freed packets that were to be sent: so many, of so many bytes.
+    fn discarded(&mut self, _packets: u64, _bytes: u64) {}
+
     /// Buffers that the port has now: received too early, or on their way out.
     fn holds(&self) -> usize {
         0

@@ -40,6 +40,15 @@ impl Port for NullPort {
         self.counters.tx_bytes += books.free_all(burst);
     }
 
+    fn discards(&self) -> bool {
+        true
+    }
+
+    fn discarded(&mut self, packets: u64, bytes: u64) {
+        self.counters.tx_packets += packets;
+        self.counters.tx_bytes += bytes;
+    }
+
     fn close(&mut self, _: &mut Books) -> Result<(), PortError> {
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! `KIND:KEY=VALUE,KEY=VALUE,…`: how a port is named on the command line.
 
+use std::path::Path;
 use std::str::FromStr;
 
 /// Kinds of ports, with their options.
@@ -96,6 +97,33 @@ impl Spec {
     /// As the user wrote it.
     pub(crate) fn text(&self) -> &str {
         &self.text
+    }
+
+    /// As text, with the files that it names seen from `directory`.
+    ///
+    /// # Errors
+    /// When the path of a file has a comma, which separates options.
+    pub(crate) fn in_directory(&self, directory: &Path) -> Result<String, SpecError> {
+        if self.kind != "pcap" {
+            return Ok(self.text.clone());
+        }
+        let mut parts = Vec::with_capacity(self.options.len());
+        for (option, value) in &self.options {
+            let file = directory.join(value);
+            let parent = file.parent().and_then(|p| p.canonicalize().ok());
+            let value = match (option.as_str(), parent, file.file_name()) {
+                ("in" | "out", Some(parent), Some(name)) => parent.join(name).display().to_string(),
+                ("in" | "out", ..) => file.display().to_string(),
+                _ => value.clone(),
+            };
+            if value.contains(',') {
+                return Err(
+                    self.bad(option, format!("the path {value} has a comma, which separates options"))
+                );
+            }
+            parts.push(format!("{option}={value}"));
+        }
+        Ok(format!("{}:{}", self.kind, parts.join(",")))
     }
 
     /// What stands before the colon.

@@ -5,10 +5,11 @@ use std::io::{Seek, Write};
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
-use onvm_lib::protocol::{Answer, Error, Request, Target};
+use onvm_lib::protocol::{Answer, Error, Request, ServiceId, Target};
 use serde_json::{Value, json};
 
 use super::Server;
+use crate::plan::DEFAULT_CHAIN;
 use crate::worker::{AuditReport, Command, Totals};
 
 /// Something that waits for the worker.
@@ -43,32 +44,44 @@ impl Server {
                 self.pending.push(Pending::Audit { reply, token });
             }
             Request::NfStop { target } => {
-                let ids = self.targets(target);
-                for id in &ids {
-                    self.ask_to_leave(*id);
-                }
-                self.tell_count(token, target, ids.len());
+                self.stop_instances(token, target);
             }
+            Request::NfPause { target } => self.pause(token, target),
+            Request::NfResume { target } => self.resume(token, target),
+            Request::NfDrain { target } => self.drain_instances(token, target),
+            Request::NfKill { target } => self.kill_instances(token, target),
+            Request::NfScale { service, instances } => self.scale(token, service, instances),
+            Request::NfRestart { target } => self.restart(token, target),
+            Request::NfReplace { target, command, directory } => {
+                self.replace_instances(token, target, Some((command, directory)));
+            }
+            Request::NfStart { service } => self.start_one(token, service),
+            Request::Events { after, follow } => self.tell_events(token, after, follow),
+            Request::Logs { target } => self.tell_logs(token, target),
+            Request::PlanShow => {
+                let body = serde_json::to_value(&self.plan).unwrap_or_default();
+                self.tell(token, body, true);
+            }
+            Request::PlanApply { plan } => self.apply(token, plan),
             Request::NfTell { target, topic, body } => {
                 let n = self.pass_message(None, target, topic, body);
                 self.tell_count(token, target, n);
             }
             Request::ChainShow => self.tell(token, self.chain_body(), true),
             Request::ChainSet { chain } => {
-                self.chain = chain;
-                self.chain_given = true;
-                self.update_routes();
+                self.plan.chains.insert(DEFAULT_CHAIN.into(), chain);
+                self.plan.default_chain = Some(DEFAULT_CHAIN.into());
+                self.routes_changed();
                 self.tell(token, self.chain_body(), true);
             }
             Request::Shutdown => {
                 self.tell(token, json!({ "stopping": true }), true);
                 self.drain();
             }
-            other => self.tell(token, json!({ "error": format!("not known: {other:?}") }), false),
         }
     }
 
-    fn tell(&mut self, token: u64, body: Value, ok: bool) {
+    pub(super) fn tell(&mut self, token: u64, body: Value, ok: bool) {
         let Some(peer) = self.peers.get_mut(&token) else { return };
         peer.asking = false;
         let told = match peer.line.send(&Answer::Told { body: body.clone(), ok }, &[], false) {
@@ -86,7 +99,7 @@ impl Server {
         }
     }
 
-    fn tell_count(&mut self, token: u64, target: Target, n: usize) {
+    pub(super) fn tell_count(&mut self, token: u64, target: Target, n: usize) {
         if n > 0 {
             return self.tell(token, json!({ "instances": n }), true);
         }
@@ -98,9 +111,19 @@ impl Server {
     }
 
     fn chain_body(&self) -> Value {
-        let chain = if self.chain_given { self.chain.clone() } else { vec![self.options.default_service] };
+        let chain = self.default_chain();
         let missing: Vec<_> = chain.iter().filter(|s| !self.services.contains_key(s)).collect();
-        json!({ "chain": chain, "without_instance": missing, "given": self.chain_given })
+        json!({ "chain": chain, "without_instance": missing, "given": self.plan.default_chain.is_some() })
+    }
+
+    /// The services that packets pass which no flow rule matches.
+    pub(super) fn default_chain(&self) -> Vec<ServiceId> {
+        let chain = self
+            .plan
+            .default_chain
+            .as_ref()
+            .map(|name| self.plan.chains.get(name).cloned().unwrap_or_default());
+        chain.unwrap_or_else(|| vec![self.options.default_service])
     }
 
     pub(super) fn order_totals(&mut self, then: Then) {

@@ -6,21 +6,22 @@ use std::time::Instant;
 
 use onvm_lib::node::NodePage;
 use onvm_lib::pool::Pool;
-use onvm_lib::protocol::{Answer, Hello, InstanceId, PROTOCOL_VERSION, RingGrant, Route, Welcome};
+use onvm_lib::protocol::{Answer, Hello, InstanceId, PROTOCOL_VERSION, RingGrant, Route, ServiceId, Welcome};
 use onvm_lib::ring::Ring;
 use onvm_lib::shm::Pages;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::Server;
 use super::events::{DEATH, watch};
-use super::instances::Instance;
+use super::instances::{Instance, Role};
 use super::phase::Phase;
+use super::pulse::Pulse;
+use crate::life::{Life, State};
+use crate::plan::MAX_INSTANCES as MAX_PER_SERVICE;
 use crate::worker::{Command, NodeInit};
 
 /// Most instances in all.
 const MAX_INSTANCES: usize = 1000;
-/// Most instances of one service: a route names them by a byte.
-const MAX_PER_SERVICE: usize = 250;
 
 /// Highest instance id: ids are never used again, so those who choose one leave room for those who do not.
 const MAX_INSTANCE_ID: InstanceId = 1_000_000_000;
@@ -67,9 +68,7 @@ impl Server {
         if hello.instance.is_some_and(|id| id > MAX_INSTANCE_ID) || self.next_instance > MAX_INSTANCE_ID {
             return Err(format!("instance ids end at {MAX_INSTANCE_ID}"));
         }
-        if let Some(id) = hello.instance
-            && id < self.next_instance
-        {
+        if let Some(id) = hello.instance.filter(|id| self.used_ids.contains(id)) {
             return Err(format!(
                 "instance id {id} was used before and is not used again: choose {} or more",
                 self.next_instance
@@ -79,7 +78,7 @@ impl Server {
             return Err(format!("there are {MAX_INSTANCES} instances, and no more are possible"));
         }
         let of_service = self.instances.values().filter(|i| i.service() == hello.service).count();
-        if of_service >= MAX_PER_SERVICE {
+        if of_service >= MAX_PER_SERVICE as usize {
             return Err(format!(
                 "service {} has {MAX_PER_SERVICE} instances, and no more are possible",
                 hello.service
@@ -93,8 +92,10 @@ impl Server {
     }
 
     fn take_in(&mut self, token: u64, hello: Hello) -> Result<(), String> {
-        let id = hello.instance.unwrap_or(self.next_instance);
-        let isolated = self.options.isolate.contains(&hello.service);
+        // One that comes back from a manager that is gone keeps its id, if that is free.
+        let kept = hello.reattached.filter(|id| !self.used_ids.contains(id) && *id <= MAX_INSTANCE_ID);
+        let id = hello.instance.or(kept).unwrap_or(self.next_instance);
+        let isolated = self.plan.services.get(&hello.service).is_some_and(|s| s.isolated);
         let outfit = self.outfit(&hello, isolated).map_err(|e| format!("no memory for another NF: {e}"))?;
         let core = self.cores.assign(hello.core, hello.shared_core)?;
         let pid = self.peers.get(&token).and_then(|p| p.line.peer().ok()).and_then(|p| p.pid);
@@ -118,6 +119,8 @@ impl Server {
             log::warn!("cannot watch {}: {error}", hello.name);
         }
         self.next_instance = self.next_instance.max(id + 1);
+        self.used_ids.insert(id);
+        let role = self.role_for(&hello);
         let instance = Instance {
             token,
             pid,
@@ -132,6 +135,11 @@ impl Server {
             confirmed: 0,
             unread: VecDeque::new(),
             report: None,
+            life: Life::new(),
+            role,
+            inbound: outfit.inbound.clone(),
+            pulse: Pulse::default(),
+            killed_for: None,
             hello,
         };
         log::info!("{} is here", instance.title(id));
@@ -149,11 +157,47 @@ impl Server {
             page: outfit.page,
             own_pool: outfit.own_pool,
         })));
-        self.services.entry(instance.service()).or_default().add(id);
+        let service = instance.service();
+        let started_by = instance.hello.token.clone();
+        if let (Some(start_token), Some(pid)) = (started_by, instance.pid) {
+            let pid = u32::try_from(pid.as_raw_nonzero().get()).unwrap_or(0);
+            self.supervisor.attached(&start_token, service, pid, id);
+        }
         self.instances.insert(id, instance);
-        self.update_routes();
+        self.take_place(id, service, role);
+        self.routes_changed();
         self.start_when_ready();
         Ok(())
+    }
+
+    /// What a new instance is there for.
+    fn role_for(&self, hello: &Hello) -> Role {
+        if let Some(old) = hello.token.as_ref().and_then(|token| self.predecessor(token)) {
+            return Role::Successor(old);
+        }
+        let Some(service) = self.plan.services.get(&hello.service) else { return Role::Share };
+        let has = |role| {
+            let of_service = self.instances.values().filter(|i| i.service() == hello.service && !i.leaving);
+            u32::try_from(of_service.filter(|i| i.role == role).count()).unwrap_or(u32::MAX)
+        };
+        let enough = has(Role::Share) >= self.shares_wanted(hello.service);
+        if enough && has(Role::Standby) < service.standby { Role::Standby } else { Role::Share }
+    }
+
+    /// Gives a new instance its place.
+    fn take_place(&mut self, id: InstanceId, service: ServiceId, role: Role) {
+        self.go(id, State::Ready, "manager", "it attached");
+        match role {
+            Role::Standby => {}
+            Role::Successor(old) if self.instances.contains_key(&old) => {
+                self.successor_attached(old, id);
+                self.takes_share(id, "operator", "it takes another's place");
+            }
+            Role::Share | Role::Successor(_) => {
+                self.services.entry(service).or_default().add(id);
+                self.takes_share(id, "manager", "it has a share of the flows");
+            }
+        }
     }
 
     fn outfit(&self, hello: &Hello, isolated: bool) -> Result<Outfit, Box<dyn std::error::Error>> {

@@ -20,12 +20,15 @@ use onvm_lib::protocol::{
 use onvm_lib::ring::Ring;
 
 use super::Server;
+use super::instances::Enclosure;
 use crate::worker::{Command, Table};
 
 /// One direct edge.
 struct DirectEdge {
     from: InstanceId,
     to: InstanceId,
+    /// The service of the consumer.
+    service: ServiceId,
     ring: Ring,
     told_producer: bool,
     told_consumer: bool,
@@ -54,6 +57,11 @@ impl Edges {
         self.all.len()
     }
 
+    /// Packets that wait for an instance in direct edges.
+    pub(super) fn waiting_for(&self, id: InstanceId) -> u32 {
+        self.all.values().filter(|e| e.to == id).map(|e| e.ring.occupancy()).sum()
+    }
+
     fn between(&self, from: InstanceId, to: InstanceId) -> Option<EdgeId> {
         let usable =
             |e: &DirectEdge| e.from == from && e.to == to && e.stopped_by.is_none() && !e.consumer_dead;
@@ -69,56 +77,29 @@ impl Edges {
 }
 
 impl Server {
-    /// The worker's routing snapshot.
-    pub(super) fn table(&self) -> Table {
-        let mut hops = vec![ChainHop::default()];
-        let mut services = vec![0];
-        let mut after = Vec::new();
-        for (index_in_chain, service) in self.chain.iter().enumerate() {
-            let hop = self.hop(index_in_chain + 1);
-            hops.push(hop);
-            services.push(*service);
-            let index = usize::from(*service);
-            if index >= after.len() {
-                after.resize(index + 1, ChainHop { service: 0, position: 0 });
-            }
-            // A service that stands twice goes on after its first place.
-            if !self.chain[..index_in_chain].contains(service) {
-                after[index] = hop;
-            }
-        }
-        let entry = if self.chain_given {
-            self.hop(0)
-        } else {
-            ChainHop { service: self.options.default_service, position: 0 }
-        };
-        let slots = self.services.iter().map(|(id, table)| (*id, table.owners().to_vec())).collect();
-        Table { entry: Some(entry), hops, services, after, slots }
-    }
-
-    /// The hop at an index of the chain; positions count from 1.
-    fn hop(&self, index: usize) -> ChainHop {
-        match self.chain.get(index) {
-            Some(service) => ChainHop { service: *service, position: u16::try_from(index + 1).unwrap_or(0) },
-            None => ChainHop { service: 0, position: 0 },
-        }
-    }
-
     /// Services that an instance sends to without being asked to.
     fn successors(&self, id: InstanceId) -> BTreeSet<ServiceId> {
         let Some(instance) = self.instances.get(&id) else { return BTreeSet::new() };
         if let Some(fixed) = instance.hello.destination {
-            return [fixed].into();
+            let pinned = self.changes.told.pinned.contains(&fixed);
+            return (!pinned).then_some(fixed).into_iter().collect();
         }
-        let service = instance.service();
-        let pairs = self.chain.windows(2).filter(|pair| pair[0] == service);
-        pairs.map(|pair| pair[1]).collect()
+        let table = &self.changes.told;
+        let ours = table.hops.iter().zip(&table.services).filter(|(_, at)| **at == instance.service());
+        // To services whose known flows stay where they are the manager sends every packet itself.
+        let relayed = |service: &ServiceId| *service == 0 || table.pinned.contains(service);
+        ours.map(|(hop, _)| hop.service).filter(|service| !relayed(service)).collect()
     }
 
-    /// Makes the edges that are wanted, and tells everybody what has changed for them.
-    pub(super) fn update_routes(&mut self) {
+    /// Whether an NF has a direct edge to an instance of a service, or just had one.
+    pub(super) fn has_direct_edges_to(&self, service: ServiceId) -> bool {
+        self.edges.all.values().any(|e| e.service == service)
+    }
+
+    /// Makes the edges that are wanted, and tells everybody what has changed for them. Returns those who were told, and the
+    /// version that they will confirm.
+    pub(super) fn tell_routes(&mut self) -> (BTreeSet<InstanceId>, u64) {
         self.edges.version += 1;
-        self.worker.give(Command::Route(self.table()));
         let manner = if self.cores.worker_shares(self.instances.len()) {
             onvm_lib::idle::Manner::Yield
         } else {
@@ -127,23 +108,17 @@ impl Server {
         self.worker.give(Command::Manner(manner));
         self.make_wanted_edges();
         let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
-        for id in ids {
-            self.send_route(id);
-        }
+        let told = ids.into_iter().filter(|id| self.send_route(*id)).collect();
         self.forget_ended_edges();
+        (told, self.edges.version)
     }
 
     fn make_wanted_edges(&mut self) {
         let mut wanted = BTreeSet::new();
         for (from, _) in self.instances.iter().filter(|(_, i)| !i.isolated) {
             for service in self.successors(*from) {
-                for to in
-                    self.services.get(&service).map(crate::slots::SlotTable::instances).unwrap_or_default()
-                {
-                    if self.instances.get(&to).is_some_and(|i| !i.isolated) {
-                        wanted.insert((*from, to));
-                    }
-                }
+                let there = self.instances.iter().filter(|(_, i)| i.service() == service && !i.isolated);
+                wanted.extend(there.map(|(to, _)| (*from, *to)));
             }
         }
         for (from, to) in &wanted {
@@ -176,6 +151,7 @@ impl Server {
         let edge = DirectEdge {
             from,
             to,
+            service: self.instances.get(&to).map_or(0, super::instances::Instance::service),
             ring,
             told_producer: false,
             told_consumer: false,
@@ -187,14 +163,14 @@ impl Server {
         self.edges.all.insert(id, edge);
     }
 
-    /// Sends an instance its snapshot, if anything in it is new.
-    fn send_route(&mut self, id: InstanceId) {
-        let Some(instance) = self.instances.get(&id) else { return };
-        let table = self.table();
+    /// Sends an instance its snapshot, if anything in it is new; whether it was.
+    fn send_route(&mut self, id: InstanceId) -> bool {
+        let Some(instance) = self.instances.get(&id) else { return false };
+        let table = &self.changes.told;
         let mut route = Route {
             version: instance.route.version,
-            after: after(&table, instance.service()),
-            next: next_hops(&table, instance.service()),
+            after: after(table, instance.service()),
+            next: next_hops(table, instance.service()),
             services: self.ways(id),
             shared_core: self.cores.is_shared(instance.core, self.instances.len()),
             ..Route::default()
@@ -204,7 +180,7 @@ impl Server {
         for (edge, e) in self.edges.all.iter_mut().filter(|(_, e)| e.to == id && !e.told_consumer) {
             e.told_consumer = true;
             route.consume.push(Edge { ring: grant(*edge, &e.ring), peer: e.from });
-            rings.push(e.ring.clone());
+            rings.push(Enclosure::Ring(e.ring.clone()));
         }
         for (edge, e) in self.edges.all.iter_mut().filter(|(_, e)| e.from == id && !e.told_producer) {
             if e.stopped_by.is_some() || e.consumer_dead {
@@ -212,7 +188,7 @@ impl Server {
             }
             e.told_producer = true;
             route.produce.push(Edge { ring: grant(*edge, &e.ring), peer: e.to });
-            rings.push(e.ring.clone());
+            rings.push(Enclosure::Ring(e.ring.clone()));
         }
         for (edge, e) in self.edges.all.iter_mut().filter(|(_, e)| e.to == id && e.producer_done) {
             if !e.finish_told {
@@ -220,26 +196,29 @@ impl Server {
                 route.finish.push(*edge);
             }
         }
-        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let Some(instance) = self.instances.get_mut(&id) else { return false };
         let settled = Route { consume: vec![], produce: vec![], finish: vec![], ..route.clone() };
         if route.consume.is_empty()
             && route.produce.is_empty()
             && route.finish.is_empty()
             && settled == instance.route
         {
-            return;
+            return false;
         }
         route.version = self.edges.version;
         instance.route = Route { version: route.version, ..settled };
         self.send_to(id, Answer::Route(route), rings);
+        true
     }
 
     /// The direct ways of an instance.
     fn ways(&self, id: InstanceId) -> Vec<Slots> {
         let mut all = Vec::new();
         for service in self.successors(id) {
-            let Some(table) = self.services.get(&service) else { continue };
-            let owners = table.instances();
+            let Some(slots) = self.changes.told.slots.get(&service) else { continue };
+            let mut owners = slots.clone();
+            owners.sort_unstable();
+            owners.dedup();
             let ways: Vec<Option<EdgeId>> = owners.iter().map(|to| self.edges.between(id, *to)).collect();
             if ways.iter().all(Option::is_none) {
                 continue;
@@ -248,7 +227,7 @@ impl Server {
             let table: Vec<u8> = if owners.len() == 1 {
                 vec![0]
             } else {
-                table.owners().iter().map(|o| u8::try_from(index_of(o)).unwrap_or(0)).collect()
+                slots.iter().map(|o| u8::try_from(index_of(o)).unwrap_or(0)).collect()
             };
             all.push(Slots { service, ways, table });
         }
@@ -266,13 +245,15 @@ impl Server {
                 done.push(*edge);
             }
         }
-        if done.is_empty() {
-            return;
-        }
+        let ended = !done.is_empty();
         for edge in done {
             self.worker.give(Command::ProducerDone { edge });
         }
-        self.update_routes();
+        if ended {
+            // Its consumers are told to empty it and forget it.
+            let _ = self.tell_routes();
+        }
+        self.confirmed(id, version);
     }
 
     fn forget_ended_edges(&mut self) {

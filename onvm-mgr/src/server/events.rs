@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use onvm_lib::protocol::{Answer, Error, InstanceId, Line, PROTOCOL_VERSION, Request, Say};
 use rustix::event::epoll;
 use rustix::event::{EventfdFlags, eventfd};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
 use super::Server;
 use super::phase::Phase;
@@ -15,6 +15,7 @@ use super::phase::Phase;
 pub(super) const LISTENER: u64 = 0;
 const NEWS: u64 = 1;
 const SIGNALS: u64 = 2;
+const CHILDREN: u64 = 3;
 pub(super) const FIRST_PEER: u64 = 16;
 /// Set in the token of an instance's pidfd; the rest is the instance id.
 pub(super) const DEATH: u64 = 1 << 63;
@@ -59,12 +60,22 @@ pub(super) fn signals(epoll: &OwnedFd) -> std::io::Result<UnixStream> {
     Ok(read)
 }
 
+/// A stream that becomes readable when a child has ended.
+pub(super) fn children(epoll: &OwnedFd) -> std::io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    read.set_nonblocking(true)?;
+    signal_hook::low_level::pipe::register(SIGCHLD, write)?;
+    watch(epoll, read.as_fd(), CHILDREN)?;
+    Ok(read)
+}
+
 impl Server {
     pub(super) fn handle(&mut self, token: u64) {
         match token {
             LISTENER => self.accept(),
             NEWS => self.hear_worker(),
             SIGNALS => self.hear_signal(),
+            CHILDREN => self.hear_children(),
             token if token & DEATH != 0 => {
                 self.died(u32::try_from(token & !DEATH).unwrap_or(0));
             }
@@ -125,12 +136,19 @@ impl Server {
         }
     }
 
+    fn hear_children(&mut self) {
+        let mut bytes = [0; 64];
+        while matches!(self.children.read(&mut bytes), Ok(1..)) {}
+        self.reap_children();
+        self.start_missing(std::time::Instant::now());
+    }
+
     /// Reads what a peer has said, up to a limit, so that one who never stops talking keeps nobody waiting.
     fn hear_peer(&mut self, token: u64) {
         for _ in 0..MOST_MESSAGES {
             let Some(peer) = self.peers.get_mut(&token) else { return };
             match peer.line.receive::<Say>(false) {
-                Ok((say, _fds)) => self.heed(token, say),
+                Ok((say, fds)) => self.heed(token, say, fds),
                 Err(Error::WouldBlock) => return,
                 Err(Error::Closed) => return self.hang_up(token),
                 Err(error) => {
@@ -141,7 +159,7 @@ impl Server {
         }
     }
 
-    fn heed(&mut self, token: u64, say: Say) {
+    fn heed(&mut self, token: u64, say: Say, fds: Vec<OwnedFd>) {
         let instance = self.peers.get(&token).and_then(|p| p.instance);
         match (say, instance) {
             (Say::Hello(hello), None) => self.welcome(token, hello),
@@ -159,6 +177,8 @@ impl Server {
             (Say::Tell { target, topic, body }, Some(id)) => {
                 self.pass_message(Some(id), target, topic, body);
             }
+            (Say::State, Some(id)) => self.state_came(id, fds.into_iter().next()),
+            (Say::TookOver { error }, Some(id)) => self.took_over(id, error),
             (Say::Leaving, Some(id)) => {
                 if let Some(instance) = self.instances.get_mut(&id) {
                     instance.leaving = true;
@@ -191,6 +211,7 @@ impl Server {
     /// A connection ends. An instance is gone only when its process is.
     pub(super) fn hang_up(&mut self, token: u64) {
         let Some(peer) = self.peers.remove(&token) else { return };
+        self.followers.remove(&token);
         let _ = epoll::delete(&self.epoll, &peer.line);
         peer.line.shut_down();
         if let Some(id) = peer.instance {

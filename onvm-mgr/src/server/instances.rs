@@ -11,6 +11,9 @@ use rustix::event::epoll;
 use rustix::process::{Pid, Signal};
 
 use super::Server;
+use super::pulse::Pulse;
+use crate::events::{Event, Kind};
+use crate::life::{Life, State};
 use crate::worker::Command;
 
 /// How long a process may live on after its connection has ended.
@@ -41,8 +44,52 @@ pub(super) struct Instance {
     pub(super) route: Route,
     pub(super) confirmed: u64,
     /// Messages that it was too slow to read.
-    pub(super) unread: VecDeque<(Answer, Vec<Ring>)>,
+    pub(super) unread: VecDeque<(Answer, Vec<Enclosure>)>,
     pub(super) report: Option<serde_json::Value>,
+    pub(super) life: Life,
+    pub(super) role: Role,
+    /// The ring from the worker, to see whether it works off what is there.
+    pub(super) inbound: Ring,
+    pub(super) pulse: Pulse,
+    /// Why it is killed, when it is.
+    pub(super) killed_for: Option<String>,
+}
+
+/// What an instance is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It has a share of its service's flows.
+    Share,
+    /// It waits to take over from one that dies.
+    Standby,
+    /// It takes the place of another.
+    Successor(InstanceId),
+}
+
+impl Role {
+    /// Its name in tables.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Share => "share",
+            Self::Standby => "standby",
+            Self::Successor(_) => "successor",
+        }
+    }
+}
+
+/// What rides with a message.
+pub(super) enum Enclosure {
+    Ring(Ring),
+    File(OwnedFd),
+}
+
+impl Enclosure {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Ring(ring) => ring.region().map(AsFd::as_fd),
+            Self::File(file) => Some(file.as_fd()),
+        }
+    }
 }
 
 impl Instance {
@@ -50,27 +97,22 @@ impl Instance {
         self.hello.service
     }
 
+    pub(super) fn pid_number(&self) -> Option<i32> {
+        self.pid.map(|pid| pid.as_raw_nonzero().get())
+    }
+
     /// For the log: `instance 3 (nf-monitor, service 2, pid 4711)`.
     pub(super) fn title(&self, id: InstanceId) -> String {
         let pid = self.pid.map_or_else(String::new, |pid| format!(", pid {}", pid.as_raw_nonzero()));
         format!("instance {id} ({}, service {}{pid})", self.hello.name, self.hello.service)
     }
-
-    /// Its state, in a word.
-    pub(super) fn state(&self) -> &'static str {
-        match (self.leaving, self.kill_at.is_some()) {
-            (true, _) => "leaving",
-            (false, true) => "stopping",
-            (false, false) => "running",
-        }
-    }
 }
 
 impl Server {
     /// Sends to an instance; what it does not read yet waits in line.
-    pub(super) fn send_to(&mut self, id: InstanceId, answer: Answer, rings: Vec<Ring>) {
+    pub(super) fn send_to(&mut self, id: InstanceId, answer: Answer, with: Vec<Enclosure>) {
         if let Some(instance) = self.instances.get_mut(&id) {
-            instance.unread.push_back((answer, rings));
+            instance.unread.push_back((answer, with));
         }
         self.flush_unread(id);
     }
@@ -81,26 +123,23 @@ impl Server {
             instance.unread.clear();
             return;
         };
-        while let Some((answer, rings)) = instance.unread.front() {
-            let fds: Vec<BorrowedFd<'_>> = rings.iter().filter_map(Ring::region).map(AsFd::as_fd).collect();
+        while let Some((answer, with)) = instance.unread.front() {
+            let fds: Vec<BorrowedFd<'_>> = with.iter().filter_map(Enclosure::fd).collect();
             match peer.line.send(answer, &fds, false) {
                 Err(Error::WouldBlock) => break,
                 Ok(()) => {}
                 Err(Error::Closed) => {}
                 Err(error) => {
                     // Without a route that its neighbours were told of it would hold up their packets.
-                    log::error!("{} cannot be told what it must know: {error}: killed", instance.title(id));
                     instance.unread.clear();
-                    return self.kill(id);
+                    return self.kill(id, format!("it cannot be told what it must know: {error}"));
                 }
             }
             instance.unread.pop_front();
         }
         if instance.unread.len() > MAX_UNREAD {
-            let title = instance.title(id);
             instance.unread.clear();
-            log::error!("{title} does not read its connection: killed");
-            self.kill(id);
+            self.kill(id, "it does not read its connection".into());
         }
     }
 
@@ -124,8 +163,13 @@ impl Server {
     }
 
     /// Kills an instance that cannot be reasoned with. The reaper follows when it is dead.
-    pub(super) fn kill(&mut self, id: InstanceId) {
-        let Some(pidfd) = self.instances.get(&id).and_then(|i| i.pidfd.as_ref()) else { return };
+    pub(super) fn kill(&mut self, id: InstanceId, why: String) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        if instance.killed_for.is_none() {
+            log::warn!("{} is killed: {why}", instance.title(id));
+            instance.killed_for = Some(why);
+        }
+        let Some(pidfd) = &instance.pidfd else { return };
         if let Err(error) = rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
             log::error!("cannot kill instance {id}: {error}");
         }
@@ -142,10 +186,9 @@ impl Server {
             .collect();
         for id in late {
             if let Some(instance) = self.instances.get_mut(&id) {
-                log::warn!("{} does not leave: killed", instance.title(id));
                 instance.kill_at = Some(now + GRACE);
             }
-            self.kill(id);
+            self.kill(id, "it was told to leave and did not".into());
         }
     }
 
@@ -157,12 +200,6 @@ impl Server {
         }
         self.remember(id);
         let Some(instance) = self.instances.remove(&id) else { return };
-        let title = instance.title(id);
-        if instance.leaving {
-            log::info!("{title} has left");
-        } else {
-            log::warn!("{title} died");
-        }
         if let Some(pidfd) = &instance.pidfd {
             let _ = epoll::delete(&self.epoll, pidfd);
         }
@@ -170,17 +207,81 @@ impl Server {
             let _ = epoll::delete(&self.epoll, &peer.line);
         }
         self.cores.release(instance.core);
-        let service = instance.service();
-        if let Some(slots) = self.services.get_mut(&service) {
-            slots.remove(id);
-            if slots.owners().is_empty() {
-                self.services.remove(&service);
-            }
-        }
+        let heir = self.pass_on_slots(id, &instance);
         self.edges.instance_died(id);
-        let table = self.table();
-        self.worker.give(Command::Reap { instance: id, table });
-        self.update_routes();
+        let table = self.worker_table();
+        self.worker.give(Command::Reap { instance: id, table, crashed: !instance.leaving, heir });
+        self.record_end(id, instance);
+        self.replacement_lost(id);
+        self.routes_changed();
+    }
+
+    /// The slots of an instance that is gone go to one that stands by, else to its siblings. Returns who stood by.
+    fn pass_on_slots(&mut self, id: InstanceId, gone: &Instance) -> Option<InstanceId> {
+        let service = gone.service();
+        let slots = self.services.get_mut(&service)?;
+        if !slots.owners().contains(&id) {
+            return None;
+        }
+        let stands_by = |i: &Instance| i.service() == service && i.role == Role::Standby && !i.leaving;
+        let heir = self.instances.iter().find(|(_, i)| stands_by(i)).map(|(heir, _)| *heir);
+        if let Some(heir) = heir {
+            slots.replace(id, heir);
+            self.takes_share(heir, "manager", "it stood by");
+            return Some(heir);
+        }
+        slots.remove(id);
+        if slots.owners().is_empty() {
+            self.services.remove(&service);
+        }
+        None
+    }
+
+    /// An instance that waited gets flows.
+    pub(super) fn takes_share(&mut self, id: InstanceId, by: &'static str, why: &str) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.role = Role::Share;
+        }
+        self.go(id, State::Running, by, why);
+    }
+
+    /// Changes an instance's state and writes it down.
+    pub(super) fn go(&mut self, id: InstanceId, to: State, by: &'static str, why: &str) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        match instance.life.go(to) {
+            Ok(change) => {
+                let event = Event::new(Kind::State).change(change).by(by).why(why);
+                self.events.record(event.instance(id, instance.service(), instance.pid_number()));
+            }
+            Err(prohibited) => log::debug!("{}: {prohibited}", instance.title(id)),
+        }
+    }
+
+    /// Writes down how an instance ended.
+    fn record_end(&mut self, id: InstanceId, mut instance: Instance) {
+        let title = instance.title(id);
+        let kind = match (instance.leaving, instance.pulse.is_hung()) {
+            (true, _) => Kind::Left,
+            (false, true) => Kind::Hung,
+            (false, false) => Kind::Crashed,
+        };
+        let by = if instance.killed_for.is_some() { "manager" } else { "kernel" };
+        let how = self.how_it_ended(id, &instance);
+        let why = match instance.killed_for.take() {
+            Some(why) => why,
+            None => how,
+        };
+        if instance.leaving {
+            log::info!("{title} has left");
+        } else {
+            log::warn!("{title} died: {why}");
+        }
+        let event = Event::new(kind).instance(id, instance.service(), instance.pid_number()).by(by).why(why);
+        let event = match instance.life.go(State::Gone) {
+            Ok(change) => event.change(change),
+            Err(_) => event,
+        };
+        self.events.record(event);
     }
 
     /// Keeps an instance's figures for the ledger.

@@ -36,7 +36,8 @@ impl Server {
             "phase": self.phase.name(),
             "uptime_s": self.started.elapsed().as_secs_f64(),
             "ports": ports,
-            "chain": if self.chain_given { self.chain.clone() } else { vec![self.options.default_service] },
+            "chain": self.default_chain(),
+            "chains": self.plan.chains,
             "services": self.services_body(totals),
             "instances": instances,
             "departed": self.departed,
@@ -75,7 +76,8 @@ impl Server {
             "service": instance.service(),
             "name": instance.hello.name,
             "pid": instance.pid.map(|p| p.as_raw_nonzero().get()),
-            "state": instance.state(),
+            "state": instance.life.state().name(),
+            "role": instance.role.name(),
             "core": instance.core,
             "isolated": instance.isolated,
             "reads_only": instance.hello.reads_only,
@@ -100,7 +102,7 @@ impl Server {
     fn services_body(&self, totals: &Totals) -> Vec<Value> {
         let parked = |service| totals.parked.iter().find(|(s, _)| *s == service).map_or(0, |(_, n)| *n);
         let mut ids: Vec<u16> = self.services.keys().copied().collect();
-        ids.extend(self.chain.iter().copied());
+        ids.extend(self.plan.chains.values().flatten().copied());
         ids.extend(totals.parked.iter().map(|(s, _)| *s));
         ids.sort_unstable();
         ids.dedup();

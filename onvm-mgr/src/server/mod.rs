@@ -16,14 +16,23 @@
 //! Everything is an event: connections, messages, deaths (pidfd), signals, news from the worker. Only deadlines are looked at by the clock.
 
 mod answers;
+mod apply;
 mod attach;
+mod change;
+mod chronicle;
 mod edges;
 mod events;
 mod instances;
 mod ledger;
 mod phase;
+mod positions;
+mod pulse;
+mod quarantine;
+mod replace;
+mod steer;
+mod supervise;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -40,15 +49,21 @@ use rustix::event::epoll;
 
 use crate::cli::Start;
 use crate::cores::Cores;
+use crate::events::{Event, EventLog, Kind};
+use crate::plan::{Plan, Policy};
 use crate::ports;
 use crate::slots::SlotTable;
+use crate::supervisor::Supervisor;
 use crate::worker::{self, Handle, News};
 
 use answers::Pending;
+use change::Changes;
 use edges::Edges;
 use events::Peer;
 use instances::Instance;
 use phase::Phase;
+use quarantine::Quarantine;
+use replace::Replacement;
 
 /// How long the event loop sleeps at most, for deadlines.
 const TICK: Duration = Duration::from_millis(100);
@@ -64,21 +79,32 @@ pub(super) struct Server {
     next_token: u64,
     instances: BTreeMap<InstanceId, Instance>,
     next_instance: InstanceId,
+    /// Ids that were given out; none is given twice.
+    used_ids: BTreeSet<InstanceId>,
     /// Statistics of instances that have gone, the last ones.
     departed: std::collections::VecDeque<serde_json::Value>,
     services: BTreeMap<ServiceId, SlotTable>,
-    chain: Vec<ServiceId>,
-    /// Whether `--chain` or `chain set` said what the chain is; otherwise packets enter at the default service.
-    chain_given: bool,
+    plan: Plan,
+    changes: Changes,
+    replacements: Vec<Replacement>,
+    supervisor: Supervisor,
+    /// How processes of instances ended, for those whose death is not handled yet.
+    ends: BTreeMap<InstanceId, String>,
+    quarantine: Quarantine,
+    /// Clients that follow the events, and the last one that each was told.
+    followers: BTreeMap<u64, u64>,
+    events: EventLog,
     edges: Edges,
     cores: Cores,
     worker: Handle,
     news: Receiver<News>,
     signals: UnixStream,
+    children: UnixStream,
     pending: Vec<Pending>,
     phase: Phase,
     started: Instant,
     next_print: Option<Instant>,
+    next_pulse: Instant,
     failed: bool,
 }
 
@@ -91,23 +117,23 @@ struct ServerOptions {
     interval: Option<Duration>,
     time_limit: Option<Duration>,
     ring_size: u32,
-    isolate: Vec<ServiceId>,
     any_user: bool,
+    hang_timeout: Option<Duration>,
 }
 
 /// Runs a manager until it ends.
 ///
 /// # Errors
 /// What keeps it from starting, in words for the user.
-pub(crate) fn run(start: &Start) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let mut server = Server::new(start)?;
+pub(crate) fn run(start: &Start, plan: Plan) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut server = Server::new(start, plan)?;
     server.announce();
     server.serve();
     Ok(server.end())
 }
 
 impl Server {
-    fn new(start: &Start) -> Result<Self, Box<dyn std::error::Error>> {
+    fn new(start: &Start, plan: Plan) -> Result<Self, Box<dyn std::error::Error>> {
         if start.ports.len() > usize::from(onvm_lib::ring::MAX_PORT) + 1 {
             return Err(format!(
                 "{} ports are more than {}",
@@ -124,13 +150,16 @@ impl Server {
         // From here on a signal ends the manager in order: it must not leave the socket behind.
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let signals = events::signals(&epoll)?;
+        let children = events::children(&epoll)?;
         let path = socket_from(start.common.socket.as_deref());
+        let after_a_death = path.exists();
         let listener =
             Listener::bind(&path).map_err(|e| format!("control socket {}: {e}", path.display()))?;
         if start.socket_mode != 0o600 {
             use std::os::unix::fs::PermissionsExt;
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(start.socket_mode))?;
         }
+        let supervisor = Supervisor::new(&path, start.log_dir.as_deref(), after_a_death);
         let cores = Cores::new(start.core, !start.no_pin)?;
         let (news_sender, news) = channel();
         let bell = events::news_bell(&epoll)?;
@@ -149,20 +178,20 @@ impl Server {
             packet_limit: start.packet_limit,
         };
         let worker = worker::start(setup, news_sender, Arc::new(bell))?;
-        let chain = start.chain.as_ref().map(|c| c.0.clone());
         let options = ServerOptions {
             json: start.common.json,
             default_service: start.default_service,
-            wait: wait_for(start),
+            wait: wait_for(start, &plan),
             interval: start.interval,
             time_limit: start.time_limit,
             ring_size: start.ring_size,
-            isolate: start.isolate.clone(),
             any_user: start.socket_mode & 0o066 != 0,
+            hang_timeout: Some(start.hang_timeout).filter(|t| !t.is_zero()),
         };
         let now = Instant::now();
         Ok(Self {
             next_print: options.interval.map(|i| now + i),
+            next_pulse: now,
             options,
             geometry,
             pool,
@@ -172,15 +201,23 @@ impl Server {
             next_token: events::FIRST_PEER,
             instances: BTreeMap::new(),
             next_instance: 1,
+            used_ids: BTreeSet::new(),
             departed: std::collections::VecDeque::new(),
             services: BTreeMap::new(),
-            chain_given: chain.is_some(),
-            chain: chain.unwrap_or_default(),
+            plan,
+            changes: Changes::default(),
+            replacements: Vec::new(),
+            supervisor,
+            ends: BTreeMap::new(),
+            quarantine: Quarantine::default(),
+            followers: BTreeMap::new(),
+            events: EventLog::default(),
             edges: Edges::default(),
             cores,
             worker,
             news,
             signals,
+            children,
             pending: Vec::new(),
             phase: Phase::Waiting,
             started: now,
@@ -199,7 +236,9 @@ impl Server {
                 self.geometry.packet_room(),
             );
         }
-        self.update_routes();
+        self.events.record(Event::new(Kind::ManagerStarted).pid(std::process::id()));
+        self.routes_changed();
+        self.start_missing(Instant::now());
         self.start_when_ready();
     }
 
@@ -225,15 +264,17 @@ impl Server {
 }
 
 /// Services that must be there before the ports open.
-fn wait_for(start: &Start) -> Vec<ServiceId> {
+fn wait_for(start: &Start, plan: &Plan) -> Vec<ServiceId> {
     if !start.wait.is_empty() {
         return start.wait.clone();
     }
-    match &start.chain {
-        Some(chain) => chain.0.clone(),
-        None if start.ports.is_empty() => Vec::new(),
-        None => vec![start.default_service],
+    let mut used: BTreeSet<ServiceId> = plan.chains.values().flatten().copied().collect();
+    if plan.default_chain.is_none() && !start.ports.is_empty() {
+        used.insert(start.default_service);
     }
+    // Without its instance a service's packets skip it or are dropped: that is what was asked for.
+    let waits = |id: &ServiceId| plan.services.get(id).is_none_or(|s| s.policy == Policy::Restart);
+    used.into_iter().filter(waits).collect()
 }
 
 /// A number that no NF can guess.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::Server;
+use crate::events::{Event, Kind};
 use crate::worker::{Command, News};
 
 /// How long packets that are inside may take to come out when the manager is told to stop.
@@ -59,13 +60,11 @@ impl Server {
                 }
                 News::PortFailed { error } => {
                     eprintln!("onvm-mgr: {error}");
+                    self.events.record(Event::new(Kind::PortFailed).why(error));
                     self.failed = true;
                 }
                 News::Violation { instance } => {
-                    log::error!(
-                        "instance {instance} wrote nonsense where its ring's positions stand: killed"
-                    );
-                    self.kill(instance);
+                    self.kill(instance, "it wrote nonsense where its ring's positions stand".into());
                 }
                 News::Reaped { instance, in_hand, passed_to_others } => {
                     log::info!(
@@ -74,16 +73,23 @@ impl Server {
                     );
                 }
                 News::Waiting { service } => {
+                    self.events.record(Event::new(Kind::NoInstance).service(service).why("packets wait"));
                     log::warn!(
                         "packets wait for service {service}: it has no instance (start one with -r {service})"
                     );
                 }
                 News::GaveUp { service, packets } => {
+                    let why = format!("{packets} packets dropped");
+                    self.events.record(Event::new(Kind::NoInstance).service(service).why(why));
                     log::warn!(
                         "{packets} packets dropped: service {service} has no instance (start one with -r {service})"
                     );
                 }
+                News::GateQuiet { left } => self.gate_quiet(left),
+                News::GateOpen { waited } => self.gate_open(waited),
+                News::Quarantined { instance, frame, note } => self.quarantine(instance, &frame, note),
                 News::Recovered { buffers } => {
+                    self.events.record(Event::new(Kind::Recovered).why(format!("{buffers} buffers")));
                     log::warn!("{buffers} buffers recovered that an NF had taken and never passed on");
                 }
             }
@@ -95,6 +101,7 @@ impl Server {
     pub(super) fn drain(&mut self) {
         if matches!(self.phase, Phase::Waiting | Phase::Running) {
             self.phase = Phase::Draining { until: Instant::now() + DRAIN_TIME };
+            self.events.record(Event::new(Kind::ManagerStopping));
             self.worker.give(Command::StopReceiving);
         }
     }
@@ -107,6 +114,7 @@ impl Server {
         self.phase = Phase::Stopping { until: Instant::now() + STOP_TIME };
         self.worker.give(Command::StopReceiving);
         self.worker.give(Command::GiveUpWaiting);
+        self.supervisor.end_unattached(None);
         let ids: Vec<u32> = self.instances.keys().copied().collect();
         for id in ids {
             self.ask_to_leave(id);
@@ -137,6 +145,11 @@ impl Server {
             _ => {}
         }
         self.kill_the_late();
+        self.feel_pulses(now);
+        self.check_replacements(now);
+        self.start_missing(now);
+        self.tell_followers();
+        self.open_when_confirmed();
         let unread: Vec<u32> =
             self.instances.iter().filter(|(_, i)| !i.unread.is_empty()).map(|(id, _)| *id).collect();
         for id in unread {
@@ -162,7 +175,9 @@ impl Server {
             _ => None,
         };
         let limit = limit.filter(|_| matches!(self.phase, Phase::Waiting | Phase::Running));
-        for at in [self.next_print, limit, phase].into_iter().flatten() {
+        let processes = self.supervisor.next_deadline(&self.plan.services);
+        let due = [self.next_pulse(), self.changes.deadline(), self.replacement_deadline(), processes];
+        for at in [self.next_print, limit, phase].into_iter().chain(due).flatten() {
             wait = wait.min(at.saturating_duration_since(now));
         }
         rustix::time::Timespec {
@@ -181,6 +196,10 @@ impl Server {
         let balanced = self.print_ledger();
         self.worker.end();
         self.hear_worker();
+        self.supervisor.wait_for_let_go();
+        if let Err(error) = self.quarantine.finish() {
+            log::error!("{error}");
+        }
         if balanced && !self.failed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }

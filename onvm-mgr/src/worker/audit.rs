@@ -214,7 +214,7 @@ impl Worker {
         let parked = self.services.parked();
         let outgoing: usize = self.ports.iter().map(|p| p.outgoing.len()).sum();
         let at_ports: usize = self.ports.iter().map(|p| p.port.holds()).sum();
-        let with_worker = (parked + outgoing) as u64;
+        let with_worker = (parked + outgoing + self.at_gate()) as u64;
         let (mut out, mut with_packet, mut held) = (0, 0, 0);
         for (buffer, generation, packet) in self.books.out() {
             out += 1;

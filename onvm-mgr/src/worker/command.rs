@@ -5,12 +5,14 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
 use onvm_lib::packet::DropReason;
+use onvm_lib::pool::Note;
 use onvm_lib::protocol::{EdgeId, InstanceId, ServiceId};
 use onvm_lib::ring::Ring;
 
 use super::audit::Audit;
 use super::node::{DirectEdge, Node};
-use super::{AuditReport, NodeInit, NodeTotals, Table, Worker};
+use super::table::Absent;
+use super::{AuditReport, MovedSlots, NodeInit, NodeTotals, Table, Worker};
 use crate::ports::PortCounters;
 
 /// What the control thread tells the worker.
@@ -23,8 +25,14 @@ pub(crate) enum Command {
     ProducerDone { edge: EdgeId },
     /// A new routing snapshot.
     Route(Table),
-    /// An instance's process is gone; route by the new snapshot and clear up after it.
-    Reap { instance: InstanceId, table: Table },
+    /// Some flows move: hold them back at the entry; say [`News::GateQuiet`] when none of their packets is inside.
+    CloseGate { next: Table, slots: MovedSlots },
+    /// All NFs follow the new routes: route by them, let in what waits, and say [`News::GateOpen`].
+    /// Flows that are pinned to the first of each pair of instances go to the second.
+    OpenGate { table: Table, heirs: Vec<(InstanceId, InstanceId)> },
+    /// An instance's process is gone; route by the new snapshot and clear up after it. Flows that are pinned to it go to
+    /// the heir.
+    Reap { instance: InstanceId, table: Table, crashed: bool, heir: Option<InstanceId> },
     /// Open the ports.
     StartReceiving,
     /// Receive nothing more; say [`News::Drained`] when all has come out.
@@ -56,6 +64,12 @@ pub(crate) enum News {
     Waiting { service: ServiceId },
     /// They waited long enough and were dropped.
     GaveUp { service: ServiceId, packets: usize },
+    /// No packet that was inside when the gate was closed is inside now, except for `left`.
+    GateQuiet { left: usize },
+    /// Everything that waited at the gate is in; so many packets did.
+    GateOpen { waited: u64 },
+    /// A packet was in the hands of two instances in a row when they died, the second time of this one; it was dropped.
+    Quarantined { instance: InstanceId, frame: Vec<u8>, note: Note },
     /// Buffers that an NF took and never passed on were found and freed.
     Recovered { buffers: u64 },
 }
@@ -93,9 +107,12 @@ impl Worker {
                     }
                 }
                 Command::Route(table) => self.follow(table),
-                Command::Reap { instance, table } => {
+                Command::CloseGate { next, slots } => self.close_gate(&next, slots),
+                Command::OpenGate { table, heirs } => self.open_gate(table, &heirs),
+                Command::Reap { instance, table, crashed, heir } => {
+                    self.pass_pins(heir.map(|heir| (instance, heir)).as_slice());
                     self.follow(table);
-                    self.reap(instance);
+                    self.reap(instance, crashed);
                 }
                 Command::StartReceiving => {
                     self.receiving = true;
@@ -151,8 +168,12 @@ impl Worker {
         }
     }
 
-    fn follow(&mut self, table: Table) {
+    pub(super) fn follow(&mut self, table: Table) {
+        self.entry.follow(&table);
         self.table = table;
+        for id in self.table.absent.keys().chain(&self.table.pinned) {
+            let _ = self.services.entry(*id);
+        }
         for (service, owners) in &self.table.slots {
             let slots = owners.iter().filter_map(|o| self.by_instance.get(o).copied()).collect::<Vec<_>>();
             // All owners are attached: the control thread sends Attach before the snapshot that names it.
@@ -162,6 +183,21 @@ impl Worker {
         for (id, service) in self.services.iter_mut() {
             if !self.table.slots.contains_key(&id) {
                 service.set_slots(Vec::new());
+            }
+            service.set_absent(self.table.absent.get(&id).copied().unwrap_or(Absent::Wait(None)));
+            service.pin(self.table.pinned.contains(&id));
+        }
+    }
+
+    /// Flows that are pinned to the first of each pair of instances go to the second.
+    pub(super) fn pass_pins(&mut self, heirs: &[(InstanceId, InstanceId)]) {
+        for (from, to) in heirs {
+            let place = |id| self.by_instance.get(id).copied();
+            let (Some(from), Some(to)) = (place(from), place(to)) else { continue };
+            for (_, service) in self.services.iter_mut() {
+                if let Some(flows) = &mut service.pinned {
+                    flows.pass(from, to);
+                }
             }
         }
     }
@@ -192,9 +228,9 @@ impl Worker {
             bad_descriptors: self.tally.bad_descriptors,
             parked: self
                 .services
-                .with_parked()
+                .with_line()
                 .into_iter()
-                .filter_map(|id| Some((id, self.services.get(id)?.parked.len())))
+                .filter_map(|id| Some((id, self.services.get(id)?.line.len())))
                 .collect(),
             buffers: self.books.pool().geometry().buffers(),
             free: self.books.free_count(),

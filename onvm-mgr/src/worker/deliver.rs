@@ -1,31 +1,48 @@
-//! Into an NF's ring; while a service has no instance, into its waiting line.
+//! Into an NF's ring, or wherever a service's packets go while it has no instance.
 
-use std::collections::VecDeque;
-use std::time::Instant;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use onvm_lib::packet::DropReason;
 use onvm_lib::pool::Packet;
 use onvm_lib::protocol::ServiceId;
 use onvm_lib::ring::{Descriptor, Destination, Op};
 
-use super::command::News;
+use super::gate::identity;
+use super::line::Line;
+use super::pinned::PinnedFlows;
+use super::table::{Absent, paired};
 use super::{PATIENCE, Worker};
 
 /// The worker's turns are all the same: nobody reaps the worker.
 pub(super) const WORKER_TURN: u32 = 1;
-/// Packets that wait for a service without an instance before their source is held up.
-const WAITING_LINE: usize = 4096;
+/// Services that a packet may skip or pass before it is taken for one that goes round in circles.
+const HOP_LIMIT: u8 = 128;
 
 /// What the worker knows of a service.
-#[derive(Default)]
 pub(super) struct Service {
     /// Node of each slot; empty while there is no instance.
     slots: Vec<usize>,
-    /// Packets that wait, with their position in the chain, oldest first. While it is not empty, nothing overtakes it.
-    pub(super) parked: VecDeque<(Packet, u16)>,
-    waiting_since: Option<Instant>,
+    /// What waits; while there is a line, nothing overtakes it.
+    pub(super) line: Line,
     /// Nobody came in time: packets are dropped at once until someone does.
     pub(super) gone: bool,
+    /// What becomes of packets while there is no instance.
+    absent: Absent,
+    /// Where known flows are, if they are to stay there.
+    pub(super) pinned: Option<PinnedFlows>,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            line: Line::default(),
+            gone: false,
+            absent: Absent::Wait(None),
+            pinned: None,
+        }
+    }
 }
 
 /// All services, by id: looked up for every packet, so by index and not by hash.
@@ -62,14 +79,24 @@ impl Services {
         (0..).zip(&mut self.by_id).filter_map(|(id, service)| service.as_deref_mut().map(|s| (id, s)))
     }
 
-    /// Services for which packets wait.
-    pub(super) fn with_parked(&self) -> Vec<ServiceId> {
-        self.iter().filter(|(_, s)| !s.parked.is_empty()).map(|(id, _)| id).collect()
+    /// Services that have a line.
+    pub(super) fn with_line(&self) -> Vec<ServiceId> {
+        self.iter().filter(|(_, s)| s.line.is_there()).map(|(id, _)| id).collect()
     }
 
     /// Packets that wait, in all.
     pub(super) fn parked(&self) -> usize {
-        self.iter().map(|(_, s)| s.parked.len()).sum()
+        self.iter().map(|(_, s)| s.line.len()).sum()
+    }
+
+    /// The packets that wait.
+    pub(super) fn packets_in_line(&self) -> HashSet<(u32, u16)> {
+        self.iter().flat_map(|(_, s)| s.line.packets()).map(identity).collect()
+    }
+
+    /// Whether packets wait that could go on.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.iter().any(|(_, s)| s.line.is_there() && !s.slots.is_empty())
     }
 }
 
@@ -94,6 +121,42 @@ impl Service {
     pub(super) fn nodes(&self) -> &[usize] {
         &self.slots
     }
+
+    /// Whether known flows stay where they are. Flows of nodes that have no slots count as new.
+    pub(super) fn pin(&mut self, pinned: bool) {
+        if !pinned {
+            self.pinned = None;
+            return;
+        }
+        let slots = &self.slots;
+        self.pinned.get_or_insert_default().retain(|node| slots.contains(&node));
+    }
+
+    pub(super) fn set_absent(&mut self, absent: Absent) {
+        self.absent = absent;
+    }
+
+    /// Whether packets wait for an instance when there is none.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.absent, Absent::Wait(_))
+    }
+
+    /// Whether flows go by their slots only, all of them to one node.
+    #[inline(always)]
+    pub(super) fn only_node(&self) -> Option<usize> {
+        match (self.line.is_there(), &self.pinned, self.slots.as_slice()) {
+            (false, None, [index]) => Some(*index),
+            _ => None,
+        }
+    }
+
+    /// How long packets wait for an instance, by default `usual`.
+    pub(super) fn wait(&self, usual: Duration) -> Duration {
+        match self.absent {
+            Absent::Wait(Some(wait)) => wait,
+            _ => usual,
+        }
+    }
 }
 
 impl Worker {
@@ -108,18 +171,55 @@ impl Worker {
         position: u16,
         packet: Packet,
     ) -> Result<(), Packet> {
-        let Some(state) = self.services.get(service) else { return self.park(service, position, packet) };
-        if !state.parked.is_empty() {
+        let Some(state) = self.services.get_mut(service) else {
+            return self.park(service, position, packet);
+        };
+        if state.line.is_there() {
             return self.park(service, position, packet);
         }
-        match state.node_for(packet.descriptor().hash()) {
+        let hash = packet.descriptor().hash();
+        let chosen = state.node_for(hash);
+        let target = match &mut state.pinned {
+            Some(flows) => flows.node_for(hash, chosen),
+            None => chosen,
+        };
+        match target {
             // A marker that waits for room stands for all that came before this packet.
             Some(index) if self.nodes[index].as_ref().is_some_and(|n| n.markers.is_empty()) => {
                 self.push_to(index, position, packet)
             }
             Some(_) => Err(packet),
-            None => self.park(service, position, packet),
+            None => self.without_instance(service, position, packet),
         }
+    }
+
+    /// Does with a packet what its service's policy says for the time when it has no instance.
+    #[cold]
+    pub(super) fn without_instance(
+        &mut self,
+        service: ServiceId,
+        position: u16,
+        mut packet: Packet,
+    ) -> Result<(), Packet> {
+        match self.services.entry(service).absent {
+            Absent::Wait(_) => return self.park(service, position, packet),
+            Absent::Drop => self.drop_packet(packet, DropReason::NoInstance),
+            Absent::Bypass => {
+                let hop = self.table.next(position, service);
+                let from = packet.descriptor().port();
+                let hops = packet.descriptor().hop();
+                if hops >= HOP_LIMIT {
+                    self.drop_packet(packet, DropReason::HopLimit);
+                } else if hop.service == 0 {
+                    let out = if from == Descriptor::NO_PORT { 0 } else { paired(from, self.ports.len()) };
+                    self.send_out(out, packet);
+                } else {
+                    packet.describe(packet.descriptor().with_hop(hops + 1));
+                    return self.deliver(hop.service, hop.position, packet);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Pushes a packet into a node's ring.
@@ -142,115 +242,11 @@ impl Worker {
         Ok(())
     }
 
-    #[inline(never)]
-    fn park(&mut self, service: ServiceId, position: u16, packet: Packet) -> Result<(), Packet> {
-        if self.giving_up && self.services.get(service).is_none_or(|s| s.slots.is_empty()) {
-            self.drop_packet(packet, DropReason::Shutdown);
-            return Ok(());
-        }
-        let now = self.now;
-        let state = self.services.entry(service);
-        if state.gone {
-            self.drop_packet(packet, DropReason::NoInstance);
-            return Ok(());
-        }
-        if state.parked.len() >= WAITING_LINE {
-            return Err(packet);
-        }
-        state.parked.push_back((packet, position));
-        if state.slots.is_empty() && state.waiting_since.is_none() {
-            state.waiting_since = Some(now);
-            self.tell(News::Waiting { service });
-        }
-        Ok(())
-    }
-
-    /// Parks a packet whatever the length of the line: for packets that must not go back where they came from.
-    pub(super) fn park_always(&mut self, service: ServiceId, position: u16, packet: Packet) {
-        if self.giving_up {
-            return self.drop_packet(packet, DropReason::Shutdown);
-        }
-        let now = self.now;
-        let state = self.services.entry(service);
-        state.parked.push_back((packet, position));
-        if state.slots.is_empty() && state.waiting_since.is_none() {
-            state.waiting_since = Some(now);
-        }
-    }
-
-    /// Passes on what waits, as far as there is room.
-    pub(super) fn flush_parked(&mut self) {
-        for service in self.services.with_parked() {
-            while let Some(state) = self.services.get_mut(service)
-                && let Some((packet, position)) = state.parked.pop_front()
-            {
-                let target = state.node_for(packet.descriptor().hash());
-                let back = match target {
-                    None if self.giving_up => {
-                        self.drop_packet(packet, DropReason::Shutdown);
-                        continue;
-                    }
-                    Some(index) => self.push_to(index, position, packet),
-                    None => Err(packet),
-                };
-                if let Err(packet) = back {
-                    if let Some(state) = self.services.get_mut(service) {
-                        state.parked.push_front((packet, position));
-                    }
-                    break;
-                }
-            }
-            if let Some(state) = self.services.get_mut(service)
-                && !state.slots.is_empty()
-            {
-                state.waiting_since = None;
-            }
-        }
-        self.push_markers();
-    }
-
-    /// Drops what waited too long for an instance.
-    pub(super) fn expire_parked(&mut self) {
-        let (limit, now) = (self.wait_for_instance, self.now);
-        // Also a line that formed while there was an instance, which has died since.
-        for (_, state) in self.services.iter_mut() {
-            if state.slots.is_empty() && !state.parked.is_empty() {
-                state.waiting_since.get_or_insert(now);
-            }
-        }
-        let late = |s: &Service| s.waiting_since.is_some_and(|since| self.now - since >= limit);
-        let expired: Vec<ServiceId> =
-            self.services.iter().filter(|(_, s)| late(s)).map(|(id, _)| id).collect();
-        for service in expired {
-            self.drop_parked(service, DropReason::NoInstance);
-        }
-    }
-
-    fn drop_parked(&mut self, service: ServiceId, reason: DropReason) {
-        let Some(state) = self.services.get_mut(service) else { return };
-        state.gone = true;
-        state.waiting_since = None;
-        let parked = std::mem::take(&mut state.parked);
-        let packets = parked.len();
-        for (packet, _) in parked {
-            self.drop_packet(packet, reason);
-        }
-        self.tell(News::GaveUp { service, packets });
-    }
-
-    /// Drops all that waits: the manager is stopping and nobody will come.
-    pub(super) fn give_up_waiting(&mut self) {
-        for service in self.services.with_parked() {
-            self.drop_parked(service, DropReason::Shutdown);
-        }
-        self.giving_up = true;
-    }
-
     /// Pushes markers that found no room before.
-    fn push_markers(&mut self) {
+    pub(super) fn push_markers(&mut self) {
         for node in self.nodes.iter_mut().flatten() {
             // What was relayed before the marker may still wait in line, and must be in the ring before it.
-            if self.services.get(node.service).is_some_and(|s| !s.parked.is_empty()) {
+            if self.services.get(node.service).is_some_and(|s| s.line.is_there()) {
                 continue;
             }
             while let Some(edge) = node.markers.first().copied() {

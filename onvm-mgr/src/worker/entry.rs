@@ -1,19 +1,34 @@
 //! From the ports to the first service, and out of the ports again.
 
 use onvm_lib::packet::DropReason;
-use onvm_lib::pool::{Note, Packet};
+use onvm_lib::pool::{Books, Note, Packet};
 use onvm_lib::protocol::ChainHop;
 use onvm_lib::ring::{Descriptor, Destination, Op};
 
-use super::table::{OUT, paired};
+use super::deliver::WORKER_TURN;
+use super::node::Node;
+use super::table::paired;
 use super::{BURST, ENTRIES, WATERMARK, Worker};
 use crate::ports::Reception;
+
+/// Hands a burst out to a node that has room for all of it. Apart from the rest, so that the loop has the registers to
+/// itself.
+#[inline(never)]
+fn push_all(
+    books: &mut Books,
+    burst: &mut Vec<Packet>,
+    node: &mut Node,
+    change: impl Fn(Descriptor) -> Descriptor,
+) {
+    let n = burst.len();
+    let pushed = node.inbound.push_all(WORKER_TURN, books.hand_out_all(burst, node.holder, change));
+    debug_assert_eq!(pushed, n);
+}
 
 impl Worker {
     /// Receives a burst from every port that may; returns the number of packets.
     pub(super) fn receive(&mut self) -> usize {
         let mut worked = 0;
-        let entry = self.table.entry.unwrap_or(OUT);
         for index in 0..self.ports.len() {
             let state = &self.ports[index];
             if state.finished || state.not_before.is_some_and(|when| when > std::time::Instant::now()) {
@@ -22,17 +37,17 @@ impl Worker {
             let left = usize::try_from(self.packet_limit - self.tally.received.min(self.packet_limit));
             let mut max = BURST.min(left.unwrap_or(BURST));
             if state.port.waits() {
-                max = max.min(self.room_ahead(entry));
+                max = max.min(self.room_ahead()).min(self.room_at_gate());
             }
             if max == 0 {
                 continue;
             }
-            worked += self.receive_from(index, max, entry);
+            worked += self.receive_from(index, max);
         }
         worked
     }
 
-    fn receive_from(&mut self, index: usize, max: usize, entry: ChainHop) -> usize {
+    fn receive_from(&mut self, index: usize, max: usize) -> usize {
         let mut burst = std::mem::take(&mut self.incoming);
         let state = &mut self.ports[index];
         let before = state.port.counters();
@@ -50,10 +65,24 @@ impl Worker {
         self.tally.drops[DropReason::NoBuffer as usize] += late;
         let n = burst.len();
         let port = u8::try_from(index).unwrap_or(Descriptor::NO_PORT);
-        if !self.enter_together(&mut burst, port, entry) {
+        if self.gate.is_some() {
+            for packet in &mut burst {
+                packet.describe(packet.descriptor().with_port(port));
+            }
+            let may_wait = self.ports[index].port.waits();
+            self.queue_at_gate(&mut burst, may_wait);
+        }
+        let only = self.entry.only();
+        if only.is_none_or(|entry| !self.enter_together(&mut burst, port, entry)) {
             for mut packet in burst.drain(..) {
                 packet.describe(packet.descriptor().with_port(port));
-                self.enter(packet, entry);
+                let entry = match only {
+                    Some(entry) => entry,
+                    None => self.entry.for_frame(packet.bytes(self.books.pool()), port),
+                };
+                if let Err(packet) = self.enter(packet, entry) {
+                    self.drop_packet(packet, DropReason::Backpressure);
+                }
             }
         }
         self.incoming = burst;
@@ -64,8 +93,8 @@ impl Worker {
     #[inline(always)]
     fn enter_together(&mut self, burst: &mut Vec<Packet>, port: u8, entry: ChainHop) -> bool {
         let Some(service) = self.services.get(entry.service) else { return false };
-        let (true, [index]) = (service.parked.is_empty(), service.nodes()) else { return false };
-        let Some(node) = &mut self.nodes[*index] else { return false };
+        let Some(index) = service.only_node() else { return false };
+        let Some(node) = &mut self.nodes[index] else { return false };
         let wanted = u32::try_from(burst.len()).unwrap_or(u32::MAX);
         if burst.len() > BURST
             || node.own_pool.is_some()
@@ -75,30 +104,36 @@ impl Worker {
             return false;
         }
         let destination = Destination::new(Op::Next, entry.position);
-        let mut out = [Descriptor::default(); BURST];
         let n = burst.len();
-        for (slot, packet) in out.iter_mut().zip(burst.drain(..)) {
-            *slot = self.books.hand_out(packet, node.holder).with_port(port).with_destination(destination);
-        }
-        let pushed = node.inbound.push_all(super::deliver::WORKER_TURN, &out[..n]);
-        debug_assert_eq!(pushed, n);
+        push_all(&mut self.books, burst, node, move |d| d.with_port(port).with_destination(destination));
         node.totals.given += n as u64;
         true
     }
 
     /// The first step of a packet that came in.
+    ///
+    /// # Errors
+    /// The packet, when there is no room for it now.
     #[inline(always)]
-    fn enter(&mut self, packet: Packet, entry: ChainHop) {
+    pub(super) fn enter(&mut self, packet: Packet, entry: ChainHop) -> Result<(), Packet> {
         if entry.service == 0 {
             let out = paired(packet.descriptor().port(), self.ports.len());
             self.send_out(out, packet);
-        } else if let Err(packet) = self.deliver(entry.service, entry.position, packet) {
-            self.drop_packet(packet, DropReason::Backpressure);
+            return Ok(());
         }
+        self.deliver(entry.service, entry.position, packet)
     }
 
-    /// Packets that can enter now without being dropped.
-    fn room_ahead(&mut self, entry: ChainHop) -> usize {
+    /// Packets that can enter now without being dropped, wherever they enter.
+    fn room_ahead(&mut self) -> usize {
+        if let Some(entry) = self.entry.only() {
+            return self.room_at(entry);
+        }
+        let entries: Vec<ChainHop> = self.entry.all().collect();
+        entries.into_iter().map(|entry| self.room_at(entry)).min().unwrap_or(0)
+    }
+
+    fn room_at(&mut self, entry: ChainHop) -> usize {
         let free = self.books.free_count() as usize;
         if entry.service == 0 {
             return free;
@@ -108,7 +143,7 @@ impl Worker {
         if service.gone {
             return free;
         }
-        if !service.parked.is_empty() {
+        if service.line.is_there() {
             return 0;
         }
         let mut room = free;
@@ -171,7 +206,7 @@ impl Worker {
                 packet.set_destination(Destination::new(Op::Empty, 0));
                 self.books.set_note(&packet, Note::default());
                 let descriptor = self.books.hand_out(packet, node.holder.of_empty());
-                let pushed = ring.push(super::deliver::WORKER_TURN, descriptor);
+                let pushed = ring.push(WORKER_TURN, descriptor);
                 debug_assert!(pushed.is_ok());
             }
             if ring.publish() && ring.rings(self.barriers) {

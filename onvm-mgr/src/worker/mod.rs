@@ -12,7 +12,10 @@ mod audit;
 mod command;
 mod deliver;
 mod entry;
+mod gate;
+mod line;
 mod node;
+mod pinned;
 mod reap;
 mod relay;
 mod rest;
@@ -28,19 +31,23 @@ use onvm_lib::idle::Idle;
 use onvm_lib::packet::DropReason;
 use onvm_lib::pool::{Books, Packet, Pool};
 use onvm_lib::protocol::{EdgeId, InstanceId};
+use onvm_lib::ring::Descriptor;
 use onvm_lib::ring::bell::Barriers;
 
 use crate::ports::Port;
 
 pub(crate) use audit::AuditReport;
 pub(crate) use command::{Command, News, Totals};
+pub(crate) use gate::MovedSlots;
 pub(crate) use node::{NodeInit, NodeTotals};
-pub(crate) use table::Table;
+pub(crate) use table::{Absent, Table};
 
 use audit::Audit;
 use deliver::Services;
+use gate::Gate;
 use node::{DirectEdge, Node};
 use rest::Sleeper;
+use table::Entry;
 
 /// Packets that the worker handles together.
 const BURST: usize = 64;
@@ -54,6 +61,8 @@ const WATERMARK: u32 = 1024;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Rounds between two looks at the clock.
 const ROUNDS_PER_LOOK: u32 = 256;
+/// The same while something is under way that packets wait for.
+const URGENT_ROUNDS_PER_LOOK: u32 = 8;
 /// The same for rounds that find nothing to do.
 const IDLE_ROUNDS_PER_LOOK: u32 = 16;
 
@@ -74,6 +83,8 @@ pub(crate) struct Setup {
 /// One port and what the worker knows of it.
 struct PortState {
     port: Box<dyn Port>,
+    /// What is sent here is freed at once.
+    discards: bool,
     finished: bool,
     not_before: Option<Instant>,
     /// Packets to be sent in this round.
@@ -101,6 +112,7 @@ pub(crate) struct Worker {
     last_edge: EdgeId,
     services: Services,
     table: Table,
+    entry: Entry,
     tally: Tally,
     idle: Idle,
     barriers: Barriers,
@@ -118,8 +130,14 @@ pub(crate) struct Worker {
     stay: bool,
     packet_limit: u64,
     audits: Vec<Audit>,
+    /// Packets that were in the hands of an instance that died, and how many such instances there were.
+    suspects: HashMap<(u32, u16), u32>,
+    /// Closed while flows move.
+    gate: Option<Gate>,
     incoming: Vec<Packet>,
     now: Instant,
+    /// Packets wait for something that only a look around brings on.
+    urgent: bool,
 }
 
 /// The handle by which the control thread speaks to the worker.
@@ -183,7 +201,13 @@ impl Worker {
         let ports = setup
             .ports
             .into_iter()
-            .map(|port| PortState { port, finished: false, not_before: None, outgoing: Vec::new() })
+            .map(|port| PortState {
+                discards: port.discards(),
+                port,
+                finished: false,
+                not_before: None,
+                outgoing: Vec::new(),
+            })
             .collect();
         Self {
             books: Books::new(setup.pool, setup.seed),
@@ -194,6 +218,7 @@ impl Worker {
             last_edge: 0,
             services: Services::default(),
             table: Table::default(),
+            entry: Entry::default(),
             tally: Tally::default(),
             idle: setup.idle,
             barriers: setup.barriers,
@@ -210,13 +235,17 @@ impl Worker {
             stay: setup.stay,
             packet_limit: setup.packet_limit.unwrap_or(u64::MAX),
             audits: Vec::new(),
+            gate: None,
+            suspects: HashMap::new(),
             incoming: Vec::with_capacity(BURST),
             now: Instant::now(),
+            urgent: false,
         }
     }
 
     fn work(&mut self) {
         let mut rounds = 0u32;
+        let mut burst = [Descriptor::default(); BURST];
         loop {
             if self.called.load(Ordering::Relaxed) && !self.obey() {
                 return;
@@ -226,14 +255,15 @@ impl Worker {
                 worked += self.receive();
             }
             for index in 0..self.nodes.len() {
-                worked += self.take_from_node(index);
+                worked += self.take_from_node(index, &mut burst);
             }
             self.publish();
             self.send();
             rounds = rounds.wrapping_add(1);
             if worked > 0 {
                 self.idle.worked();
-                if rounds.is_multiple_of(ROUNDS_PER_LOOK) {
+                let per_look = if self.urgent { URGENT_ROUNDS_PER_LOOK } else { ROUNDS_PER_LOOK };
+                if rounds.is_multiple_of(per_look) {
                     self.look_around();
                 }
             } else {
@@ -254,6 +284,8 @@ impl Worker {
         self.supply_empties();
         self.flush_parked();
         self.expire_parked();
+        self.watch_gate();
+        self.urgent = self.gate.is_some() || self.services.is_held_up();
         self.close_edges();
         self.check_audits();
         self.check_violations();
@@ -274,7 +306,7 @@ impl Worker {
             return;
         }
         let total = self.books.pool().geometry().buffers();
-        let parked = self.services.parked();
+        let parked = self.services.parked() + self.at_gate();
         let outgoing: usize = self.ports.iter().map(|p| p.outgoing.len()).sum();
         let at_ports: usize = self.ports.iter().map(|p| p.port.holds()).sum();
         let home = self.books.free_count() + self.books.empties_out() + u32::try_from(at_ports).unwrap_or(0);

@@ -16,13 +16,17 @@ use std::collections::HashSet;
 use std::os::fd::AsFd;
 
 use onvm_lib::packet::DropReason;
-use onvm_lib::pool::Holder;
+use onvm_lib::pool::{Holder, Packet};
 use onvm_lib::protocol::{EdgeId, InstanceId, ServiceId};
 use onvm_lib::ring::{Consumer, Descriptor, Op, Ring};
 
 use super::audit::Audit;
+use super::gate::identity;
 use super::node::Node;
 use super::{BURST, News, Worker};
+
+/// Instances that must have died with a packet in their hands before it is set aside.
+const DEADLY: u32 = 2;
 
 /// What the reaper works with.
 struct Dead {
@@ -31,17 +35,24 @@ struct Dead {
     passed_on: Option<HashSet<(u32, u16)>>,
     in_hand: u64,
     waiting: u64,
+    /// It did not leave in order: what it had in its hands may have killed it.
+    crashed: bool,
 }
 
 impl Worker {
-    pub(super) fn reap(&mut self, instance: InstanceId) {
+    /// `crashed` if it did not leave in order.
+    pub(super) fn reap(&mut self, instance: InstanceId, crashed: bool) {
         let Some(index) = self.by_instance.get(&instance).copied() else { return };
-        self.take_what_it_put_out(index);
+        self.now = std::time::Instant::now();
+        self.fence_line(index, instance);
         self.by_instance.remove(&instance);
         let Some(node) = self.nodes[index].take() else { return };
+        let (books, in_line) = (&self.books, self.services.packets_in_line());
+        self.suspects
+            .retain(|packet, _| books.generation_out(packet.0) == Some(packet.1) || in_line.contains(packet));
         self.sleeper.remove(node.doorbell.as_fd());
         let passed_on = self.passed_on(&node);
-        let mut dead = Dead { node, passed_on, in_hand: 0, waiting: 0 };
+        let mut dead = Dead { node, passed_on, in_hand: 0, waiting: 0, crashed };
         let inbound = dead.node.inbound.ring();
         self.walk(&mut dead, &inbound);
         if let Some(empties) = dead.node.empties.as_ref().map(onvm_lib::ring::Producer::ring) {
@@ -70,6 +81,25 @@ impl Worker {
         self.audits.push(Audit::sweep());
         self.flush_parked();
         self.publish();
+    }
+
+    /// Passes on what a dead instance had put out, and keeps what it had not from overtaking that.
+    fn fence_line(&mut self, index: usize, instance: InstanceId) {
+        let given = |nodes: &[Option<Node>]| -> Vec<u64> {
+            nodes.iter().map(|n| n.as_ref().map_or(0, |n| n.totals.given)).collect()
+        };
+        let before = given(&self.nodes);
+        self.take_what_it_put_out(index);
+        self.publish();
+        let Some(service) = self.nodes[index].as_ref().map(|n| n.service) else { return };
+        let after = given(&self.nodes);
+        let relayed = (0..self.nodes.len()).filter(|i| *i != index && before[*i] != after[*i]);
+        let mut rings: Vec<Ring> =
+            relayed.filter_map(|i| self.nodes[i].as_ref()).map(|n| n.inbound.ring()).collect();
+        let passed_on = self.edges.values().filter(|e| e.from == instance && e.to != instance);
+        rings.extend(passed_on.map(|e| e.ring.clone()));
+        let now = self.now;
+        self.services.entry(service).line.fence(rings, now);
     }
 
     /// Works off all that a dead instance had put out, whatever room there is ahead.
@@ -119,7 +149,7 @@ impl Worker {
             }
             _ => (destination.argument(), 0),
         };
-        self.park_always(to, position, packet);
+        self.park_always(to, position, packet, false);
     }
 
     /// Holdings that the dead instance had passed on in its last turn; none if a ring of it overran.
@@ -211,8 +241,26 @@ impl Worker {
             if let Some(own) = &dead.node.own_pool {
                 packet.copy_from(self.books.pool(), own);
             }
-            self.park_always(dead.node.service, position, packet);
+            self.present_again(dead, position, packet, in_hand);
         }
+    }
+
+    /// Puts a packet into the line for the next instance, unless it has killed two.
+    fn present_again(&mut self, dead: &mut Dead, position: u16, packet: Packet, in_hand: bool) {
+        let suspect = in_hand && dead.crashed;
+        if suspect {
+            let holding = identity(&packet);
+            let deaths = self.suspects.entry(holding).or_insert(0);
+            *deaths += 1;
+            if *deaths >= DEADLY {
+                dead.waiting -= 1;
+                let frame = packet.bytes(self.books.pool()).to_vec();
+                let note = self.books.note(&packet);
+                self.tell(News::Quarantined { instance: dead.node.instance, frame, note });
+                return self.drop_packet(packet, DropReason::Quarantined);
+            }
+        }
+        self.park_always(dead.node.service, position, packet, suspect);
     }
 
     /// Edges from the dead instance will see no marker from it any more: everything it relayed is passed on now.
@@ -275,7 +323,7 @@ impl Worker {
         match self.deliver(service, position, packet) {
             Ok(()) => true,
             Err(packet) if force => {
-                self.park_always(service, position, packet);
+                self.park_always(service, position, packet, false);
                 true
             }
             Err(packet) => {

@@ -14,7 +14,7 @@ const MOST_ORDERS: usize = 64;
 impl Worker {
     /// Works off a burst of what an instance has put out; returns the number of descriptors.
     #[inline(always)]
-    pub(super) fn take_from_node(&mut self, index: usize) -> usize {
+    pub(super) fn take_from_node(&mut self, index: usize, burst: &mut [Descriptor; BURST]) -> usize {
         let Some(node) = &mut self.nodes[index] else { return 0 };
         let available = match node.outbound.available(ENTRIES) {
             Ok(n) => n,
@@ -26,14 +26,13 @@ impl Worker {
         if available == 0 {
             return 0;
         }
-        self.relay_burst(index, available.min(ENTRIES) as usize)
+        self.relay_burst(index, &mut burst[..available.min(ENTRIES) as usize])
     }
 
     #[inline(always)]
-    fn relay_burst(&mut self, index: usize, max: usize) -> usize {
-        let mut burst = [Descriptor::default(); BURST];
+    fn relay_burst(&mut self, index: usize, burst: &mut [Descriptor]) -> usize {
         let Some(node) = &mut self.nodes[index] else { return 0 };
-        let Ok(n) = node.outbound.take(super::deliver::WORKER_TURN, &mut burst[..max]) else { return 0 };
+        let Ok(n) = node.outbound.take(super::deliver::WORKER_TURN, burst) else { return 0 };
         let service = node.service;
         let shed = self.tally.drops[DropReason::Backpressure as usize];
         let mut done = n;
@@ -69,16 +68,18 @@ impl Worker {
         let holder = node.holder;
         let out = usize::from(paired(from, self.ports.len()));
         let Some(state) = self.ports.get_mut(out) else { return 0 };
-        for (i, descriptor) in burst.iter().enumerate() {
-            if descriptor.destination() != verdict || descriptor.port() != from {
-                return i;
-            }
-            match self.books.receive(*descriptor, holder) {
-                Ok(packet) => state.outgoing.push(packet),
-                Err(_) => return i,
-            }
+        let same = |d: &Descriptor| d.destination() == verdict && d.port() == from;
+        // Nearly always all are the same, so that none is asked by itself.
+        let odd = Descriptor::difference(burst);
+        let all_same = odd.destination().bits() == 0 && odd.port() == 0;
+        let run = if all_same { burst } else { &burst[..burst.iter().take_while(|d| same(d)).count()] };
+        if !state.discards {
+            return self.books.receive_run(run, holder, &mut state.outgoing);
         }
-        burst.len()
+        let (packets, bytes) = self.books.discard_run(run, holder);
+        state.port.discarded(packets as u64, bytes);
+        self.tally.sent += packets as u64;
+        packets
     }
 
     /// Passes one descriptor on; false when it has to wait for room ahead.

@@ -95,7 +95,7 @@ impl Worker {
             .iter()
             .flatten()
             .any(|n| n.blocked_since.is_some() || !n.markers.is_empty() || !n.heirs.is_empty());
-        let parked = self.services.parked() > 0;
+        let parked = !self.services.with_line().is_empty() || self.gate.is_some();
         blocked || parked || !self.audits.is_empty() || self.edges.values().any(|e| e.heir.is_some())
     }
 }

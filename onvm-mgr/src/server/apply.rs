@@ -1,0 +1,83 @@
+//! Another plan for a running manager: only what is different is touched, and routes change as one snapshot.
+
+use serde_json::{Value, json};
+
+use onvm_lib::protocol::{InstanceId, ServiceId};
+
+use super::Server;
+use crate::events::{Event, Kind};
+use crate::plan::{Plan, Service};
+
+impl Server {
+    /// Puts another plan in force.
+    pub(super) fn apply(&mut self, client: u64, body: Value) {
+        let plan: Plan = match serde_json::from_value(body) {
+            Ok(plan) => plan,
+            Err(error) => {
+                return self.tell(client, json!({ "error": format!("no plan: {error}") }), false);
+            }
+        };
+        if let Err(error) = self.check_plan(&plan) {
+            return self.tell(client, json!({ "error": error }), false);
+        }
+        let changes = crate::plan::difference::difference(&self.plan, &plan);
+        let old = std::mem::replace(&mut self.plan, plan);
+        self.events
+            .record(Event::new(Kind::PlanApplied).by("operator").why(format!("{} changes", changes.len())));
+        let services: Vec<ServiceId> = old.services.keys().copied().collect();
+        for service in services {
+            self.follow_plan_of(service, &old.services[&service]);
+        }
+        self.routes_changed();
+        self.start_missing(std::time::Instant::now());
+        self.tell(client, json!({ "changes": changes }), true);
+    }
+
+    /// Whether a plan can be followed without starting the manager anew.
+    fn check_plan(&self, plan: &Plan) -> Result<(), String> {
+        if plan.ports != self.plan.ports {
+            return Err(
+                "ports cannot change while the manager runs: stop it, and start it with the new file".into(),
+            );
+        }
+        plan.check()
+    }
+
+    /// Touches the instances of a service that the plan has changed.
+    fn follow_plan_of(&mut self, service: ServiceId, before: &Service) {
+        let Some(now) = self.plan.services.get(&service).cloned() else {
+            // It is gone: its instances that we started leave.
+            for id in self.supervised(service) {
+                self.supervisor.let_go(id);
+                self.let_go_of_share(id, "plan", "the service is gone from the plan");
+            }
+            return;
+        };
+        if now.starts_like(before) {
+            // More are started by and by; those that are too many leave.
+            let _ = self.supervisor_scales(service, now.instances, "plan");
+            return;
+        }
+        if now.command.is_empty() {
+            return;
+        }
+        for id in self.supervised(service) {
+            if self.is_being_replaced(id) {
+                continue;
+            }
+            match self.supervisor_starts_successor(id, None) {
+                Ok(start_token) => self.expect_successor(id, start_token, None),
+                Err(error) => log::error!("service {service}: {error}"),
+            }
+        }
+    }
+
+    /// Instances of a service that the manager started.
+    fn supervised(&self, service: ServiceId) -> Vec<InstanceId> {
+        self.supervisor
+            .logs()
+            .filter(|(id, ..)| *id == service)
+            .filter_map(|(_, instance, ..)| instance)
+            .collect()
+    }
+}

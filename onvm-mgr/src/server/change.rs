@@ -1,0 +1,316 @@
+//! How routes change under traffic: one snapshot after the other, no flow reordered.
+//!
+//! ```text
+//!            something moves                 quiet, states handed over              all confirmed
+//! at rest ────────────────────▶ closing ────────────────────────────────▶ telling ─────────────▶ opening
+//!    ▲  └─nothing moves: NFs are told at once, nobody waits                                          │
+//!    └───────────────────────────── what waited at the gate is in ◀──────────────────────────────────┘
+//! ```
+//! What the operator, the supervisor or a death wants different is only written down (plan, slots); [`Server::routes_changed`]
+//! then starts a change, or leaves it to the end of the one that is under way. The gate is the worker's
+//! (`worker/gate.rs`): it holds back flows that move, at the entry, until the NFs follow the new routes.
+//!
+//! A death needs no gate to go on: the worker gives the dead instance's packets to its siblings in order, reading in its
+//! place what its upstream neighbours still send. Only when those are told of the new routes do flows move, and then
+//! by a change like any other.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use onvm_lib::protocol::{ChainHop, InstanceId, ServiceId};
+
+use super::Server;
+use super::phase::Phase;
+use super::positions::Positions;
+use crate::events::{Event, Kind};
+use crate::plan::{Affinity, Policy};
+use crate::worker::{Absent, Command, MovedSlots, Table};
+
+/// How long NFs may take to confirm a snapshot; one that does not is stopped or hangs, and its packets wait with it.
+const CONFIRM_TIME: Duration = Duration::from_millis(500);
+
+/// Where a change is.
+enum State {
+    AtRest,
+    Closing,
+    HandingOver,
+    Telling { waiting_for: BTreeSet<InstanceId>, version: u64, until: Instant },
+    Opening,
+}
+
+/// The change that is under way, and what NFs follow.
+pub(super) struct Changes {
+    state: State,
+    /// The snapshot that NFs follow; while they are told of another one, that one.
+    pub(super) told: Table,
+    next: Table,
+    /// Something was wanted since the change began.
+    dirty: bool,
+    began: Instant,
+    /// Packets that did not come home in time.
+    left: usize,
+    pub(super) positions: Positions,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self {
+            state: State::AtRest,
+            told: Table::default(),
+            next: Table::default(),
+            dirty: false,
+            began: Instant::now(),
+            left: 0,
+            positions: Positions::default(),
+        }
+    }
+}
+
+impl Changes {
+    pub(super) fn is_at_rest(&self) -> bool {
+        matches!(self.state, State::AtRest)
+    }
+
+    /// When the next step is due by the clock.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Telling { until, .. } => Some(*until),
+            _ => None,
+        }
+    }
+}
+
+impl Server {
+    /// Something is wanted that routes depend on.
+    pub(super) fn routes_changed(&mut self) {
+        self.changes.dirty = true;
+        if self.changes.is_at_rest() {
+            self.begin_change();
+        }
+    }
+
+    fn begin_change(&mut self) {
+        self.changes.dirty = false;
+        self.changes.positions.follow(&self.plan.chains);
+        let next = self.wanted_table();
+        self.changes.began = Instant::now();
+        let (slots, entries) = self.moved(&next);
+        if self.phase == Phase::Waiting || slots.is_empty() && !entries {
+            self.changes.told = next;
+            self.worker.give(Command::Route(self.worker_table()));
+            let _ = self.tell_routes();
+            return self.settle();
+        }
+        log::debug!("{:.1} % of the slots move", slots.share() * 100.0);
+        self.changes.next = next.clone();
+        self.changes.state = State::Closing;
+        self.worker.give(Command::CloseGate { next, slots });
+    }
+
+    /// The snapshot as plan, services and slots are now.
+    pub(super) fn wanted_table(&self) -> Table {
+        let positions = &self.changes.positions;
+        let (hops, services) = positions.hops();
+        let entry = match &self.plan.default_chain {
+            Some(name) => positions.entry(name),
+            None => ChainHop { service: self.options.default_service, position: 0 },
+        };
+        let mut after: Vec<ChainHop> = Vec::new();
+        let mut set_after = |service: ServiceId, hop: ChainHop| {
+            let index = usize::from(service);
+            if index >= after.len() {
+                after.resize(index + 1, ChainHop::default());
+            }
+            after[index] = hop;
+        };
+        let default = self.plan.default_chain.as_ref().and_then(|name| self.plan.chains.get(name));
+        let mut seen = BTreeSet::new();
+        let mut at = entry;
+        for service in default.into_iter().flatten() {
+            at = hops.get(usize::from(at.position)).copied().unwrap_or_default();
+            // A service that stands twice goes on after its first place.
+            if seen.insert(*service) {
+                set_after(*service, at);
+            }
+        }
+        for (service, destination) in self.fixed_destinations() {
+            set_after(service, ChainHop { service: destination, position: 0 });
+        }
+        Table {
+            entry,
+            rules: Arc::new(self.plan.rules.clone()),
+            chains: self.plan.chains.keys().map(|name| (name.clone(), positions.entry(name))).collect(),
+            hops,
+            services,
+            after,
+            slots: self.services.iter().map(|(id, table)| (*id, table.owners().to_vec())).collect(),
+            absent: self.plan.services.iter().map(|(id, s)| (*id, absent(s))).collect(),
+            pinned: self.pinned_services(),
+        }
+    }
+
+    pub(super) fn pinned_services(&self) -> BTreeSet<ServiceId> {
+        let pinned = self.plan.services.iter().filter(|(_, s)| s.affinity == Affinity::Flow);
+        pinned.map(|(id, _)| *id).collect()
+    }
+
+    /// Destinations that instances were started with.
+    fn fixed_destinations(&self) -> Vec<(ServiceId, ServiceId)> {
+        let plan = self.plan.services.iter().filter_map(|(id, s)| Some((*id, s.destination?)));
+        let live = self.instances.values().filter_map(|i| Some((i.service(), i.hello.destination?)));
+        plan.chain(live).collect()
+    }
+
+    /// What the worker routes by: the snapshot that NFs follow, without the dead.
+    pub(super) fn worker_table(&self) -> Table {
+        let mut table = self.changes.told.clone();
+        let wanted = &self.services;
+        for (service, owners) in &mut table.slots {
+            let heirs = wanted.get(service).map_or(&[][..], |s| s.owners());
+            for (slot, owner) in owners.iter_mut().enumerate() {
+                if !self.instances.contains_key(owner) {
+                    *owner = heirs.get(slot).copied().unwrap_or(0);
+                }
+            }
+        }
+        // Services of which nobody is left.
+        table.slots.retain(|_, owners| !owners.contains(&0));
+        table
+    }
+
+    /// Which slots' flows move with a snapshot, and whether packets enter elsewhere.
+    fn moved(&self, next: &Table) -> (MovedSlots, bool) {
+        let told = &self.changes.told;
+        let mut slots = MovedSlots::none();
+        let services: BTreeSet<ServiceId> = told.slots.keys().chain(next.slots.keys()).copied().collect();
+        for service in services {
+            let (before, after) = (told.slots.get(&service), next.slots.get(&service));
+            if next.pinned.contains(&service) {
+                if self.pins_move(service) {
+                    slots = MovedSlots::all();
+                }
+                continue;
+            }
+            match (before, after) {
+                (Some(before), after) => {
+                    let relayed_only = !self.has_direct_edges_to(service);
+                    for (slot, owner) in before.iter().enumerate() {
+                        let heir = after.and_then(|a| a.get(slot));
+                        let lives = self.instances.contains_key(owner);
+                        // The worker has moved a dead instance's flows already, where no NF sends to it directly.
+                        if heir != Some(owner) && (lives || heir.is_some() && !relayed_only) {
+                            slots.add(slot);
+                        }
+                    }
+                }
+                // Packets that skipped the service may still be ahead.
+                (None, Some(_)) if next.absent.get(&service) == Some(&Absent::Bypass) => {
+                    slots = MovedSlots::all();
+                }
+                (None, _) => {}
+            }
+        }
+        (slots, !told.enters_like(next))
+    }
+
+    /// Of a service whose known flows stay where they are, flows move only when an instance leaves, whatever their slots.
+    fn pins_move(&self, service: ServiceId) -> bool {
+        let Some(told) = self.changes.told.slots.get(&service) else { return false };
+        let wanted = self.services.get(&service).map_or(&[][..], |s| s.owners());
+        told.iter().any(|id| self.instances.contains_key(id) && !wanted.contains(id))
+    }
+
+    /// Nothing is inside that the change could reorder, but for `left` packets that did not come home in time.
+    pub(super) fn gate_quiet(&mut self, left: usize) {
+        if !matches!(self.changes.state, State::Closing) {
+            return;
+        }
+        self.changes.left = left;
+        if left > 0 {
+            log::warn!("{left} packets are still inside: flows of theirs may be reordered");
+        }
+        self.changes.state = State::HandingOver;
+        if self.hand_over_states() {
+            self.states_handed_over();
+        }
+    }
+
+    /// What was wanted when the change began is not wanted any more: it goes on, to what is wanted now.
+    pub(super) fn changes_wanted_again(&mut self) {
+        if matches!(self.changes.state, State::Closing | State::HandingOver) {
+            self.changes.next = self.wanted_table();
+        }
+        self.routes_changed();
+    }
+
+    /// Successors have what they need: everybody is told of the new routes.
+    pub(super) fn states_handed_over(&mut self) {
+        if !matches!(self.changes.state, State::HandingOver) {
+            return;
+        }
+        self.changes.told = std::mem::take(&mut self.changes.next);
+        let told = self.tell_routes();
+        let (waiting_for, version) = told;
+        self.changes.state = State::Telling { waiting_for, version, until: Instant::now() + CONFIRM_TIME };
+        self.open_when_confirmed();
+    }
+
+    /// An instance follows a snapshot.
+    pub(super) fn confirmed(&mut self, id: InstanceId, version: u64) {
+        if let State::Telling { waiting_for, version: wanted, .. } = &mut self.changes.state
+            && version >= *wanted
+        {
+            waiting_for.remove(&id);
+        }
+        self.open_when_confirmed();
+    }
+
+    /// Opens the gate when all have confirmed, or their time is up.
+    pub(super) fn open_when_confirmed(&mut self) {
+        let State::Telling { waiting_for, until, .. } = &mut self.changes.state else { return };
+        let instances = &self.instances;
+        waiting_for.retain(|id| instances.contains_key(id));
+        if !waiting_for.is_empty() && Instant::now() < *until {
+            return;
+        }
+        for id in waiting_for.iter() {
+            log::warn!("instance {id} has not confirmed its route in time");
+        }
+        self.changes.state = State::Opening;
+        let heirs = self.replaced_by();
+        self.successors_take_over();
+        self.worker.give(Command::OpenGate { table: self.worker_table(), heirs });
+    }
+
+    /// What waited at the gate is in.
+    pub(super) fn gate_open(&mut self, waited: u64) {
+        if !matches!(self.changes.state, State::Opening) {
+            return;
+        }
+        let took = self.changes.began.elapsed();
+        self.events.record(Event::new(Kind::RouteChange).by("manager").why(format!(
+            "in {} µs, {waited} packets waited, {} were left",
+            took.as_micros(),
+            self.changes.left
+        )));
+        self.settle();
+    }
+
+    /// A change is complete.
+    fn settle(&mut self) {
+        self.changes.state = State::AtRest;
+        self.let_drained_leave();
+        if self.changes.dirty {
+            self.begin_change();
+        }
+    }
+}
+
+fn absent(service: &crate::plan::Service) -> Absent {
+    match service.policy {
+        Policy::Restart => Absent::Wait(service.wait),
+        Policy::Bypass => Absent::Bypass,
+        Policy::Drop => Absent::Drop,
+    }
+}

@@ -1,0 +1,246 @@
+//! One instance takes the place of another: a new version, or the same program started afresh.
+//!
+//! ```text
+//! successor started ──attached──▶ change of routes ──gate closed, nothing inside──▶ old one hands its state over
+//!       │ does not attach                                                              │
+//!       ▼                                                                              ▼
+//! given up: the old one goes on ◀──cannot read it, too late── successor takes the state ──▶ routes change, old one leaves
+//! ```
+//! While the state travels, packets of the flows that move wait at the gate. No packet is lost or reordered.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use onvm_lib::protocol::{Answer, InstanceId};
+use serde_json::json;
+
+use super::Server;
+use super::instances::{Enclosure, Role};
+use crate::events::{Event, Kind};
+use crate::life::State;
+
+/// How long a successor may take to attach.
+const ATTACH_TIME: Duration = Duration::from_secs(10);
+/// How long each half of the hand-over of a state may take.
+const HAND_OVER_TIME: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The successor has not attached yet.
+    Starting,
+    /// It waits for the change of routes.
+    Attached,
+    /// The old one was asked for its state.
+    Asked,
+    /// The successor was given it.
+    Given,
+    /// The successor has what it needs.
+    Ready,
+}
+
+/// A replacement that is under way.
+pub(super) struct Replacement {
+    old: InstanceId,
+    /// By which the successor will be known.
+    start_token: String,
+    new: Option<InstanceId>,
+    /// The client who waits for the end of it.
+    client: Option<u64>,
+    step: Step,
+    until: Instant,
+}
+
+impl Server {
+    /// A successor has been started.
+    pub(super) fn expect_successor(&mut self, old: InstanceId, start_token: String, client: Option<u64>) {
+        self.replacements.push(Replacement {
+            old,
+            start_token,
+            new: None,
+            client,
+            step: Step::Starting,
+            until: Instant::now() + ATTACH_TIME,
+        });
+    }
+
+    /// Whether an instance is being replaced already.
+    pub(super) fn is_being_replaced(&self, id: InstanceId) -> bool {
+        self.replacements.iter().any(|r| r.old == id || r.new == Some(id))
+    }
+
+    /// Whose successor the process with a start token is.
+    pub(super) fn predecessor(&self, start_token: &str) -> Option<InstanceId> {
+        self.replacements.iter().find(|r| r.start_token == start_token).map(|r| r.old)
+    }
+
+    /// A successor has attached: its predecessor's slots become its own.
+    pub(super) fn successor_attached(&mut self, old: InstanceId, new: InstanceId) {
+        let Some(replacement) = self.replacements.iter_mut().find(|r| r.old == old) else { return };
+        replacement.new = Some(new);
+        replacement.step = Step::Attached;
+        let service = self.instances.get(&old).map(super::instances::Instance::service);
+        if let Some(slots) = service.and_then(|service| self.services.get_mut(&service)) {
+            slots.replace(old, new);
+        }
+        self.go(old, State::Draining, "operator", "it is replaced");
+    }
+
+    /// The gate is closed and nothing is inside: states travel now. True if there is nothing to wait for.
+    pub(super) fn hand_over_states(&mut self) -> bool {
+        let hands_over = |server: &Self, id: Option<InstanceId>| {
+            id.and_then(|id| server.instances.get(&id)).is_some_and(|i| i.hello.hands_over)
+        };
+        let mut asked = Vec::new();
+        for index in 0..self.replacements.len() {
+            let (old, new, step) =
+                (self.replacements[index].old, self.replacements[index].new, self.replacements[index].step);
+            if step != Step::Attached {
+                continue;
+            }
+            let both = hands_over(self, Some(old)) && hands_over(self, new);
+            let replacement = &mut self.replacements[index];
+            replacement.step = if both { Step::Asked } else { Step::Ready };
+            replacement.until = Instant::now() + HAND_OVER_TIME;
+            if both {
+                asked.push(old);
+            }
+        }
+        for old in asked {
+            self.send_to(old, Answer::HandOver, Vec::new());
+        }
+        self.all_handed_over()
+    }
+
+    fn all_handed_over(&self) -> bool {
+        !self.replacements.iter().any(|r| matches!(r.step, Step::Asked | Step::Given))
+    }
+
+    fn go_on_when_handed_over(&mut self) {
+        if self.all_handed_over() {
+            self.states_handed_over();
+        }
+    }
+
+    /// An instance hands over its state; none if it has none.
+    pub(super) fn state_came(&mut self, old: InstanceId, file: Option<OwnedFd>) {
+        let Some(replacement) = self.replacements.iter_mut().find(|r| r.old == old && r.step == Step::Asked)
+        else {
+            return;
+        };
+        match (file, replacement.new) {
+            (Some(file), Some(new)) => {
+                replacement.step = Step::Given;
+                replacement.until = Instant::now() + HAND_OVER_TIME;
+                self.send_to(new, Answer::TakeOver, vec![Enclosure::File(file)]);
+            }
+            _ => replacement.step = Step::Ready,
+        }
+        self.go_on_when_handed_over();
+    }
+
+    /// A successor has its predecessor's state, or could not read it.
+    pub(super) fn took_over(&mut self, new: InstanceId, error: Option<String>) {
+        let given = |r: &Replacement| r.new == Some(new) && r.step == Step::Given;
+        let Some(index) = self.replacements.iter().position(given) else { return };
+        match error {
+            None => self.replacements[index].step = Step::Ready,
+            Some(error) => {
+                self.give_up_replacing(index, &format!("its successor cannot use its state: {error}"))
+            }
+        }
+        self.go_on_when_handed_over();
+    }
+
+    /// The old instance goes on; the successor is killed.
+    fn give_up_replacing(&mut self, index: usize, why: &str) {
+        let replacement = self.replacements.remove(index);
+        let old = replacement.old;
+        log::warn!("instance {old} is not replaced: {why}");
+        if let Some(new) = replacement.new {
+            let service = self.instances.get(&new).map(super::instances::Instance::service);
+            if let Some(slots) = service.and_then(|service| self.services.get_mut(&service)) {
+                slots.replace(new, old);
+            }
+            if let Some(instance) = self.instances.get_mut(&new) {
+                instance.role = Role::Standby;
+            }
+            self.kill(new, format!("it could not take the place of instance {old}: {why}"));
+        }
+        self.supervisor_gives_up(&replacement.start_token);
+        // It may have been told to take no more packets.
+        self.send_to(old, Answer::Resume, Vec::new());
+        self.go(old, State::Running, "manager", why);
+        let (service, pid) = self.instances.get(&old).map_or((0, None), |i| (i.service(), i.pid_number()));
+        self.events
+            .record(Event::new(Kind::ReplaceFailed).instance(old, service, pid).by("manager").why(why));
+        self.changes_wanted_again();
+        if let Some(client) = replacement.client {
+            self.tell(client, json!({ "error": format!("instance {old} is not replaced: {why}") }), false);
+        }
+    }
+
+    /// An instance is gone that may have had a part in a replacement.
+    pub(super) fn replacement_lost(&mut self, id: InstanceId) {
+        if let Some(index) = self.replacements.iter().position(|r| r.new == Some(id)) {
+            self.give_up_replacing(index, "its successor died");
+        } else if let Some(index) = self.replacements.iter().position(|r| r.old == id) {
+            // It has left in order, or died on the way: either way the successor has its place.
+            let replacement = self.replacements.remove(index);
+            self.supervisor_substitutes(id, &replacement.start_token);
+            let Some(new) = replacement.new else { return };
+            let (service, pid) =
+                self.instances.get(&new).map_or((0, None), |i| (i.service(), i.pid_number()));
+            let why = format!("it took the place of instance {id}");
+            self.events
+                .record(Event::new(Kind::Replaced).instance(new, service, pid).by("operator").why(why));
+            if let Some(client) = replacement.client {
+                self.tell(client, json!({ "instances": 1, "replaced": id, "by": new }), true);
+            }
+        } else {
+            return;
+        }
+        self.go_on_when_handed_over();
+    }
+
+    /// A process that was to become a successor has ended before it attached.
+    pub(super) fn successor_ended(&mut self, start_token: &str, how: &str) {
+        let starting = |r: &Replacement| r.start_token == start_token && r.step == Step::Starting;
+        if let Some(index) = self.replacements.iter().position(starting) {
+            self.give_up_replacing(index, &format!("its successor ended at once: {how}"));
+        }
+    }
+
+    /// Gives up on replacements that take too long.
+    pub(super) fn check_replacements(&mut self, now: Instant) {
+        let late = |r: &Replacement| now >= r.until && !matches!(r.step, Step::Ready | Step::Attached);
+        while let Some(index) = self.replacements.iter().position(late) {
+            let why = match self.replacements[index].step {
+                Step::Starting => "its successor did not attach in time",
+                Step::Asked => "it did not hand over its state in time",
+                _ => "its successor did not read its state in time",
+            };
+            self.give_up_replacing(index, why);
+            self.go_on_when_handed_over();
+        }
+    }
+
+    /// When the first of them is too late.
+    pub(super) fn replacement_deadline(&self) -> Option<Instant> {
+        self.replacements.iter().map(|r| r.until).min()
+    }
+
+    /// From now on successors count in place of those that they replace.
+    pub(super) fn successors_take_over(&mut self) {
+        let ready = self.replacements.iter().filter(|r| r.step == Step::Ready);
+        let pairs: Vec<(InstanceId, String)> = ready.map(|r| (r.old, r.start_token.clone())).collect();
+        for (old, start_token) in pairs {
+            self.supervisor_substitutes(old, &start_token);
+        }
+    }
+
+    /// Pairs of old instance and successor that change places now.
+    pub(super) fn replaced_by(&self) -> Vec<(InstanceId, InstanceId)> {
+        let ready = self.replacements.iter().filter(|r| r.step == Step::Ready);
+        ready.filter_map(|r| Some((r.old, r.new?))).collect()
+    }
+}

@@ -1,0 +1,152 @@
+//! What operators do to instances: pause, resume, drain, kill, and let leave.
+
+use onvm_lib::protocol::{Answer, InstanceId, ServiceId, Target};
+use serde_json::json;
+
+use super::Server;
+use super::instances::Role;
+use crate::life::State;
+
+impl Server {
+    /// Lets instances take no packets for now; those wait in their rings.
+    pub(super) fn pause(&mut self, client: u64, target: Target) {
+        let ids = self.targets(target);
+        for id in &ids {
+            self.send_to(*id, Answer::Pause, Vec::new());
+            self.go(*id, State::Paused, "operator", "nf pause");
+        }
+        self.tell_count(client, target, ids.len());
+    }
+
+    /// Lets paused instances go on.
+    pub(super) fn resume(&mut self, client: u64, target: Target) {
+        let ids = self.targets(target);
+        for id in &ids {
+            self.send_to(*id, Answer::Resume, Vec::new());
+            let paused = self.instances.get(id).is_some_and(|i| i.life.state() == State::Paused);
+            if paused {
+                self.go(*id, State::Running, "operator", "nf resume");
+            }
+        }
+        self.tell_count(client, target, ids.len());
+    }
+
+    /// Takes the flows from instances; when nothing of theirs is inside any more, they are asked to leave.
+    pub(super) fn drain_instances(&mut self, client: u64, target: Target) {
+        let ids = self.targets(target);
+        for id in &ids {
+            self.drain_instance(*id, "operator", "nf drain");
+        }
+        self.tell_count(client, target, ids.len());
+    }
+
+    pub(super) fn drain_instance(&mut self, id: InstanceId, by: &'static str, why: &str) {
+        let Some(instance) = self.instances.get(&id) else { return };
+        if instance.life.state() == State::Paused {
+            // It must work off what waits for it.
+            self.send_to(id, Answer::Resume, Vec::new());
+            self.go(id, State::Running, by, why);
+        }
+        self.go(id, State::Draining, by, why);
+        self.supervisor_lets_go(id);
+        self.take_slots(id);
+        self.routes_changed();
+    }
+
+    /// Takes an instance's share from it; it leaves when nothing of it is inside any more.
+    pub(super) fn let_go_of_share(&mut self, id: InstanceId, by: &'static str, why: &str) {
+        self.go(id, State::Draining, by, why);
+        self.take_slots(id);
+        self.routes_changed();
+    }
+
+    /// Takes an instance's slots; they go to its siblings, if it has any.
+    fn take_slots(&mut self, id: InstanceId) {
+        let Some(service) = self.instances.get(&id).map(super::instances::Instance::service) else { return };
+        if let Some(slots) = self.services.get_mut(&service) {
+            slots.remove(id);
+            if slots.owners().is_empty() {
+                self.services.remove(&service);
+            }
+        }
+    }
+
+    /// Kills instances at once.
+    pub(super) fn kill_instances(&mut self, client: u64, target: Target) {
+        let ids = self.targets(target);
+        for id in &ids {
+            self.kill(*id, "nf kill".into());
+        }
+        self.tell_count(client, target, ids.len());
+    }
+
+    /// Asks instances to leave at once: what waits for them goes to their siblings, or waits for the next.
+    pub(super) fn stop_instances(&mut self, client: u64, target: Target) {
+        let ids = self.targets(target);
+        for id in &ids {
+            self.supervisor_lets_go(*id);
+            self.go(*id, State::Draining, "operator", "nf stop");
+            self.ask_to_leave(*id);
+        }
+        self.tell_count(client, target, ids.len());
+    }
+
+    /// Asks those to leave whose flows have all been taken.
+    pub(super) fn let_drained_leave(&mut self) {
+        let owns = |id: &InstanceId| self.changes.told.slots.values().any(|owners| owners.contains(id));
+        let done: Vec<InstanceId> = self
+            .instances
+            .iter()
+            .filter(|(id, i)| i.life.state() == State::Draining && i.kill_at.is_none() && !owns(id))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in done {
+            self.ask_to_leave(id);
+        }
+    }
+
+    /// Has so many instances of a service share its flows.
+    pub(super) fn scale(&mut self, client: u64, service: ServiceId, instances: u32) {
+        match self.supervisor_scales(service, instances, "operator") {
+            Ok(()) => self.tell(client, json!({ "instances": instances }), true),
+            Err(error) => self.tell(client, json!({ "error": error }), false),
+        }
+    }
+
+    /// Instances of a service that have a share, the youngest first.
+    pub(super) fn shares(&self, service: ServiceId) -> Vec<InstanceId> {
+        let has = |i: &super::instances::Instance| {
+            i.service() == service
+                && i.role == Role::Share
+                && matches!(i.life.state(), State::Running | State::Paused)
+        };
+        self.instances.iter().rev().filter(|(_, i)| has(i)).map(|(id, _)| *id).collect()
+    }
+
+    /// Replaces instances by new ones of the same command.
+    pub(super) fn restart(&mut self, client: u64, target: Target) {
+        self.replace_instances(client, target, None);
+    }
+
+    /// Replaces instances, one by one, by new ones of another command, or of the one that the plan knows.
+    pub(super) fn replace_instances(
+        &mut self,
+        client: u64,
+        target: Target,
+        command: Option<(Vec<String>, String)>,
+    ) {
+        let ids: Vec<InstanceId> =
+            self.targets(target).into_iter().filter(|id| !self.is_being_replaced(*id)).collect();
+        if ids.is_empty() {
+            return self.tell_count(client, target, 0);
+        }
+        for (index, id) in ids.iter().enumerate() {
+            // The client hears of the last one.
+            let last = index + 1 == ids.len();
+            match self.supervisor_starts_successor(*id, command.clone()) {
+                Ok(start_token) => self.expect_successor(*id, start_token, last.then_some(client)),
+                Err(error) => return self.tell(client, json!({ "error": error }), false),
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The server's side of the processes that the manager starts.
+
+use std::time::Instant;
+
+use onvm_lib::pool::Note;
+use onvm_lib::protocol::{InstanceId, ServiceId, Target};
+use serde_json::{Value, json};
+
+use super::Server;
+use super::instances::{Instance, Role};
+use super::phase::Phase;
+use crate::events::{Event, Kind};
+
+impl Server {
+    /// Starts what is missing.
+    pub(super) fn start_missing(&mut self, now: Instant) {
+        self.supervisor.check_logs(now);
+        if !matches!(self.phase, Phase::Waiting | Phase::Running) {
+            return;
+        }
+        // Each round starts one of each service that lacks some.
+        loop {
+            let due = self.supervisor.due(&self.plan.services, now);
+            if due.is_empty() {
+                return;
+            }
+            for service in due {
+                self.start_process(service, "manager");
+            }
+        }
+    }
+
+    fn start_process(&mut self, service: ServiceId, by: &'static str) {
+        let Some(plan) = self.plan.services.get(&service).cloned() else { return };
+        match self.supervisor.start(service, &plan, false) {
+            Ok(started) => {
+                log::info!("service {service}: {} started, pid {}", plan.command[0], started.pid);
+                let event = Event::new(Kind::Start).service(service).pid(started.pid).by(by);
+                self.events.record(event.why(plan.command.join(" ")));
+            }
+            Err(error) => {
+                log::error!("service {service}: {error}");
+                self.events.record(Event::new(Kind::StartFailed).service(service).by(by).why(error));
+            }
+        }
+    }
+
+    /// A child of ours has ended, perhaps.
+    pub(super) fn reap_children(&mut self) {
+        for ended in self.supervisor.reap(&self.plan.services) {
+            if ended.instance.is_none() {
+                log::warn!(
+                    "service {}: pid {} ended before it attached: {}",
+                    ended.service,
+                    ended.pid,
+                    ended.how
+                );
+                let event = Event::new(Kind::StartFailed).service(ended.service).pid(ended.pid).by("kernel");
+                self.events.record(event.why(ended.how.as_str()));
+                self.successor_ended(&ended.token, &ended.how);
+            }
+            if let Some(instance) = ended.instance {
+                self.ends.insert(instance, ended.how);
+            }
+            if ended.gave_up {
+                log::error!("service {}: its command died too often and is not started again", ended.service);
+                let why = "its command died too often in a row; nf start tries again";
+                self.events.record(Event::new(Kind::GaveUp).service(ended.service).by("manager").why(why));
+            }
+        }
+        // An end that nobody asks for any more.
+        while self.ends.len() > 256 {
+            self.ends.pop_first();
+        }
+    }
+
+    /// How an instance's process ended, in words.
+    pub(super) fn how_it_ended(&mut self, id: InstanceId, instance: &Instance) -> String {
+        self.supervisor.instance_gone(id);
+        self.reap_children();
+        self.ends.remove(&id).unwrap_or_else(|| {
+            if instance.leaving {
+                "it said good-bye".into()
+            } else {
+                "its process ended without a word".into()
+            }
+        })
+    }
+
+    /// Instances of a service that shall share its flows.
+    pub(super) fn shares_wanted(&self, service: ServiceId) -> u32 {
+        self.plan.services.get(&service).map_or(u32::MAX, |s| s.instances)
+    }
+
+    /// An instance is to leave for good.
+    pub(super) fn supervisor_lets_go(&mut self, id: InstanceId) {
+        self.supervisor.let_go(id);
+        let Some(instance) = self.instances.get(&id) else { return };
+        // Fewer are wanted from now on, or the next one would be started at once.
+        let (service, role) = (instance.service(), instance.role);
+        if let Some(plan) = self.plan.services.get_mut(&service).filter(|s| !s.command.is_empty()) {
+            match role {
+                Role::Standby => plan.standby = plan.standby.saturating_sub(1),
+                _ => plan.instances = plan.instances.saturating_sub(1),
+            }
+        }
+    }
+
+    /// Has so many instances of a service share its flows; those that are too many are drained.
+    ///
+    /// # Errors
+    /// In words for the user.
+    pub(super) fn supervisor_scales(
+        &mut self,
+        service: ServiceId,
+        instances: u32,
+        by: &'static str,
+    ) -> Result<(), String> {
+        let plan = self.plan.services.get_mut(&service).filter(|s| !s.command.is_empty());
+        let Some(plan) = plan else {
+            return Err(format!(
+                "the manager has no command for service {service}: its instances are started elsewhere"
+            ));
+        };
+        if instances > crate::plan::MAX_INSTANCES {
+            return Err(format!("a service has at most {} instances", crate::plan::MAX_INSTANCES));
+        }
+        let before = std::mem::replace(&mut plan.instances, instances);
+        if before != instances {
+            let why = format!("{instances} instances instead of {before}");
+            self.events.record(Event::new(Kind::Scaled).service(service).by(by).why(why));
+        }
+        self.supervisor.try_again(service);
+        let shares = self.shares(service);
+        let too_many = shares.len().saturating_sub(instances as usize);
+        for id in shares.into_iter().take(too_many) {
+            self.supervisor.let_go(id);
+            self.let_go_of_share(id, by, "fewer instances are wanted");
+        }
+        self.start_missing(Instant::now());
+        Ok(())
+    }
+
+    /// Starts one more instance of a service.
+    pub(super) fn start_one(&mut self, client: u64, service: ServiceId) {
+        let shares = u32::try_from(self.shares(service).len()).unwrap_or(u32::MAX);
+        let wanted = self.plan.services.get(&service).map_or(0, |s| s.instances);
+        // A service that was given up or stopped has fewer than are wanted.
+        let target = if shares < wanted { wanted } else { wanted.saturating_add(1) };
+        match self.supervisor_scales(service, target, "operator") {
+            Ok(()) => self.tell(client, json!({ "instances": 1 }), true),
+            Err(error) => self.tell(client, json!({ "error": error }), false),
+        }
+    }
+
+    /// Starts a successor of an instance; returns its start token.
+    ///
+    /// # Errors
+    /// In words for the user.
+    pub(super) fn supervisor_starts_successor(
+        &mut self,
+        old: InstanceId,
+        command: Option<(Vec<String>, String)>,
+    ) -> Result<String, String> {
+        let Some(instance) = self.instances.get(&old) else {
+            return Err(format!("there is no instance {old}"));
+        };
+        let service = instance.service();
+        let mut plan = self.plan.services.get(&service).cloned().unwrap_or_default();
+        if plan.name.is_empty() {
+            plan.name.clone_from(&instance.hello.name);
+        }
+        plan.destination = plan.destination.or(instance.hello.destination);
+        if let Some((command, directory)) = command {
+            plan.command = command;
+            plan.directory = directory;
+        }
+        if plan.command.is_empty() {
+            return Err(format!(
+                "the manager has no command for service {service}: use nf replace {service} -- COMMAND"
+            ));
+        }
+        let started = self.supervisor.start(service, &plan, true)?;
+        let event = Event::new(Kind::Start).service(service).pid(started.pid).by("operator");
+        self.events.record(event.why(format!("to replace instance {old}: {}", plan.command.join(" "))));
+        // From now on this is the service's command.
+        if let Some(known) = self.plan.services.get_mut(&service).filter(|s| !s.command.is_empty()) {
+            known.command = plan.command;
+            known.directory = plan.directory;
+        }
+        Ok(started.token)
+    }
+
+    /// A successor takes its predecessor's place now.
+    pub(super) fn supervisor_substitutes(&mut self, old: InstanceId, start_token: &str) {
+        self.supervisor.let_go(old);
+        self.supervisor.substitute(start_token);
+    }
+
+    /// A successor that has not attached is not wanted any more.
+    pub(super) fn supervisor_gives_up(&mut self, start_token: &str) {
+        self.supervisor.end_unattached(Some(start_token));
+    }
+
+    /// Where the output of instances goes.
+    pub(super) fn tell_logs(&mut self, client: u64, target: Target) {
+        let meant = |service: ServiceId, instance: Option<InstanceId>| match target {
+            Target::Service(id) => id == service,
+            Target::Instance(id) => instance == Some(id),
+        };
+        let logs: Vec<Value> = self
+            .supervisor
+            .logs()
+            .filter(|(service, instance, ..)| meant(*service, *instance))
+            .map(|(service, instance, token, path)| {
+                json!({ "service": service, "instance": instance, "token": token, "path": path })
+            })
+            .collect();
+        if logs.is_empty() {
+            let error = "no process of the manager's own: what is started from a shell writes to that shell";
+            return self.tell(client, json!({ "error": error }), false);
+        }
+        self.tell(client, json!({ "logs": logs }), true);
+    }
+
+    /// Keeps a packet that killed two instances.
+    pub(super) fn quarantine(&mut self, instance: InstanceId, frame: &[u8], note: Note) {
+        let path = self.supervisor.log_directory().join("quarantine.pcapng");
+        let kept = self.quarantine.keep(&path, frame, note, instance);
+        let why = match kept {
+            Ok(()) => format!("{} bytes, kept in {}", frame.len(), path.display()),
+            Err(error) => format!("{} bytes, not kept: {error}", frame.len()),
+        };
+        log::error!("a packet killed two instances, the last of them {instance}: {why}");
+        self.events.record(Event::new(Kind::Quarantined).by("manager").why(why));
+    }
+}

@@ -1,0 +1,416 @@
+//! Processes that the manager starts and keeps running.
+//!
+//! It knows how many of each service are wanted, starts what is missing, and after a death starts the next one (`backoff`).
+//! What a process is there for is the server's business. A process is known by its *start token* (`3.17`: service 3, the
+//! seventeenth start), which it tells when it attaches. NFs that come back to a manager that was itself started again bring
+//! their old tokens along and are taken in as if it had started them.
+
+mod backoff;
+mod process;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use onvm_lib::protocol::{InstanceId, ServiceId};
+
+use crate::plan::Service;
+use backoff::{Backoff, Decision};
+
+/// How long NFs of a manager that died may take to come back before new ones are started in their place.
+const GRACE: Duration = Duration::from_millis(500);
+/// Size at which a log is turned over.
+const LOG_LIMIT: u64 = 16 << 20;
+/// How often sizes of logs are looked at.
+const LOG_CHECK: Duration = Duration::from_secs(10);
+
+/// A process.
+#[derive(Debug)]
+struct Process {
+    token: String,
+    service: ServiceId,
+    pid: u32,
+    /// None for one that another manager started.
+    child: Option<Child>,
+    instance: Option<InstanceId>,
+    started: Instant,
+    log: PathBuf,
+    /// It is to replace another, and does not count until it has.
+    successor: bool,
+    /// It was told to leave: its end is no death.
+    let_go: bool,
+    how: Option<String>,
+}
+
+/// A process that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) token: String,
+    pub(crate) service: ServiceId,
+    pub(crate) pid: u32,
+    pub(crate) instance: Option<InstanceId>,
+    /// How, in words.
+    pub(crate) how: String,
+    /// Nobody had told it to leave, and it will not be started again.
+    pub(crate) gave_up: bool,
+}
+
+/// A process that was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Started {
+    pub(crate) token: String,
+    pub(crate) pid: u32,
+}
+
+#[derive(Debug, Default)]
+struct Rows {
+    backoff: Backoff,
+    start_at: Option<Instant>,
+    gave_up: bool,
+}
+
+/// All processes.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    socket: PathBuf,
+    log_directory: PathBuf,
+    processes: Vec<Process>,
+    rows: BTreeMap<ServiceId, Rows>,
+    starts: u32,
+    nothing_before: Option<Instant>,
+    next_log_check: Instant,
+}
+
+impl Supervisor {
+    /// With `after_a_death` of another manager at the same socket, its NFs are waited for before any are started.
+    pub(crate) fn new(socket: &Path, log_directory: Option<&Path>, after_a_death: bool) -> Self {
+        let now = Instant::now();
+        Self {
+            socket: socket.to_path_buf(),
+            log_directory: log_directory.map_or_else(|| socket.with_extension("logs"), Path::to_path_buf),
+            processes: Vec::new(),
+            rows: BTreeMap::new(),
+            starts: 0,
+            nothing_before: after_a_death.then_some(now + GRACE),
+            next_log_check: now + LOG_CHECK,
+        }
+    }
+
+    /// Directory of the logs.
+    pub(crate) fn log_directory(&self) -> &Path {
+        &self.log_directory
+    }
+
+    /// Services of which a process is to be started now.
+    pub(crate) fn due(&self, services: &BTreeMap<ServiceId, Service>, now: Instant) -> Vec<ServiceId> {
+        if self.nothing_before.is_some_and(|at| now < at) {
+            return Vec::new();
+        }
+        let due = |id: &ServiceId| {
+            self.rows.get(id).is_none_or(|rows| !rows.gave_up && rows.start_at.is_none_or(|at| at <= now))
+        };
+        let missing = |id: &ServiceId, s: &Service| self.running(*id) < wanted(s) && due(id);
+        services.iter().filter(|(id, s)| missing(id, s)).map(|(id, _)| *id).collect()
+    }
+
+    /// When the next process is to be started, or a log to be looked at.
+    pub(crate) fn next_deadline(&self, services: &BTreeMap<ServiceId, Service>) -> Option<Instant> {
+        let missing = services.iter().filter(|(id, s)| self.running(**id) < wanted(s));
+        let start = missing.filter_map(|(id, _)| match self.rows.get(id) {
+            Some(rows) if rows.gave_up => None,
+            Some(rows) => rows.start_at.max(self.nothing_before),
+            None => self.nothing_before,
+        });
+        let logs = (!self.processes.is_empty()).then_some(self.next_log_check);
+        start.chain(logs).min()
+    }
+
+    /// Processes of a service that count.
+    fn running(&self, service: ServiceId) -> u32 {
+        let counts = |p: &&Process| p.service == service && !p.successor && !p.let_go && p.how.is_none();
+        u32::try_from(self.processes.iter().filter(counts).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Starts a process of a service; as a `successor` it does not count until [`Supervisor::substitute`].
+    ///
+    /// # Errors
+    /// Why it could not be started, in words for the user.
+    pub(crate) fn start(
+        &mut self,
+        id: ServiceId,
+        service: &Service,
+        successor: bool,
+    ) -> Result<Started, String> {
+        self.starts += 1;
+        // Tokens of this manager must differ from those of a former one whose NFs may come back.
+        let number = self.starts;
+        let token = format!("{id}.{}.{number}", std::process::id());
+        let log = self.new_log(id, service, number)?;
+        let start = process::Start { service: id, token: &token, socket: &self.socket, log: &log };
+        let child = match process::start(service, &start) {
+            Ok(child) => child,
+            Err(error) => {
+                self.count_death(id, service, Duration::ZERO);
+                return Err(error);
+            }
+        };
+        let pid = child.id();
+        self.processes.push(Process {
+            token: token.clone(),
+            service: id,
+            pid,
+            child: Some(child),
+            instance: None,
+            started: Instant::now(),
+            log,
+            successor,
+            let_go: false,
+            how: None,
+        });
+        Ok(Started { token, pid })
+    }
+
+    /// Counts a death of a service's command; true if it is given up.
+    fn count_death(&mut self, id: ServiceId, service: &Service, lived: Duration) -> bool {
+        let rows = self.rows.entry(id).or_default();
+        match rows.backoff.died(&service.restart, Instant::now(), lived) {
+            Decision::StartAt(at) => rows.start_at = Some(at),
+            Decision::GiveUp => rows.gave_up = true,
+        }
+        rows.gave_up
+    }
+
+    /// An operator wants a service again that was given up.
+    pub(crate) fn try_again(&mut self, service: ServiceId) {
+        self.rows.remove(&service);
+    }
+
+    /// A process has attached. One that another manager had started is taken in.
+    pub(crate) fn attached(&mut self, token: &str, service: ServiceId, pid: u32, instance: InstanceId) {
+        if let Some(process) = self.processes.iter_mut().find(|p| p.token == token) {
+            process.instance = Some(instance);
+            return;
+        }
+        if token.split('.').next().and_then(|id| id.parse().ok()) == Some(service) {
+            let number = token.rsplit('.').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+            self.processes.push(Process {
+                token: token.to_string(),
+                service,
+                pid,
+                child: None,
+                instance: Some(instance),
+                started: Instant::now(),
+                log: self.find_log(service, number).unwrap_or_default(),
+                successor: false,
+                let_go: false,
+                how: None,
+            });
+        }
+    }
+
+    /// Looks for processes that have ended.
+    pub(crate) fn reap(&mut self, services: &BTreeMap<ServiceId, Service>) -> Vec<Ended> {
+        for process in &mut self.processes {
+            if let Some(child) = &mut process.child
+                && process.how.is_none()
+                && let Ok(Some(status)) = child.try_wait()
+            {
+                process.how = Some(process::words(status));
+            }
+        }
+        let gone = |p: &Process| p.how.is_some();
+        let (ended, running) = std::mem::take(&mut self.processes).into_iter().partition(gone);
+        self.processes = running;
+        let ended: Vec<Process> = ended;
+        ended.into_iter().map(|process| self.ended(services, process)).collect()
+    }
+
+    fn ended(&mut self, services: &BTreeMap<ServiceId, Service>, process: Process) -> Ended {
+        let lived = process.started.elapsed();
+        let gave_up = match services.get(&process.service) {
+            Some(service) if !process.let_go && !process.successor => {
+                self.count_death(process.service, service, lived)
+            }
+            _ => false,
+        };
+        Ended {
+            token: process.token,
+            service: process.service,
+            pid: process.pid,
+            instance: process.instance,
+            how: process.how.unwrap_or_default(),
+            gave_up,
+        }
+    }
+
+    /// The process of an instance is gone: for those that are not our children.
+    pub(crate) fn instance_gone(&mut self, instance: InstanceId) {
+        for process in &mut self.processes {
+            if process.instance == Some(instance) && process.child.is_none() {
+                process.how = Some("it ended".into());
+            }
+        }
+    }
+
+    /// An instance is to leave, and none is to be started in its place.
+    pub(crate) fn let_go(&mut self, instance: InstanceId) {
+        self.processes.iter_mut().filter(|p| p.instance == Some(instance)).for_each(|p| p.let_go = true);
+    }
+
+    /// A successor has taken the place of an instance that is gone.
+    pub(crate) fn substitute(&mut self, token: &str) {
+        self.processes.iter_mut().filter(|p| p.token == token).for_each(|p| p.successor = false);
+    }
+
+    /// Ends processes that have not attached: one by its token, or all.
+    pub(crate) fn end_unattached(&mut self, token: Option<&str>) {
+        let meant = |p: &&mut Process| p.instance.is_none() && token.is_none_or(|token| p.token == token);
+        for process in self.processes.iter_mut().filter(meant) {
+            process.let_go = true;
+            if let Some(child) = &mut process.child {
+                // It may have ended by itself.
+                let _ = child.kill();
+            }
+        }
+    }
+
+    /// Waits for those that have been told to end.
+    pub(crate) fn wait_for_let_go(&mut self) {
+        for child in self.processes.iter_mut().filter(|p| p.let_go).filter_map(|p| p.child.as_mut()) {
+            let _ = child.wait();
+        }
+    }
+
+    /// Logs of a service's processes, or of one instance: start token, instance, path.
+    pub(crate) fn logs(&self) -> impl Iterator<Item = (ServiceId, Option<InstanceId>, &str, &Path)> {
+        self.processes.iter().map(|p| (p.service, p.instance, p.token.as_str(), p.log.as_path()))
+    }
+
+    /// Path of the log of a new process; the directory is made if need be.
+    fn new_log(&self, id: ServiceId, service: &Service, number: u32) -> Result<PathBuf, String> {
+        use std::os::unix::fs::DirBuilderExt;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.log_directory);
+        made.map_err(|e| format!("cannot make the log directory {}: {e}", self.log_directory.display()))?;
+        let name = if service.name.is_empty() { "service" } else { &service.name };
+        let name: String =
+            name.chars().map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect();
+        let path = self.log_directory.join(format!("{name}-{id}.{number}.log"));
+        // What is there is another manager's: it is kept once, and then forgotten.
+        if path.exists() {
+            let _ = std::fs::rename(&path, path.with_extension("log.old"));
+        }
+        Ok(path)
+    }
+
+    /// The log of a process that another manager started.
+    fn find_log(&self, id: ServiceId, number: u32) -> Option<PathBuf> {
+        let end = format!("-{id}.{number}.log");
+        let entries = std::fs::read_dir(&self.log_directory).ok()?;
+        let mut paths = entries.filter_map(Result::ok).map(|entry| entry.path());
+        paths.find(|path| path.to_string_lossy().ends_with(&end))
+    }
+
+    /// Turns over logs that have grown too long: what was in them is kept once.
+    pub(crate) fn check_logs(&mut self, now: Instant) {
+        if now < self.next_log_check {
+            return;
+        }
+        self.next_log_check = now + LOG_CHECK;
+        for process in &self.processes {
+            let long = std::fs::metadata(&process.log).is_ok_and(|m| m.len() > LOG_LIMIT);
+            if long {
+                let turned = std::fs::copy(&process.log, process.log.with_extension("log.old"))
+                    .and_then(|_| std::fs::OpenOptions::new().write(true).open(&process.log))
+                    .and_then(|file| file.set_len(0));
+                if let Err(error) = turned {
+                    log::warn!("cannot turn over {}: {error}", process.log.display());
+                }
+            }
+        }
+    }
+}
+
+/// Processes of a service that the plan wants.
+fn wanted(service: &Service) -> u32 {
+    if service.command.is_empty() { 0 } else { service.instances + service.standby }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn services(command: &[&str], instances: u32) -> BTreeMap<ServiceId, Service> {
+        let command = command.iter().map(|s| (*s).to_string()).collect();
+        [(3, Service { name: "nf".into(), command, instances, ..Service::default() })].into()
+    }
+
+    fn wait_for_end(s: &mut Supervisor, services: &BTreeMap<ServiceId, Service>) -> Vec<Ended> {
+        for _ in 0..500 {
+            let ended = s.reap(services);
+            if !ended.is_empty() {
+                return ended;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("nothing ended");
+    }
+
+    #[test]
+    fn what_dies_is_started_again_until_it_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut s = Supervisor::new(&directory.path().join("s.sock"), None, false);
+        let mut plan = services(&["sh", "-c", "exit 9"], 1);
+        plan.get_mut(&3).unwrap().restart.give_up = 2;
+        plan.get_mut(&3).unwrap().restart.delay = Duration::from_millis(1);
+        for round in 0..3 {
+            std::thread::sleep(Duration::from_millis(5));
+            assert_eq!(s.due(&plan, Instant::now()), [3], "round {round}");
+            s.start(3, &plan[&3], false).unwrap();
+            assert_eq!(s.due(&plan, Instant::now()), []);
+            let ended = wait_for_end(&mut s, &plan);
+            assert_eq!((ended[0].how.as_str(), ended[0].gave_up), ("it ended with exit code 9", round == 2));
+        }
+        assert_eq!(s.due(&plan, Instant::now()), []);
+        assert_eq!(s.next_deadline(&plan), None);
+        s.try_again(3);
+        assert_eq!(s.due(&plan, Instant::now()), [3]);
+        assert!(directory.path().join("s.logs/nf-3.1.log").exists());
+    }
+
+    #[test]
+    fn nfs_of_a_manager_that_died_are_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut s = Supervisor::new(&directory.path().join("s.sock"), None, true);
+        let plan = services(&["sh", "-c", "true"], 1);
+        let now = Instant::now();
+        assert_eq!(s.due(&plan, now), []);
+        assert!(s.next_deadline(&plan).is_some());
+        s.attached("3.9999.4", 3, 4711, 2);
+        assert_eq!(s.due(&plan, now + GRACE), [], "it has come back");
+        s.instance_gone(2);
+        assert_eq!(s.reap(&plan).len(), 1);
+        assert_eq!(s.due(&plan, now + GRACE), [3]);
+    }
+
+    #[test]
+    fn a_successor_counts_when_it_has_taken_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut s = Supervisor::new(&directory.path().join("s.sock"), None, false);
+        let plan = services(&["sleep", "100"], 1);
+        let mut sleeper = plan[&3].clone();
+        sleeper.command = ["sh", "-c", "sleep 100"].map(String::from).into();
+        let old = s.start(3, &sleeper, false).unwrap();
+        s.attached(&old.token, 3, old.pid, 1);
+        let new = s.start(3, &sleeper, true).unwrap();
+        s.attached(&new.token, 3, new.pid, 2);
+        s.let_go(1);
+        assert_eq!(s.due(&plan, Instant::now()), [3], "the successor does not count yet");
+        s.substitute(&new.token);
+        assert_eq!(s.due(&plan, Instant::now()), []);
+        for process in &mut s.processes {
+            process.child.as_mut().unwrap().kill().unwrap();
+        }
+        assert!(wait_for_end(&mut s, &plan).iter().all(|e| e.how.contains("SIGKILL")));
+    }
+}
