@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use onvm_lib::arguments::{seconds, seconds_or_zero};
+use onvm_lib::arguments::{seconds, seconds_or_none};
 use onvm_lib::protocol::{InstanceId, Request, ServiceId, Target};
 
 use crate::plan::MAX_CHAIN;
@@ -116,7 +116,7 @@ pub(crate) struct Start {
     pub(crate) wait_for_instance: Duration,
 
     /// Kill an instance that has made no progress for so long while packets wait for it; 0 for never
-    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds_or_zero)]
+    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds_or_none)]
     pub(crate) hang_timeout: Duration,
 
     /// Directory for the output of NFs that the manager starts [default: beside the control socket, ending in .logs]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
 use super::NetworkFunction;
-use crate::arguments::{seconds, seconds_or_zero};
+use crate::arguments::{seconds, seconds_or_none};
 use crate::protocol::{InstanceId, ServiceId};
 
 /// For NFs that have no options of their own.
@@ -61,7 +61,7 @@ pub struct Common {
     pub socket: Option<PathBuf>,
 
     /// Wait this many seconds for a manager that is gone, and go on with the next one; 0: leave at once
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds_or_zero)]
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds_or_none)]
     pub reattach: Duration,
 
     /// Print reports as lines of JSON
