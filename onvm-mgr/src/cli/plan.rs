@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Subcommand};
 
-use super::{Cli, Command, Common, Start};
+use super::{Cli, Command, Common, Start, WatchCommand};
 use crate::plan::Plan;
 use crate::plan::file::{ChainFile, FileOption};
 
@@ -20,6 +20,8 @@ pub(crate) enum Commands {
     Plan(PlanCommand),
     #[command(flatten)]
     Ask(Command),
+    #[command(flatten)]
+    Watch(WatchCommand),
 }
 
 /// Commands about what a manager shall run.

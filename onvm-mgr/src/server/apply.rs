@@ -74,10 +74,6 @@ impl Server {
 
     /// Instances of a service that the manager started.
     fn supervised(&self, service: ServiceId) -> Vec<InstanceId> {
-        self.supervisor
-            .logs()
-            .filter(|(id, ..)| *id == service)
-            .filter_map(|(_, instance, ..)| instance)
-            .collect()
+        self.supervisor.instances().filter(|(of, _)| *of == service).map(|(_, instance)| instance).collect()
     }
 }

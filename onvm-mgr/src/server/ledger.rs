@@ -38,6 +38,8 @@ impl Server {
             "ports": ports,
             "chain": self.default_chain(),
             "chains": self.plan.chains,
+            "default_chain": self.plan.default_chain,
+            "rules": self.plan.rules.len(),
             "services": self.services_body(totals),
             "instances": instances,
             "departed": self.departed,
@@ -112,9 +114,18 @@ impl Server {
                 let sum = |counter| {
                     members.clone().fold(0u64, |sum, i| sum.wrapping_add(i.page.counters().get(counter)))
                 };
+                let mut by_state: Map<String, Value> = Map::new();
+                for member in members.clone() {
+                    let n = by_state.entry(member.life.state().name()).or_insert(json!(0));
+                    *n = json!(n.as_u64().unwrap_or(0) + 1);
+                }
+                let plan = self.plan.services.get(&id);
                 json!({
                     "service": id,
+                    "name": plan.map(|s| s.name.as_str()).filter(|name| !name.is_empty()),
+                    "policy": plan.map(|s| s.policy),
                     "instances": members.clone().count(),
+                    "by_state": by_state,
                     "received": sum(Counter::Received),
                     "dropped": sum(Counter::Dropped),
                     "waiting": parked(id),
