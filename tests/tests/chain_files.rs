@@ -1,9 +1,12 @@
 //! Chain files: the ones that ship, what is said of wrong ones, and managers that are started with one.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use onvm_lib::protocol::Request;
-use onvm_tests::{LIMIT, Lab, program, read_capture, sample};
+use onvm_lib::wire::LinkType;
+use onvm_tests::{LIMIT, Lab, Ledger, program, read_capture, sample};
 use serde_json::{Value, json};
 
 fn shipped() -> Vec<PathBuf> {
@@ -141,4 +144,120 @@ fn options_come_from_a_file_and_the_command_line_wins() {
         (&json!(500), &json!(4096)),
         "{end}"
     );
+}
+
+/// Every file of `chains/` runs as it is: its NFs come, packets flow, and both sums balance to the end.
+#[test]
+fn shipped_chain_files_run() {
+    for file in shipped() {
+        let lab = Lab::new();
+        let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+        let file = file.display().to_string();
+        let mut words = vec!["up", &file, "--json", "--no-pin", "--no-huge", "--time-limit", "100"];
+        let port = format!("pcap:in={},out={}", sample().display(), lab.file("out.pcap"));
+        if name == "capture" {
+            words.extend(["--port", &port]);
+            let ledger = Ledger(lab.start("onvm-mgr", &words).wait(LIMIT).good().json());
+            ledger.assert_clean();
+            assert_eq!(read_capture(&lab.path("out.pcap")), read_capture(&sample()));
+            continue;
+        }
+        words.push("--detach");
+        let _ = lab.start("onvm-mgr", &words).wait(LIMIT).good();
+        let until = Instant::now() + LIMIT;
+        let received = |l: &Ledger| l.instances().iter().map(|i| i.count("received")).sum::<u64>();
+        while received(&Ledger(lab.ask(Request::Stats).unwrap().0)) < 100 {
+            assert!(Instant::now() < until, "{name}: no traffic");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let (audit, balances) = lab.ask(Request::Audit).unwrap();
+        assert!(balances, "{name}: {audit}");
+        let _ = lab.client(&["down"]).good();
+    }
+}
+
+/// Rules choose the chain of every packet of a real capture as their words say.
+#[test]
+fn rules_send_packets_their_way() {
+    let lab = Lab::new();
+    let out = lab.path("out.pcap");
+    let text = format!(
+        "manager: {{no-pin: true, no-huge: true, json: true}}
+ports: [\"pcap:in={},out={}\"]
+services: {{web: {{command: [nf-monitor]}}, pings: {{command: [nf-monitor]}}, rest: {{command: [nf-monitor]}}}}
+chains: {{web: [web, rest], pings: [pings], rest: [rest], nothing: []}}
+rules:
+  - {{priority: 5, protocol: tcp, destination-port: 80, chain: web, both-directions: true}}
+  - {{protocol: icmp, source: 10.77.0.0/16, chain: pings}}
+  - {{protocol: icmpv6, chain: nothing}}
+  - {{priority: -1, protocol: tcp, chain: nothing}}
+default-chain: rest
+",
+        sample().display(),
+        out.display()
+    );
+    let chain = file(&lab, "rules.yaml", &text);
+    let ledger = Ledger(lab.start("onvm-mgr", &["up", &chain]).wait(LIMIT).good().json());
+    ledger.assert_clean();
+    let mut wanted = [0u64; 3];
+    for packet in read_capture(&sample()) {
+        let key = LinkType::Ethernet.flow_key(&packet.data);
+        let web = key.protocol() == Some(6) && (key.src_port() == 80 || key.dst_port() == 80);
+        let ping = key.protocol() == Some(1)
+            && matches!(key.src(), Some(IpAddr::V4(a)) if a.octets()[..2] == [10, 77]);
+        let nothing = !web && !ping && matches!(key.protocol(), Some(58 | 6));
+        wanted[0] += u64::from(web);
+        wanted[1] += u64::from(ping);
+        wanted[2] += u64::from(!ping && !nothing);
+    }
+    assert!(wanted.iter().all(|n| *n > 0), "{wanted:?}");
+    let received = [1, 2, 3].map(|service| ledger.of_service(service).count("received"));
+    assert_eq!(received, wanted);
+    assert_eq!(read_capture(&out).len(), read_capture(&sample()).len());
+}
+
+#[test]
+fn apply_changes_chains_and_rules_under_traffic() {
+    let lab = Lab::new();
+    let with = |name: &str, chain: &str, rules: &str| {
+        file(
+            &lab,
+            name,
+            &format!(
+                "manager: {{no-pin: true, no-huge: true, time-limit: 150}}
+ports: [\"gen:rate=20k,flows=64\", \"null:\"]
+services: {{one: {{command: [nf-monitor]}}, two: {{command: [nf-monitor]}}}}
+chains: {{all: {chain}, second: [two]}}
+rules: {rules}
+default-chain: all\n"
+            ),
+        )
+    };
+    let stats = || Ledger(lab.ask(Request::Stats).unwrap().0);
+    let wait = |what: &str, done: &dyn Fn(&Ledger) -> bool| {
+        let until = Instant::now() + LIMIT;
+        while !done(&stats()) {
+            assert!(Instant::now() < until, "never came: {what}: {}", stats().0);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let first = with("first.yaml", "[one]", "[]");
+    let _ = lab.start("onvm-mgr", &["up", &first, "-D"]).wait(LIMIT).good();
+    wait("traffic", &|l| l.packets("sent") > 100);
+    assert_eq!(lab.client(&["apply", &first]).good().out, "nothing to change\n");
+    let ruled = with("ruled.yaml", "[one]", "[{protocol: udp, chain: second}]");
+    let applied = lab.client(&["apply", &ruled]).good();
+    assert_eq!(applied.out, "rule added: priority 0: protocol udp: chain second\n");
+    let _ = lab.client(&["diff", &ruled]).good();
+    wait("packets by the rule", &|l| l.of_service(2).count("received") > 1000);
+    let at_rest = stats().of_service(1).count("received");
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(stats().of_service(1).count("received"), at_rest);
+    let longer = with("longer.yaml", "[two, one]", "[]");
+    let changed = lab.client(&["apply", &longer]).good().out;
+    assert_eq!(changed, "chain all: 1 => 2 -> 1\nrule removed: priority 0: protocol udp: chain second\n");
+    wait("packets by the chain", &|l| l.of_service(1).count("received") > at_rest + 1000);
+    let (audit, balances) = lab.ask(Request::Audit).unwrap();
+    assert!(balances, "{audit}");
+    let _ = lab.client(&["down"]).good();
 }
