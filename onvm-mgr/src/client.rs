@@ -6,6 +6,7 @@ mod up;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,9 +54,15 @@ pub(crate) fn ask(common: &Common, request: &Request) -> Result<ExitCode, Failur
 /// # Errors
 /// When there is no manager, it does not answer, or says that it cannot.
 fn exchange(socket: &Path, request: &Request) -> Result<(Value, bool), Failure> {
+    exchange_with(socket, request, None)
+}
+
+/// The same with a file that belongs to the request.
+fn exchange_with(socket: &Path, request: &Request, file: Option<&File>) -> Result<(Value, bool), Failure> {
     let mut line = Line::connect(socket)?;
     rustix::net::sockopt::set_socket_timeout(&line, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))?;
-    line.send(&Say::Ask { version: PROTOCOL_VERSION, request: request.clone() }, &[], true)?;
+    let files: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
+    line.send(&Say::Ask { version: PROTOCOL_VERSION, request: request.clone() }, &files, true)?;
     let (answer, files) = line.receive::<Answer>(true).map_err(|error| match error {
         Error::WouldBlock => {
             format!("the manager does not answer within {} seconds", PATIENCE.as_secs()).into()

@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// Kinds of ports, with their options.
 const KINDS: &[(&str, &[&str])] = &[
     ("pcap", &["in", "out", "loop", "speed", "pps", "format"]),
-    ("gen", &["size", "flows", "rate", "count", "imix", "seed"]),
+    ("gen", &["size", "flows", "rate", "count", "imix", "seed", "sequence"]),
     ("null", &[]),
 ];
 

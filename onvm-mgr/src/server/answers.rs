@@ -72,7 +72,7 @@ impl Server {
                 self.plan.chains.insert(DEFAULT_CHAIN.into(), chain);
                 self.plan.default_chain = Some(DEFAULT_CHAIN.into());
                 self.routes_changed();
-                self.tell(token, self.chain_body(), true);
+                self.tell_when_in_force(token, self.chain_body());
             }
             Request::Shutdown => {
                 self.tell(token, json!({ "stopping": true }), true);

@@ -30,7 +30,7 @@ impl Server {
         }
         self.routes_changed();
         self.start_missing(std::time::Instant::now());
-        self.tell(client, json!({ "changes": changes }), true);
+        self.tell_when_in_force(client, json!({ "changes": changes }));
     }
 
     /// Whether a plan can be followed without starting the manager anew.
