@@ -188,17 +188,23 @@ fn an_nf_from_a_shell_is_replaced_by_another_program() {
         "onvm-mgr: instance {old} is not replaced: the manager has no command for service 1: use nf replace 1 -- COMMAND\n"
     );
     assert_eq!(none, expected);
-    let out = lab.client(&["nf", "replace", "1", "--", "nf-monitor", "--top", "3"]);
-    // The lab puts `--socket` at the end, where it belongs to the command: the manager adds its own.
-    assert_eq!(out.code, Some(1), "{out}");
-    let out = lab.client_at_socket(&["nf", "replace", "1"], &["--", "nf-monitor", "--top", "3"]).good().out;
+    let other = ["--", "nf-monitor", "--top", "3"];
+    let refused = lab.client_at_socket(&["nf", "replace", "1"], &other).with_code(1).err;
+    let why = "its successor cannot use its state: the state is of nf-forward, this is nf-monitor";
+    assert!(refused.contains(&format!("instance {old} is not replaced: {why}")), "{refused}");
+    wait_for_more(&manager, 500);
+    assert_eq!(wait_for(&manager, 1, 1), [old], "it goes on");
+    let out = lab.client_at_socket(&["nf", "replace", "1", "--fresh"], &other).good().out;
     let new = wait_for(&manager, 1, 1)[0];
     assert_eq!(out, format!("instance {old} replaced by {new}\n"));
     let _ = forward.wait(LIMIT).good();
     wait_for_more(&manager, 500);
     assert_eq!(manager.stats().present().iter().find(|i| i.id() == new).unwrap().name(), "nf-monitor");
     let told = lab
-        .client_at_socket(&["nf", "replace", "-n", &new.to_string(), "--json"], &["--", "nf-forward"])
+        .client_at_socket(
+            &["nf", "replace", "-n", &new.to_string(), "--json", "--fresh"],
+            &["--", "nf-forward"],
+        )
         .good()
         .json();
     let third = wait_for(&manager, 1, 1)[0];

@@ -128,7 +128,7 @@ impl Server {
 
     /// Replaces instances by new ones of the same command.
     pub(super) fn restart(&mut self, client: u64, target: Target) {
-        self.replace_instances(client, target, None);
+        self.replace_instances(client, target, None, false);
     }
 
     /// Replaces instances by new ones of another command, or of the one that the plan knows.
@@ -137,13 +137,14 @@ impl Server {
         client: u64,
         target: Target,
         command: Option<(Vec<String>, String)>,
+        fresh: bool,
     ) {
         let ids: Vec<InstanceId> =
             self.targets(target).into_iter().filter(|id| !self.is_being_replaced(*id)).collect();
         if ids.is_empty() {
             return self.tell_count(client, target, 0);
         }
-        let order = Order::new(client);
+        let order = Order::new(client, fresh);
         for id in ids {
             match self.supervisor_starts_successor(id, command.clone()) {
                 Ok(start_token) => self.expect_successor(id, start_token, Some(Rc::clone(&order))),
