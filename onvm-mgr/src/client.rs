@@ -9,6 +9,7 @@ mod up;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -81,10 +82,15 @@ pub(crate) fn ask(command: &Command) -> Result<ExitCode, Failure> {
 /// # Errors
 /// When there is no manager, it does not answer, or says that it cannot.
 fn exchange(socket: &Path, request: &Request) -> Result<(Value, bool), Failure> {
+    exchange_with(socket, request, None)
+}
+
+/// The same with a file that belongs to the request.
+fn exchange_with(socket: &Path, request: &Request, file: Option<&File>) -> Result<(Value, bool), Failure> {
     let mut line = Line::connect(socket)?;
     let patience = patience(request);
     rustix::net::sockopt::set_socket_timeout(&line, rustix::net::sockopt::Timeout::Recv, Some(patience))?;
-    say(&line, request)?;
+    say(&line, request, file)?;
     hear(&mut line).map_err(|failure| match failure.downcast_ref() {
         Some(Error::WouldBlock) => {
             format!("the manager does not answer within {} seconds", patience.as_secs()).into()
@@ -93,8 +99,9 @@ fn exchange(socket: &Path, request: &Request) -> Result<(Value, bool), Failure> 
     })
 }
 
-fn say(line: &Line, request: &Request) -> Result<(), Error> {
-    line.send(&Say::Ask { version: PROTOCOL_VERSION, request: request.clone() }, &[], true)
+fn say(line: &Line, request: &Request, file: Option<&File>) -> Result<(), Error> {
+    let files: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
+    line.send(&Say::Ask { version: PROTOCOL_VERSION, request: request.clone() }, &files, true)
 }
 
 /// Waits for an answer. An error of the connection is an [`Error`].

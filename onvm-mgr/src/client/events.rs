@@ -21,7 +21,7 @@ pub(super) fn show(options: &Events) -> Result<ExitCode, Failure> {
     }
     end_well_at_ctrl_c()?;
     let mut line = Line::connect(&socket)?;
-    say(&line, &request)?;
+    say(&line, &request, None)?;
     let mut first = true;
     loop {
         match hear(&mut line) {

@@ -1,8 +1,9 @@
 //! Another plan for a running manager: only what is different is touched, and routes change as one snapshot.
 
-use serde_json::{Value, json};
+use std::os::fd::OwnedFd;
 
 use onvm_lib::protocol::{InstanceId, ServiceId};
+use serde_json::{Value, json};
 
 use super::Server;
 use crate::events::{Event, Kind};
@@ -10,16 +11,12 @@ use crate::plan::{Plan, Service};
 
 impl Server {
     /// Puts another plan in force.
-    pub(super) fn apply(&mut self, client: u64, body: Value) {
-        let plan: Plan = match serde_json::from_value(body) {
+    pub(super) fn apply(&mut self, client: u64, body: Value, files: Vec<OwnedFd>) {
+        let checked = Plan::received(body, files).and_then(|plan| self.check_plan(&plan).map(|()| plan));
+        let plan = match checked {
             Ok(plan) => plan,
-            Err(error) => {
-                return self.tell(client, json!({ "error": format!("no plan: {error}") }), false);
-            }
+            Err(error) => return self.tell(client, json!({ "error": error }), false),
         };
-        if let Err(error) = self.check_plan(&plan) {
-            return self.tell(client, json!({ "error": error }), false);
-        }
         let changes = crate::plan::difference::difference(&self.plan, &plan);
         let old = std::mem::replace(&mut self.plan, plan);
         self.events
@@ -30,7 +27,7 @@ impl Server {
         }
         self.routes_changed();
         self.start_missing(std::time::Instant::now());
-        self.tell(client, json!({ "changes": changes }), true);
+        self.tell_when_in_force(client, json!({ "changes": changes }));
     }
 
     /// Whether a plan can be followed without starting the manager anew.
@@ -40,7 +37,7 @@ impl Server {
                 "ports cannot change while the manager runs: stop it, and start it with the new file".into(),
             );
         }
-        plan.check()
+        Ok(())
     }
 
     /// Touches the instances of a service that the plan has changed.
