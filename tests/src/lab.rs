@@ -165,16 +165,6 @@ impl Lab {
         self.bare("onvm-mgr", &all).wait(LIMIT)
     }
 
-    /// Starts a manager with a chain file, as [`Lab::manager`] does.
-    #[must_use]
-    pub fn up(&self, file: &str) -> Manager<'_> {
-        let all = ["up", file, "--json", "--no-pin", "--no-huge", "-t", "150"];
-        let process = self.start("onvm-mgr", &all);
-        let mut manager = Manager { lab: self, process };
-        manager.wait_for_socket();
-        manager
-    }
-
     /// Asks the manager, without a process for it.
     ///
     /// # Errors

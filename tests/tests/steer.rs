@@ -19,8 +19,7 @@ default-chain: main
 
 /// A manager with a chain file, and an NF of the service that the file leaves to a shell.
 fn up<'a>(lab: &'a Lab, file: &str) -> (Manager<'a>, Process) {
-    std::fs::write(lab.path("chain.yaml"), file).unwrap();
-    let mut manager = lab.up(&lab.file("chain.yaml"));
+    let mut manager = lab.up(file, &[]);
     let watch = lab.nf("nf-monitor", &["-r", "2"]);
     let ledger = manager.wait_until("traffic", |l| l.packets("sent") > 100);
     assert!(manager.process.is_running(), "{}", ledger.0);
@@ -355,4 +354,91 @@ fn logs_show_what_supervised_nfs_write() {
     let _ = manager.ended(LIMIT);
     let seen = follower.wait(LIMIT).good().out;
     assert!(!seen.contains(&format!("[{first}] line 1")), "{seen}");
+}
+
+/// Two that share, and one that stands by.
+fn with_standby(lab: &Lab) -> (Manager<'_>, Process) {
+    let both = up(lab, &PLANNED.replace("instances: 1", "instances: 2, standby: 1"));
+    both.0.wait_until("all", |l| ids(l, 1, "running").len() == 2 && ids(l, 1, "ready").len() == 1);
+    both
+}
+
+#[test]
+fn who_stands_by_is_not_paused_and_takes_over() {
+    let lab = Lab::new();
+    let (manager, _watch) = with_standby(&lab);
+    let standby = ids(&manager.stats(), 1, "ready")[0];
+    assert_eq!(
+        error(&lab, &["nf", "pause", "-n", &standby.to_string()]),
+        format!("onvm-mgr: instance {standby} is ready, and not running\n")
+    );
+    assert_eq!(lab.client(&["nf", "pause", "forward"]).good().out, "paused 2 instances\n");
+    let paused = ids(&manager.stats(), 1, "paused");
+    let _ = lab.client(&["nf", "kill", "-n", &paused[0].to_string()]).good();
+    manager.wait_until("the heir", |l| ids(l, 1, "running") == [standby]);
+    let before = manager.stats();
+    let count = |l: &Ledger| l.present().iter().find(|i| i.id() == standby).unwrap().count("received");
+    manager.wait_until("packets by the heir", |l| count(l) > count(&before) + 500);
+    manager.stop(LIMIT).assert_balanced();
+}
+
+#[test]
+fn what_stands_by_is_replaced_by_what_stands_by() {
+    let lab = Lab::new();
+    let (manager, _watch) = with_standby(&lab);
+    let old = ids(&manager.stats(), 1, "");
+    let told = lab.client(&["nf", "restart", "forward", "--json"]).good().json();
+    assert_eq!(told["instances"], 3, "{told}");
+    let new =
+        manager.wait_until("new ones", |l| ids(l, 1, "running").len() == 2 && ids(l, 1, "ready").len() == 1);
+    assert!(ids(&new, 1, "").iter().all(|id| !old.contains(id)), "{}", new.0);
+    wait_for_more(&manager, 1000);
+    let ledger = manager.stop(LIMIT);
+    ledger.assert_clean();
+    assert_eq!(ledger.packets("dropped"), 0, "{}", ledger.0);
+}
+
+#[test]
+fn a_paused_nf_works_off_what_waits_when_it_is_replaced_let_go_or_stopped() {
+    for command in [&["nf", "restart", "forward"][..], &["nf", "scale", "forward", "1"], &["stop"]] {
+        let lab = Lab::new();
+        let (mut manager, _watch) = up(&lab, &PLANNED.replace("instances: 1", "instances: 2"));
+        wait_for(&manager, 1, 2);
+        let _ = lab.client(&["nf", "pause", "forward"]).good();
+        let before = manager.stats().packets("received");
+        manager.wait_until("packets that wait", |l| l.packets("received") > before + 1000);
+        let _ = lab.client(command).good();
+        if command[0] == "nf" {
+            let all = events(&lab, &[]);
+            let changes: Vec<&Value> = all.iter().filter(|e| e["event"] == "route-change").collect();
+            let left = |e: &&&Value| !e["why"].as_str().unwrap().ends_with(" 0 were left");
+            assert!(!changes.iter().any(|e| left(&e)), "{command:?}: {changes:?}");
+            let _ = lab.client(&["nf", "resume", "forward"]).good();
+            let _ = lab.client(&["stop"]).good();
+        }
+        let ledger = manager.ended(LIMIT);
+        ledger.assert_clean();
+        assert_eq!(ledger.packets("dropped"), 0, "{command:?}: {}", ledger.0);
+    }
+}
+
+#[test]
+fn nobody_minds_a_reader_that_goes_away() {
+    let lab = Lab::new();
+    let (manager, _watch) = up(&lab, PLANNED);
+    for command in ["events --follow", "events", "logs forward", "nf list"] {
+        let line = format!(
+            "{} {command} --socket {} | true; exit ${{PIPESTATUS[0]}}",
+            program("onvm-mgr").display(),
+            lab.socket().display()
+        );
+        let mut shell = std::process::Command::new("bash").args(["-c", &line]).spawn().unwrap();
+        if command.ends_with("--follow") {
+            // It finds out with the next event.
+            std::thread::sleep(Duration::from_millis(200));
+            let _ = lab.client(&["nf", "scale", "forward", "2"]).good();
+        }
+        assert!(shell.wait().unwrap().success(), "{command}");
+    }
+    manager.stop(LIMIT).assert_balanced();
 }

@@ -135,6 +135,7 @@ impl Server {
         if let Some(slots) = service.and_then(|service| self.services.get_mut(&service)) {
             slots.replace(old, new);
         }
+        self.works_off(old, "operator", "it is replaced");
         self.go(old, State::Draining, "operator", "it is replaced");
     }
 
@@ -147,7 +148,8 @@ impl Server {
         for index in 0..self.replacements.len() {
             let (old, new, step) =
                 (self.replacements[index].old, self.replacements[index].new, self.replacements[index].step);
-            if step != Step::Attached {
+            // One that attached after the change began moves with the next.
+            if step != Step::Attached || !new.is_some_and(|new| self.is_coming(new)) {
                 continue;
             }
             let fresh = self.replacements[index].order.as_ref().is_some_and(|order| order.fresh);
