@@ -23,14 +23,6 @@ impl SlotTable {
         &self.owners
     }
 
-    /// The instances, each once, lowest id first.
-    pub(crate) fn instances(&self) -> Vec<InstanceId> {
-        let mut all = self.owners.clone();
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
-
     /// Slots that each instance has.
     fn shares(&self) -> BTreeMap<InstanceId, usize> {
         let mut shares = BTreeMap::new();
