@@ -160,6 +160,10 @@ impl Server {
         let ids: Vec<InstanceId> =
             self.targets(target).into_iter().filter(|id| !self.is_being_replaced(*id)).collect();
         if ids.is_empty() {
+            if let Some(id) = self.targets(target).first() {
+                let error = format!("instance {id} is being replaced already");
+                return self.tell(client, json!({ "error": error }), false);
+            }
             return self.tell_count(client, target, 0);
         }
         let order = Order::new(client, fresh);
