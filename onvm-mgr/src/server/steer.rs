@@ -122,6 +122,7 @@ impl Server {
             .map(|(id, _)| *id)
             .collect();
         for id in done {
+            self.predecessor_ends(id);
             self.ask_to_leave(id);
         }
     }
