@@ -295,6 +295,15 @@ impl Server {
         self.replacements.iter().map(|r| r.until).min()
     }
 
+    /// An instance leaves, or its process has ended, before all is said and done: if another replaces it, that one counts in
+    /// its place from now on, or a third would be started.
+    pub(super) fn predecessor_ends(&mut self, old: InstanceId) {
+        if let Some(replacement) = self.replacements.iter().find(|r| r.old == old) {
+            let start_token = replacement.start_token.clone();
+            self.supervisor_substitutes(old, &start_token);
+        }
+    }
+
     /// From now on successors count in place of those that they replace.
     pub(super) fn successors_take_over(&mut self) {
         let ready = self.replacements.iter().filter(|r| r.step == Step::Ready);

@@ -122,6 +122,7 @@ impl Server {
             .map(|(id, _)| *id)
             .collect();
         for id in done {
+            self.predecessor_ends(id);
             self.ask_to_leave(id);
         }
     }
@@ -160,6 +161,10 @@ impl Server {
         let ids: Vec<InstanceId> =
             self.targets(target).into_iter().filter(|id| !self.is_being_replaced(*id)).collect();
         if ids.is_empty() {
+            if let Some(id) = self.targets(target).first() {
+                let error = format!("instance {id} is being replaced already");
+                return self.tell(client, json!({ "error": error }), false);
+            }
             return self.tell_count(client, target, 0);
         }
         let order = Order::new(client, fresh);

@@ -64,6 +64,7 @@ impl Server {
                 self.successor_ended(&ended.token, &ended.how);
             }
             if let Some(instance) = ended.instance {
+                self.predecessor_ends(instance);
                 self.ends.insert(instance, ended.how);
             }
             if ended.gave_up {
