@@ -221,7 +221,8 @@ fn replaced(body: &Value) -> String {
     let done = list("replaced");
     let done = done.iter().map(|r| format!("instance {} replaced by {}", r["instance"], r["by"]));
     let failed = list("failed");
-    let failed = failed.iter().map(|f| format!("instance {} not replaced: {}", f["instance"], cell(&f["why"])));
+    let failed =
+        failed.iter().map(|f| format!("instance {} not replaced: {}", f["instance"], cell(&f["why"])));
     done.chain(failed).collect::<Vec<_>>().join("\n")
 }
 

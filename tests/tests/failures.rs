@@ -71,7 +71,11 @@ fn one_that_crashes_is_started_again_and_its_packets_wait() {
     wait_for_running(&lab, 1, 1);
     let (report, ledger) = verdict(&lab, manager);
     assert_eq!(report["reordered"], 0, "{report}");
-    assert!(report["missing"].as_u64().unwrap() <= drops(&ledger, "reaped"), "{report} {}", ledger.0["drops"]);
+    assert!(
+        report["missing"].as_u64().unwrap() <= drops(&ledger, "reaped"),
+        "{report} {}",
+        ledger.0["drops"]
+    );
 }
 
 #[test]
@@ -99,7 +103,11 @@ fn one_that_stands_by_takes_over() {
     }
     let (report, ledger) = verdict(&lab, manager);
     assert_eq!(report["reordered"], 0, "{report}");
-    assert!(report["missing"].as_u64().unwrap() <= drops(&ledger, "reaped"), "{report} {}", ledger.0["drops"]);
+    assert!(
+        report["missing"].as_u64().unwrap() <= drops(&ledger, "reaped"),
+        "{report} {}",
+        ledger.0["drops"]
+    );
 }
 
 #[test]

@@ -126,11 +126,9 @@ impl NfCommand {
             Self::Scale { service, instances, .. } => {
                 Request::NfScale { service: id_of(service)?, instances: *instances }
             }
-            Self::Replace { those, command } => Request::NfReplace {
-                target: target(those)?,
-                command: command.clone(),
-                directory: here()?,
-            },
+            Self::Replace { those, command } => {
+                Request::NfReplace { target: target(those)?, command: command.clone(), directory: here()? }
+            }
             Self::Tell { those, topic, body } => {
                 Request::NfTell { target: target(those)?, topic: topic.clone(), body: body.clone() }
             }
@@ -143,10 +141,11 @@ fn here() -> Result<String, Failure> {
     let directory = std::env::current_dir().map_err(|error| format!("the current directory: {error}"))?;
     match directory.into_os_string().into_string() {
         Ok(directory) => Ok(directory),
-        Err(directory) => {
-            Err(format!("the manager cannot be told of the directory {}: it is no UTF-8", directory.display())
-                .into())
-        }
+        Err(directory) => Err(format!(
+            "the manager cannot be told of the directory {}: it is no UTF-8",
+            directory.display()
+        )
+        .into()),
     }
 }
 

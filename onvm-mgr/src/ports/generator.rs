@@ -69,7 +69,9 @@ impl Generator {
         };
         let numbered = spec.get("sequence").is_some_and(|v| !matches!(v, "0" | "no" | "false"));
         if numbered && size < HEADERS + NUMBER {
-            return Err(spec.bad("size", format!("at least {} bytes with a sequence", HEADERS + NUMBER)).into());
+            return Err(spec
+                .bad("size", format!("at least {} bytes with a sequence", HEADERS + NUMBER))
+                .into());
         }
         let sizes: &[usize] = if imix { &IMIX } else { &[size] };
         let seed = spec.number("seed")?.unwrap_or(0);

@@ -82,8 +82,7 @@ impl Order {
             replaced.iter().map(|(old, new)| json!({ "instance": old, "by": new })).collect();
         let mut body = json!({ "instances": pairs.len(), "replaced": pairs });
         if !failed.is_empty() {
-            body["failed"] =
-                failed.iter().map(|(old, why)| json!({ "instance": old, "why": why })).collect();
+            body["failed"] = failed.iter().map(|(old, why)| json!({ "instance": old, "why": why })).collect();
         }
         (body, failed.is_empty())
     }
@@ -99,7 +98,12 @@ impl Server {
     }
 
     /// A successor has been started.
-    pub(super) fn expect_successor(&mut self, old: InstanceId, start_token: String, order: Option<Rc<Order>>) {
+    pub(super) fn expect_successor(
+        &mut self,
+        old: InstanceId,
+        start_token: String,
+        order: Option<Rc<Order>>,
+    ) {
         self.replacements.push(Replacement {
             old,
             start_token,

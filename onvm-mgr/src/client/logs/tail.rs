@@ -153,7 +153,11 @@ mod tests {
             ("a\nb", 0, &[], None),
         ] {
             let (got, got_rest) = last(text, lines);
-            assert_eq!((&got[..], got_rest.as_deref()), (&expected.iter().map(ToString::to_string).collect::<Vec<_>>()[..], rest), "{text:?} {lines}");
+            assert_eq!(
+                (&got[..], got_rest.as_deref()),
+                (&expected.iter().map(ToString::to_string).collect::<Vec<_>>()[..], rest),
+                "{text:?} {lines}"
+            );
         }
     }
 
