@@ -11,7 +11,7 @@ use crate::plan::{Plan, Service};
 impl Server {
     /// Puts another plan in force.
     pub(super) fn apply(&mut self, client: u64, body: Value) {
-        let plan: Plan = match serde_json::from_value(body) {
+        let mut plan: Plan = match serde_json::from_value(body) {
             Ok(plan) => plan,
             Err(error) => {
                 return self.tell(client, json!({ "error": format!("no plan: {error}") }), false);
@@ -21,6 +21,12 @@ impl Server {
             return self.tell(client, json!({ "error": error }), false);
         }
         let changes = crate::plan::difference::difference(&self.plan, &plan);
+        // Where the manager chooses the number of instances, it goes on from those that there are.
+        for (id, service) in &mut plan.services {
+            if let (Some(scale), Some(now)) = (service.scale, self.plan.services.get(id)) {
+                service.instances = now.instances.clamp(scale.min, scale.max);
+            }
+        }
         let old = std::mem::replace(&mut self.plan, plan);
         self.events
             .record(Event::new(Kind::PlanApplied).by("operator").why(format!("{} changes", changes.len())));

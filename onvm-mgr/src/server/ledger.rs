@@ -41,6 +41,7 @@ impl Server {
             "services": self.services_body(totals),
             "instances": instances,
             "departed": self.departed,
+            "fair": self.measures.fair.means(),
             "direct_edges": self.edges.count(),
             "packets": {
                 "received": totals.received,
@@ -70,6 +71,7 @@ impl Server {
             .filter(|r| counters.drops(**r) > 0)
             .map(|r| (r.name().to_string(), json!(counters.drops(*r))))
             .collect();
+        let load = self.measures.load(id);
         let worker = totals.nodes.iter().find(|(node, _)| *node == id).map(|(_, t)| *t).unwrap_or_default();
         json!({
             "instance": id,
@@ -94,6 +96,11 @@ impl Server {
             "bad_descriptors_seen": count(Counter::BadDescriptors),
             "waits": count(Counter::Waits),
             "sleeps": count(Counter::Sleeps),
+            "rate_pps": load.rate_pps.round(),
+            "cost_ns": load.cost_ns.round(),
+            "busy": load.busy,
+            "queue": load.queue,
+            "cpu_share": self.measures.fair.set_for(id),
             "by_relay": worker,
             "report": instance.report,
         })
