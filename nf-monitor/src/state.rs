@@ -108,7 +108,7 @@ mod tests {
             frame.resize(60, 0);
             return frame;
         }
-        let protocol = if what % 2 == 0 { 17 } else { 6 };
+        let protocol = if what.is_multiple_of(2) { 17 } else { 6 };
         frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, protocol, 0, 0, 10, 0, 0, src, 10, 0, 0, dst]);
         frame.extend([0, port, 0, 80, 0, 26, 0, 0, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0]);
         frame.resize(60 + usize::from(port), 0);

@@ -26,7 +26,7 @@ impl Controller {
     /// A look: there are `n` instances, all that comes takes `busy` processors, and `deep` says that a queue is deep. The number
     /// that there shall be, if it is another.
     pub(crate) fn look(&mut self, scale: &Scale, n: u32, busy: f64, deep: bool) -> Option<u32> {
-        let bounded = n.clamp(scale.min.max(1), scale.max.max(1));
+        let bounded = n.min(scale.max).max(scale.min).max(1);
         if bounded != n {
             *self = Self::default();
             return Some(bounded);
@@ -119,6 +119,7 @@ mod tests {
         assert_eq!(simulate(&Scale { min: 2, ..SCALE }, 1, [0.0; 40]), [2; 40]);
         assert_eq!(simulate(&Scale { max: 3, ..SCALE }, 9, [0.0]), [3]);
         assert_eq!(simulate(&SCALE, 1, [f64::NAN; 30]), [1; 30]);
+        assert_eq!(simulate(&Scale { min: 3, max: 2, ..SCALE }, 1, [0.0; 30])[29], 3, "nonsense has an end");
     }
 
     #[test]

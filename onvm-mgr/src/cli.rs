@@ -1,18 +1,25 @@
 //! The manager's command line.
 
+mod nf;
 mod plan;
+mod service;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use onvm_lib::arguments::{seconds, seconds_or_none};
-use onvm_lib::protocol::{InstanceId, Request, ServiceId, Target};
+use onvm_lib::protocol::{Request, ServiceId};
 
+use crate::client::Failure;
 use crate::plan::MAX_CHAIN;
 use crate::ports::Spec;
 
+pub(crate) use nf::{NfCommand, Resolve};
 pub(crate) use plan::{Commands, IN_BACKGROUND, OfFile, PlanCommand, Up, socket, with_file};
+pub(crate) use service::{Hops, Service};
+pub(crate) use watch::{Events, Logs, WatchCommand};
 
 /// Owns ports and packet memory, and routes packets between network functions
 ///
@@ -55,7 +62,7 @@ pub(crate) struct Common {
 
 const PORT_HELP: &str = "A port; may be given again, ports are numbered from 0 and paired 0-1, 2-3, …: \
     pcap:in=FILE,out=FILE[,loop=N (0: endless)][,speed=X|,pps=N][,format=pcap|pcap-us|pcapng], \
-    gen:[size=64|imix=1][,flows=1][,rate=PPS][,count=N][,seed=N], null:";
+    gen:[size=64|imix=1][,flows=1][,rate=PPS][,count=N][,seed=N][,sequence=1 (number the packets)], null:";
 
 /// Options of a new manager.
 #[derive(Args, Debug)]
@@ -175,84 +182,43 @@ pub(crate) enum Command {
 }
 
 #[derive(Subcommand, Debug)]
-pub(crate) enum NfCommand {
-    /// List all instances
-    List(Common),
-    /// Ask instances to leave
-    Stop {
-        #[command(flatten)]
-        which: Which,
-        #[command(flatten)]
-        common: Common,
-    },
-    /// Send a message to instances
-    Tell {
-        #[command(flatten)]
-        which: Which,
-        /// What it is about
-        #[arg(long)]
-        topic: String,
-        /// What it says, as JSON
-        #[arg(long, default_value = "null", value_parser = json)]
-        body: serde_json::Value,
-        #[command(flatten)]
-        common: Common,
-    },
-}
-
-#[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
-pub(crate) struct Which {
-    /// All instances of this service
-    #[arg(value_name = "SERVICE")]
-    service: Option<ServiceId>,
-    /// This instance
-    #[arg(short = 'n', long)]
-    instance: Option<InstanceId>,
-}
-
-impl Which {
-    fn target(&self) -> Target {
-        match (self.service, self.instance) {
-            (_, Some(instance)) => Target::Instance(instance),
-            (service, None) => Target::Service(service.unwrap_or(0)),
-        }
-    }
-}
-
-#[derive(Subcommand, Debug)]
 pub(crate) enum ChainCommand {
     /// Show the chain
     Show(Common),
-    /// Set the chain, as `1,2,3` or `none`
+    /// Set the chain, as `1,2,3`, with names of services as `firewall,2`, or `none`
     Set {
-        #[arg(value_parser = chain)]
-        chain: Chain,
+        chain: Hops,
         #[command(flatten)]
         common: Common,
     },
 }
 
 impl Command {
-    /// The options and the request of a client command.
-    pub(crate) fn request(self) -> (Common, Request) {
+    /// The options of a client command.
+    pub(crate) fn common(&self) -> &Common {
         match self {
-            Self::Status(common) => (common, Request::Status),
-            Self::Stats(common) => (common, Request::Stats),
-            Self::Audit(common) => (common, Request::Audit),
-            Self::Stop(common) => (common, Request::Shutdown),
-            Self::Nf { command: NfCommand::List(common) } => (common, Request::NfList),
-            Self::Nf { command: NfCommand::Stop { which, common } } => {
-                (common, Request::NfStop { target: which.target() })
-            }
-            Self::Nf { command: NfCommand::Tell { which, topic, body, common } } => {
-                (common, Request::NfTell { target: which.target(), topic, body })
-            }
-            Self::Chain { command: ChainCommand::Show(common) } => (common, Request::ChainShow),
-            Self::Chain { command: ChainCommand::Set { chain, common } } => {
-                (common, Request::ChainSet { chain: chain.0 })
-            }
+            Self::Status(common) | Self::Stats(common) | Self::Audit(common) | Self::Stop(common) => common,
+            Self::Nf { command } => command.common(),
+            Self::Chain { command: ChainCommand::Show(common) | ChainCommand::Set { common, .. } } => common,
         }
+    }
+
+    /// What it asks.
+    ///
+    /// # Errors
+    /// When it names a service that there is not.
+    pub(crate) fn request(&self, id_of: Resolve<'_>) -> Result<Request, Failure> {
+        Ok(match self {
+            Self::Status(_) => Request::Status,
+            Self::Stats(_) => Request::Stats,
+            Self::Audit(_) => Request::Audit,
+            Self::Stop(_) => Request::Shutdown,
+            Self::Nf { command } => command.request(id_of)?,
+            Self::Chain { command: ChainCommand::Show(_) } => Request::ChainShow,
+            Self::Chain { command: ChainCommand::Set { chain, .. } } => {
+                Request::ChainSet { chain: chain.0.iter().map(id_of).collect::<Result<_, _>>()? }
+            }
+        })
     }
 }
 
@@ -274,10 +240,6 @@ fn chain(text: &str) -> Result<Chain, String> {
         return Err(format!("a chain of {} hops is longer than {MAX_CHAIN}", services.len()));
     }
     Ok(Chain(services))
-}
-
-fn json(text: &str) -> Result<serde_json::Value, String> {
-    serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))
 }
 
 fn mode(text: &str) -> Result<u32, String> {

@@ -30,10 +30,8 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = cli::Cli::parse_from(&arguments);
     let outcome = match cli.command {
-        Some(cli::Commands::Ask(command)) => {
-            let (common, request) = command.request();
-            client::ask(&common, &request)
-        }
+        Some(cli::Commands::Ask(command)) => client::ask(&command),
+        Some(cli::Commands::Watch(command)) => client::watch(&command),
         Some(cli::Commands::Plan(command)) => client::plan(&command, &arguments),
         None => start(&cli, &arguments),
     };

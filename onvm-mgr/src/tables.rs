@@ -34,6 +34,10 @@ fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
         Value::String(text) => text.clone(),
+        Value::Object(counts) => {
+            let parts: Vec<String> = counts.iter().map(|(name, n)| format!("{n} {name}")).collect();
+            if parts.is_empty() { "-".into() } else { parts.join(", ") }
+        }
         other => other.to_string(),
     }
 }
@@ -58,7 +62,9 @@ const PORTS: &[(&str, &str)] = &[
 
 const SERVICES: &[(&str, &str)] = &[
     ("SVC", "service"),
+    ("NAME", "name"),
     ("INSTANCES", "instances"),
+    ("STATES", "by_state"),
     ("RX", "received"),
     ("DROP", "dropped"),
     ("WAITING", "waiting"),
@@ -70,6 +76,7 @@ const INSTANCES: &[(&str, &str)] = &[
     ("NAME", "name"),
     ("PID", "pid"),
     ("STATE", "state"),
+    ("ROLE", "role"),
     ("CPU", "core"),
     ("RX", "received"),
     ("NEXT", "next"),
@@ -100,6 +107,7 @@ pub(crate) fn stats(body: &Value) -> String {
     section(&mut text, "Ports", &body["ports"], PORTS);
     if body["audit"].is_null() {
         section(&mut text, "Services", &body["services"], SERVICES);
+        chains(&mut text, body);
     }
     section(&mut text, "Network functions", &body["instances"], INSTANCES);
     section(&mut text, "Network functions that have gone", &body["departed"], DEPARTED);
@@ -120,6 +128,27 @@ fn section(text: &mut String, title: &str, list: &Value, columns: &[(&str, &str)
         let _ = writeln!(text, "{title}");
         text.push_str(&table(&rows(list, columns)));
     }
+}
+
+/// Chains by name, and how many rules choose among them.
+fn chains(text: &mut String, body: &Value) {
+    let Some(chains) = body["chains"].as_object().filter(|c| !c.is_empty()) else { return };
+    text.push_str("Chains\n");
+    for (name, hops) in chains {
+        let mark = if body["default_chain"] == name.as_str() { " (default)" } else { "" };
+        let _ = writeln!(text, "  {name}: {}{mark}", path(hops));
+    }
+    match body["rules"].as_u64().unwrap_or(0) {
+        0 => {}
+        1 => text.push_str("  1 rule\n"),
+        n => drop(writeln!(text, "  {n} rules")),
+    }
+}
+
+/// Services in order.
+fn path(hops: &Value) -> String {
+    let ids: Vec<String> = hops.as_array().into_iter().flatten().map(cell).collect();
+    if ids.is_empty() { "none: straight from port to port".into() } else { ids.join(" -> ") }
 }
 
 fn drops(text: &mut String, body: &Value) {
@@ -159,26 +188,65 @@ fn audit(body: &Value) -> String {
 
 /// What a manager said to a request.
 pub(crate) fn told(request: &Request, body: &Value) -> String {
+    let did = |what: &str| format!("{what} {}", instances(&body["instances"]));
     match request {
         Request::Status | Request::Stats => stats(body),
         Request::NfList => table(&rows(&body["instances"], INSTANCES)).trim_end().to_string(),
         Request::Audit => audit(body).trim_end().to_string(),
-        Request::NfStop { .. } => format!("asked {} to leave", instances(body)),
-        Request::NfTell { .. } => format!("told {}", instances(body)),
+        Request::NfStart { service } => format!("starting an instance of service {service}"),
+        Request::NfStop { .. } => format!("asked {} to leave", instances(&body["instances"])),
+        Request::NfTell { .. } => did("told"),
+        Request::NfPause { .. } => did("paused"),
+        Request::NfResume { .. } => did("resumed"),
+        Request::NfDrain { .. } => did("draining"),
+        Request::NfKill { .. } => did("killed"),
+        Request::NfScale { service, .. } => {
+            format!("service {service}: {}", instances(&body["instances"]))
+        }
+        Request::NfRestart { .. } | Request::NfReplace { .. } => replaced(body),
         Request::ChainShow | Request::ChainSet { .. } => chain(body),
         Request::Shutdown => "stopping".into(),
         _ => body.to_string(),
     }
 }
 
-fn instances(body: &Value) -> String {
-    let n = body["instances"].as_u64().unwrap_or(0);
+fn instances(count: &Value) -> String {
+    let n = count.as_u64().unwrap_or(0);
     if n == 1 { "1 instance".into() } else { format!("{n} instances") }
 }
 
+/// A line for each instance that was to be replaced.
+fn replaced(body: &Value) -> String {
+    let list = |name: &str| body[name].as_array().cloned().unwrap_or_default();
+    let done = list("replaced");
+    let done = done.iter().map(|r| format!("instance {} replaced by {}", r["instance"], r["by"]));
+    let failed = list("failed");
+    let failed =
+        failed.iter().map(|f| format!("instance {} not replaced: {}", f["instance"], cell(&f["why"])));
+    done.chain(failed).collect::<Vec<_>>().join("\n")
+}
+
+/// One event in one line.
+pub(crate) fn event(body: &Value) -> String {
+    let mut text = format!("{}  {:<16}", cell(&body["time"]), cell(&body["event"]));
+    let mut part = |text_before: &str, field: &str| {
+        if !body[field].is_null() {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{text_before}{}", cell(&body[field]));
+        }
+    };
+    part(" service ", "service");
+    part(" instance ", "instance");
+    part(" pid ", "pid");
+    part(" ", "from");
+    part(" -> ", "to");
+    part(" by ", "by");
+    part(": ", "why");
+    text
+}
+
 fn chain(body: &Value) -> String {
-    let ids: Vec<String> = body["chain"].as_array().into_iter().flatten().map(cell).collect();
-    let mut text = if ids.is_empty() { "none: straight from port to port".into() } else { ids.join(" -> ") };
+    let mut text = path(&body["chain"]);
     let missing: Vec<String> = body["without_instance"].as_array().into_iter().flatten().map(cell).collect();
     if !missing.is_empty() {
         let _ = write!(text, "\nwithout an instance: {}", missing.join(", "));

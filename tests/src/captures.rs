@@ -38,6 +38,20 @@ pub fn read_capture(path: &Path) -> Vec<Packet> {
     packets
 }
 
+/// Whether the packets of each flow are in the same order as in another capture of the same IPv4 packets; flows may have
+/// overtaken each other.
+#[must_use]
+pub fn same_by_flow(one: &[Packet], other: &[Packet]) -> bool {
+    // Source and destination address, and ports.
+    let flow = |p: &Packet| p.data.get(26..38).map(<[u8]>::to_vec);
+    let by_flow = |all: &[Packet]| {
+        let mut flows = std::collections::HashMap::<_, Vec<Packet>>::new();
+        all.iter().for_each(|p| flows.entry(flow(p)).or_default().push(p.clone()));
+        flows
+    };
+    by_flow(one) == by_flow(other)
+}
+
 /// Writes a capture of `count` UDP packets of `flows` flows, no two of them alike, and returns them.
 ///
 /// # Panics

@@ -90,6 +90,59 @@ impl Lab {
         manager
     }
 
+    /// Writes a chain file and starts a manager with it. The file's NFs are those of the workspace.
+    #[must_use]
+    pub fn up(&self, chain_file: &str, arguments: &[&str]) -> Manager<'_> {
+        let path = self.path("chain.yaml");
+        std::fs::write(&path, chain_file).expect("room for a chain file");
+        let _ = program("order_nf");
+        let path = path.display().to_string();
+        let mut all = vec!["up", &path, "--json", "--no-pin", "--no-huge", "-t", "150"];
+        all.extend(arguments);
+        let process = self.start("onvm-mgr", &all);
+        let mut manager = Manager { lab: self, process };
+        manager.wait_for_socket();
+        manager
+    }
+
+    /// Events after a number.
+    ///
+    /// # Panics
+    /// When the manager does not answer.
+    #[must_use]
+    pub fn events(&self, after: u64) -> Vec<Value> {
+        let (body, _) = self.ask(Request::Events { after, follow: false }).expect("events");
+        body["events"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Waits for an event of a kind after a number.
+    ///
+    /// # Panics
+    /// When it does not come within [`LIMIT`].
+    #[must_use]
+    pub fn wait_for_event(&self, kind: &str, after: u64) -> Value {
+        let until = Instant::now() + LIMIT;
+        loop {
+            let events = self.events(after);
+            if let Some(event) = events.iter().find(|e| e["event"] == kind) {
+                return event.clone();
+            }
+            assert!(Instant::now() < until, "no event {kind}: {events:?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Instances of a service now, as `nf list` shows them.
+    ///
+    /// # Panics
+    /// When the manager does not answer.
+    #[must_use]
+    pub fn instances(&self, service: u16) -> Vec<Value> {
+        let (body, _) = self.ask(Request::NfList).expect("instances");
+        let all = body["instances"].as_array().cloned().unwrap_or_default();
+        all.into_iter().filter(|i| i["service"] == service).collect()
+    }
+
     /// Starts an NF that prints JSON.
     #[must_use]
     pub fn nf(&self, name: &str, arguments: &[&str]) -> Process {

@@ -13,7 +13,7 @@ mod mock;
 mod process;
 
 pub use built::program;
-pub use captures::{Packet, made_capture, read_capture, sample};
+pub use captures::{Packet, made_capture, read_capture, same_by_flow, sample};
 pub use dice::Dice;
 pub use lab::{LIMIT, Lab, Manager};
 pub use ledger::{Instance, Ledger};

@@ -10,6 +10,7 @@ use onvm_lib::protocol::{Answer, Hello, Line, Listener, PROTOCOL_VERSION, RingGr
 use onvm_lib::ring::bell::Barriers;
 use onvm_lib::ring::{Consumer, Descriptor, Destination, Op, Producer, Ring};
 use onvm_lib::shm::Pages;
+use onvm_lib::wire::flow_hash;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
@@ -104,14 +105,30 @@ impl Mock {
     /// # Panics
     /// When there is no room.
     pub fn give(&mut self, nf: &mut MockNf, n: u32) {
-        for flow in 0..n {
-            let mut packet = self.books.allocate(60).expect("a buffer");
-            packet.bytes_mut(self.books.pool()).fill(2);
-            let next = Destination::new(Op::Next, 0);
-            packet.describe(packet.descriptor().with_hash(flow).with_port(0).with_destination(next));
-            let descriptor = self.books.hand_out(packet, Holder::SHARED);
-            nf.to.push(1, descriptor).expect("room in the ring");
-        }
+        (0..n).for_each(|flow| self.push(nf, &[2; 60], flow));
+        self.wake(nf);
+    }
+
+    /// Gives the NF these frames.
+    ///
+    /// # Panics
+    /// When there is no room.
+    pub fn give_frames<'f>(&mut self, nf: &mut MockNf, frames: impl IntoIterator<Item = &'f [u8]>) {
+        frames.into_iter().for_each(|frame| self.push(nf, frame, flow_hash(frame)));
+        self.wake(nf);
+    }
+
+    fn push(&mut self, nf: &mut MockNf, frame: &[u8], hash: u32) {
+        let length = u32::try_from(frame.len()).expect("a frame");
+        let mut packet = self.books.allocate(length).expect("a buffer");
+        packet.bytes_mut(self.books.pool()).copy_from_slice(frame);
+        let next = Destination::new(Op::Next, 0);
+        packet.describe(packet.descriptor().with_hash(hash).with_port(0).with_destination(next));
+        let descriptor = self.books.hand_out(packet, Holder::SHARED);
+        nf.to.push(1, descriptor).expect("room in the ring");
+    }
+
+    fn wake(&mut self, nf: &mut MockNf) {
         nf.to.publish();
         if nf.to.rings(self.barriers) {
             nf.to.wake_sleeper();

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::report::{Report, Severity};
-use super::{Key, Node, Place, Value, duration, nearest, shortened};
+use super::{Key, Node, Place, Value, duration, joined, nearest, shortened};
 
 /// A place in a tree, and the report for what is wrong there.
 #[derive(Clone, Debug)]
@@ -71,7 +71,8 @@ impl<'a> Cursor<'a> {
     #[must_use]
     pub fn table(&self, known: &[&str]) -> Option<Table<'a>> {
         let entries = self.mapping()?;
-        for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str())) {
+        let unknown = entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str()));
+        for (key, _) in unknown.take(Report::MOST) {
             let message = match nearest(&key.text, known.iter().copied()) {
                 Some(near) => format!("unknown key; did you mean {near:?}?"),
                 None => format!("unknown key; keys are {}", known.join(", ")),
@@ -227,6 +228,9 @@ impl<'a> Cursor<'a> {
 
     /// `text`, which stands here, is not `what`; the nearest of `known` is named, or else `otherwise`.
     pub fn unknown(&self, text: &str, known: &[&str], what: &str, otherwise: &str) {
+        if self.report.is_full() {
+            return;
+        }
         let text_shown = shortened(text);
         match nearest(text, known.iter().copied()) {
             Some(near) => self.error(format!("{text_shown:?} is not {what}; did you mean {near:?}?")),
@@ -242,11 +246,6 @@ impl<'a> Cursor<'a> {
     {
         self.text()?.parse().map_err(|error: T::Err| self.error(error.to_string())).ok()
     }
-}
-
-fn joined(path: &str, key: &str) -> String {
-    let key = shortened(key);
-    if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
 fn whole(text: &str) -> Option<i128> {

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+/// Longest duration, about 31 years: it can be added to a clock without overflow.
+pub const LONGEST_DURATION: Duration = Duration::from_secs(1_000_000_000);
+
 /// Reads `0.1` (seconds), `100ms`, `250us`, `5s`, `2m`, `1h`; none for anything else, for less than nothing, and beyond
-/// what a [`Duration`] holds.
+/// [`LONGEST_DURATION`].
 #[must_use]
 pub fn duration(text: &str) -> Option<Duration> {
     /// Longer endings first where one ends in another.
@@ -16,5 +19,6 @@ pub fn duration(text: &str) -> Option<Duration> {
     if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
         return None;
     }
-    Duration::try_from_secs_f64(digits.parse::<f64>().ok()? * factor).ok()
+    let read = Duration::try_from_secs_f64(digits.parse::<f64>().ok()? * factor).ok()?;
+    (read <= LONGEST_DURATION).then_some(read)
 }

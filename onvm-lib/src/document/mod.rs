@@ -30,7 +30,7 @@ mod report;
 mod tests;
 
 pub use cursor::{Cursor, Table};
-pub use duration::duration;
+pub use duration::{LONGEST_DURATION, duration};
 pub use nearest::nearest;
 pub use parse::{MAX_BYTES, MAX_DEPTH, MAX_NODES, read};
 pub use report::{Problem, Report, Severity};
@@ -100,4 +100,10 @@ fn shortened(text: &str) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_string(),
     }
+}
+
+/// The path of a key within what `path` leads to.
+fn joined(path: &str, key: &str) -> String {
+    let key = shortened(key);
+    if path.is_empty() { key } else { format!("{path}.{key}") }
 }

@@ -3,12 +3,12 @@
 //! The crate's parser gives events with places. The tree is built with a stack of its own, so that depth costs memory
 //! that is bounded, not stack; what an alias stands for is copied and counted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
 use super::report::{Report, Severity};
-use super::{Key, Node, Place, Value, shortened};
+use super::{Key, Node, Place, Value, joined, shortened};
 
 /// Longest file, in bytes.
 pub const MAX_BYTES: usize = 16 << 20;
@@ -85,7 +85,7 @@ struct Open {
 
 enum Kind {
     List(Vec<Node>),
-    Mapping { entries: Vec<(Key, Node)>, key: Option<Key>, seen: HashSet<String>, twice: bool },
+    Mapping { entries: Vec<(Key, Node)>, key: Option<Key>, seen: HashMap<String, usize>, twice: bool },
 }
 
 struct Builder<'a> {
@@ -139,7 +139,7 @@ impl<'a> Builder<'a> {
             Event::MappingStart(anchor, tag) => {
                 self.untagged(place, tag.is_some())?;
                 let kind =
-                    Kind::Mapping { entries: Vec::new(), key: None, seen: HashSet::new(), twice: false };
+                    Kind::Mapping { entries: Vec::new(), key: None, seen: HashMap::new(), twice: false };
                 self.begin(place, anchor, kind)?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
@@ -210,20 +210,14 @@ impl<'a> Builder<'a> {
                         let what = node.value.described();
                         return Err((node.place, format!("{what} as a key: keys are words")));
                     };
-                    let new = seen.insert(text.clone());
-                    if new {
-                        *key = Some(Key { place: node.place, text });
-                    } else {
+                    if let Some(line) = seen.get(&text) {
                         *twice = true;
-                        let path = if path.is_empty() {
-                            shortened(&text)
-                        } else {
-                            format!("{path}.{}", shortened(&text))
-                        };
-                        let first =
-                            entries.iter().find(|(k, _)| k.text == text).map_or(0, |(k, _)| k.place.line);
-                        let message = format!("this key stands here already, in line {first}");
+                        let path = joined(&path, &text);
+                        let message = format!("this key stands here already, in line {line}");
                         self.report.add(Severity::Error, Some(node.place), &path, message);
+                    } else {
+                        seen.insert(text.clone(), node.place.line);
+                        *key = Some(Key { place: node.place, text });
                     }
                 }
             }

@@ -36,7 +36,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// More problems than this are counted and not kept: nobody reads them.
+    /// More problems than this are not kept: nobody reads them.
     pub const MOST: usize = 1000;
 
     /// An empty one.
@@ -58,6 +58,11 @@ impl Report {
         if problems.len() < Self::MOST && !problems.contains(&problem) {
             problems.push(problem);
         }
+    }
+
+    /// Whether it takes no more.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.borrow().len() >= Self::MOST
     }
 
     /// All problems, in the order of the file.

@@ -274,7 +274,7 @@ pub enum Request {
     PlanShow,
     /// Another plan; only what is different is touched.
     PlanApply {
-        /// The plan, as [`Request::PlanShow`] tells it.
+        /// The plan, as [`Request::PlanShow`] tells it; null when it is in the file that comes with the message.
         plan: serde_json::Value,
     },
     /// The default chain.

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use crate::cpu::Allowed;
 use crate::protocol::{InstanceId, PARENT, START_TOKEN};
 
 /// The running program, also when its file has been replaced.
@@ -18,6 +20,8 @@ const PROGRAM: &str = "/proc/self/exe";
 pub(super) struct Children {
     /// What they are started with; the first is the program's name.
     arguments: Vec<OsString>,
+    /// The processors that they may run on.
+    allowed: Option<Allowed>,
     living: Arc<Mutex<Vec<Child>>>,
 }
 
@@ -29,40 +33,34 @@ struct Child {
 }
 
 impl Children {
-    pub(super) fn new(arguments: Vec<OsString>) -> Self {
-        Self { arguments, living: Arc::default() }
+    pub(super) fn new(arguments: Vec<OsString>, allowed: Option<Allowed>) -> Self {
+        Self { arguments, allowed, living: Arc::default() }
     }
 
-    /// Starts a child; its process id. A thread of its own waits for its end.
+    /// Starts a child; its process id. A thread of its own starts it, away from the processor that this NF was
+    /// given, and waits for its end.
     pub(super) fn start(&self, extra: &[OsString], parent: InstanceId) -> std::io::Result<u32> {
         let mut command = Command::new(PROGRAM);
         if let Some((name, arguments)) = self.arguments.split_first() {
             command.arg0(name).args(arguments);
         }
         command.args(extra).env(PARENT, parent.to_string()).env_remove(START_TOKEN).stdin(Stdio::null());
-        let mut child = command.spawn()?;
-        let pid = child.id();
-        let handle = i32::try_from(pid)
-            .ok()
-            .and_then(Pid::from_raw)
-            .ok_or(rustix::io::Errno::SRCH)
-            .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()));
-        match handle {
-            Ok(handle) => living(&self.living).push(Child { pid, handle }),
-            Err(error) => log::warn!("child {pid} will not be told when its parent leaves: {error}"),
-        }
-        log::info!("started child {pid}");
-        let all = Arc::clone(&self.living);
+        let (living, allowed) = (Arc::clone(&self.living), self.allowed.clone());
+        let (tell, told) = sync_channel(1);
         std::thread::Builder::new().name("child".into()).spawn(move || {
-            let end = child.wait();
-            living(&all).retain(|child| child.pid != pid);
-            match end {
-                Ok(status) if status.success() => log::info!("child {pid} has left"),
-                Ok(status) => log::warn!("child {pid} ended with {status}"),
-                Err(error) => log::warn!("child {pid} cannot be waited for: {error}"),
+            if let Some(allowed) = allowed {
+                let _ = allowed.restore();
+            }
+            match command.spawn() {
+                Ok(child) => {
+                    register(&living, child.id());
+                    let _ = tell.send(Ok(child.id()));
+                    see_out(child, &living);
+                }
+                Err(error) => drop(tell.send(Err(error))),
             }
         })?;
-        Ok(pid)
+        told.recv().unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()))
     }
 
     /// Tells all to leave.
@@ -71,6 +69,32 @@ impl Children {
             // It may be gone by now.
             let _ = rustix::process::pidfd_send_signal(&child.handle, Signal::TERM);
         }
+    }
+}
+
+/// Takes a child that was just started, and so is not reaped, into the list.
+fn register(all: &Mutex<Vec<Child>>, pid: u32) {
+    let handle = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(rustix::io::Errno::SRCH)
+        .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()));
+    match handle {
+        Ok(handle) => living(all).push(Child { pid, handle }),
+        Err(error) => log::warn!("child {pid} will not be told when its parent leaves: {error}"),
+    }
+    log::info!("started child {pid}");
+}
+
+/// Waits for a child's end.
+fn see_out(mut child: std::process::Child, all: &Mutex<Vec<Child>>) {
+    let pid = child.id();
+    let end = child.wait();
+    living(all).retain(|child| child.pid != pid);
+    match end {
+        Ok(status) if status.success() => log::info!("child {pid} has left"),
+        Ok(status) => log::warn!("child {pid} ended with {status}"),
+        Err(error) => log::warn!("child {pid} cannot be waited for: {error}"),
     }
 }
 

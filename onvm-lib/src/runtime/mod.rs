@@ -36,6 +36,48 @@
 //! replay (--replay f)   read → NF → write, no manager, no shared memory
 //! ```
 //! Both run the same NF code over the same kind of [`Burst`].
+//!
+//! # A life under a manager
+//! ```text
+//!              ┌──────────────────── next manager: reattached ────────────────────┐
+//!              ▼                                                                  │
+//! setup ─▶ [ take_over ] ─▶ running ──manager dies: manager_lost──▶ waiting ──────┤
+//!                           │   ▲                                                 │ time over, refused,
+//!           Pause, HandOver │   │ Resume                                          │ signal, -t
+//!                           ▼   │                                                 ▼
+//!                           paused ──────Stop, signal, -t, done──────▶ teardown, report ─▶ gone
+//! ```
+//! | State | Packets | What is called |
+//! |---|---|---|
+//! | running | taken, a burst at a time | [`burst`], [`produce`], [`tick`], [`message`] |
+//! | paused | wait in its rings | [`tick`], [`message`]; packets held back can be let go |
+//! | waiting | gone with the dead manager, those held back too | nothing |
+//!
+//! *Pause.* The manager asks for it; the NF sleeps, but time passes for it and it can be told to stop. The NF
+//! itself is not told.
+//!
+//! *Hand-over.* [`hand_over`] gives the state for a successor and pauses the NF; its successor gets it by
+//! [`take_over`] before its first packet. An NF that hands over sets [`State`] and [`STATE_VERSION`]; the runtime
+//! takes care that a state of another NF, of another version, or with a wrong checksum does not come to
+//! `take_over`. The manager lets the old instance go on if the new one answers with an error.
+//!
+//! *Re-attaching.* A manager that ends without saying Stop has died. The NF object lives on, and looks for a
+//! manager at the same socket, first after 1 ms, then ever more seldom down to every 50 ms, for `--reattach` seconds
+//! (30; 0 leaves at once). It may get another instance id. Its own report goes on counting, as do the figures that
+//! the runtime prints in front of it; those in the manager's tables start anew. When nobody comes in time, it ends
+//! with exit code 1.
+//!
+//! # Others
+//! [`Setup::control`] sends typed messages to other NFs and starts further instances of the NF's own service.
+//!
+//! [`burst`]: NetworkFunction::burst
+//! [`produce`]: NetworkFunction::produce
+//! [`tick`]: NetworkFunction::tick
+//! [`message`]: NetworkFunction::message
+//! [`hand_over`]: NetworkFunction::hand_over
+//! [`take_over`]: NetworkFunction::take_over
+//! [`State`]: NetworkFunction::State
+//! [`STATE_VERSION`]: NetworkFunction::STATE_VERSION
 
 mod attach;
 mod children;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use super::children::Children;
+use crate::cpu::Allowed;
 use crate::protocol::{Error as LineError, InstanceId, Line, Say, Target};
 
 /// Why something could not be told, or a child not be started.
@@ -72,9 +73,9 @@ impl Control {
         Self(None)
     }
 
-    /// Of a live NF. Children are started with these arguments.
-    pub(super) fn live(arguments: Vec<OsString>) -> Self {
-        let children = Children::new(arguments);
+    /// Of a live NF. Children are started with these arguments, on these processors.
+    pub(super) fn live(arguments: Vec<OsString>, allowed: Option<Allowed>) -> Self {
+        let children = Children::new(arguments, allowed);
         Self(Some(Arc::new(Shared { line: Mutex::new(None), instance: AtomicU32::new(0), children })))
     }
 
@@ -153,7 +154,7 @@ mod tests {
 
     #[test]
     fn without_a_manager_nothing_is_told() {
-        let control = Control::live(Vec::new());
+        let control = Control::live(Vec::new(), None);
         assert!(matches!(control.tell(Target::Instance(1), "x", &1), Err(ControlError::NoManager)));
         let no_json: std::collections::HashMap<[u8; 2], u8> = [([1, 2], 3)].into();
         assert!(matches!(control.tell(Target::Instance(1), "x", &no_json), Err(ControlError::Body { .. })));

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Subcommand};
 
-use super::{Cli, Command, Common, Start};
+use super::{Cli, Command, Common, Start, WatchCommand};
 use crate::plan::Plan;
 use crate::plan::file::{ChainFile, FileOption};
+
+/// Every key of a chain file, at the end of `--help`.
+pub(crate) const REFERENCE: &str = include_str!("../plan/file/reference.yaml");
 
 /// All commands.
 #[derive(Subcommand, Debug)]
@@ -17,16 +20,20 @@ pub(crate) enum Commands {
     Plan(PlanCommand),
     #[command(flatten)]
     Ask(Command),
+    #[command(flatten)]
+    Watch(WatchCommand),
 }
 
 /// Commands about what a manager shall run.
 #[derive(Subcommand, Debug)]
 pub(crate) enum PlanCommand {
     /// Start a manager and the NFs of a chain file
+    #[command(after_long_help = REFERENCE)]
     Up(Box<Up>),
     /// Stop a running manager and wait until it has ended
     Down(Common),
     /// Check chain files; needs no manager; exit code 1 if one cannot be used
+    #[command(after_long_help = REFERENCE)]
     Validate {
         /// Chain files
         #[arg(required = true, value_name = "FILE")]

@@ -4,14 +4,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use onvm_lib::document::{Report, Severity};
-use onvm_lib::protocol::{Request, socket_from};
+use onvm_lib::protocol::{MAX_MESSAGE, Request, socket_from};
 use serde_json::{Value, json};
 
-use super::{Failure, exchange, print};
+use super::{Failure, exchange, exchange_with, print};
 use crate::cli::{OfFile, socket};
 use crate::plan::Plan;
 use crate::plan::difference::{Change, difference};
 use crate::plan::file::{self, ChainFile};
+use crate::plan::received::in_a_file;
+
+/// A plan that is longer as JSON goes in a file beside the message; some room is left for what stands around it.
+const LONGEST_IN_MESSAGE: usize = MAX_MESSAGE - 1024;
 
 /// Reads a chain file, and tells on standard error what is wrong with it.
 ///
@@ -107,8 +111,13 @@ pub(crate) fn diff(of: &OfFile) -> ExitCode {
 /// When the file cannot be used, there is no manager, or it says no.
 pub(crate) fn apply(of: &OfFile) -> Result<ExitCode, Failure> {
     let file = load(&of.file)?;
-    let request = Request::PlanApply { plan: serde_json::to_value(&file.plan)? };
-    let (body, ok) = exchange(&socket_from(socket(&of.common, &file)), &request)?;
+    let plan = serde_json::to_value(&file.plan)?;
+    let socket = socket_from(socket(&of.common, &file));
+    let (body, ok) = if plan.to_string().len() > LONGEST_IN_MESSAGE {
+        exchange_with(&socket, &Request::PlanApply { plan: Value::Null }, Some(&in_a_file(&plan)?))?
+    } else {
+        exchange(&socket, &Request::PlanApply { plan })?
+    };
     match serde_json::from_value::<Vec<Change>>(body["changes"].clone()) {
         Ok(changes) if !of.common.json => print_changes(&changes, false, "nothing to change"),
         _ => print(body.to_string()),

@@ -2,7 +2,8 @@
 //!
 //! ```yaml
 //! manager: {mtu: 9000, core: 0}         # long options of the command line, without the dashes
-//! ports: [pcap:in=web.pcap,out=out.pcap]
+//! ports:
+//!   - pcap:in=web.pcap,out=out.pcap     # in brackets it would need quotes, for its comma
 //! services:
 //!   forward: {command: [nf-forward, --mac-swap], instances: 2}
 //!   monitor: {id: 2}                    # no command: an NF that is started elsewhere
@@ -29,7 +30,8 @@ use std::path::{Path, PathBuf};
 use onvm_lib::document::{self, Cursor, Report, Severity, Table};
 use onvm_lib::protocol::ServiceId;
 
-use super::{MAX_CHAIN, Plan};
+use super::{MAX_CHAIN, MAX_HOPS, MAX_SERVICE, Plan};
+use crate::ports::Spec;
 pub(crate) use options::FileOption;
 
 /// What a chain file says.
@@ -87,9 +89,6 @@ fn from_text(text: &str, directory: &Path, report: Report) -> ChainFile {
 
 /// The ids of services by name. All ids are known before the first reference to one is read.
 struct Names(BTreeMap<String, ServiceId>);
-
-/// Largest service id.
-const MAX_SERVICE: ServiceId = 4095;
 
 impl Names {
     fn read(top: &Table<'_>) -> Self {
@@ -180,6 +179,10 @@ impl Reader {
         for (key, cursor) in top.get("chains").and_then(|c| c.entries()).unwrap_or_default() {
             self.read_chain(&key.text, &cursor);
         }
+        let hops = self.plan.chains.values().map(Vec::len).sum::<usize>();
+        if let Some(chains) = top.get("chains").filter(|_| hops > MAX_HOPS) {
+            chains.error(format!("all chains together have {hops} hops, more than {MAX_HOPS}"));
+        }
         for cursor in top.get("rules").and_then(|r| r.list()).unwrap_or_default() {
             let rule = rule::read(&cursor, &self.plan.chains, self.plan.ports.len());
             self.plan.rules.extend(rule);
@@ -201,11 +204,15 @@ impl Reader {
             ports.error(format!("{} ports are more than {most}", all.len()));
         }
         for port in all {
-            let Some(spec) = port.parsed::<crate::ports::Spec>() else { continue };
-            match spec.in_directory(&self.directory) {
+            let Some(text) = port.text() else { continue };
+            match text.parse::<Spec>().and_then(|spec| spec.in_directory(&self.directory)) {
                 Ok(text) => {
                     self.options.push(FileOption::new("port", text.clone()));
                     self.plan.ports.push(text);
+                }
+                Err(error) if text.contains('=') && !text.contains(':') => {
+                    // `[pcap:in=a,out=b]` is a list of two.
+                    port.error(format!("{error}; in brackets, a port with a comma stands in quotes"));
                 }
                 Err(error) => port.error(error.to_string()),
             }

@@ -90,7 +90,7 @@ impl FlowRules {
     #[inline]
     pub(crate) fn classify_key(&mut self, key: FlowKey, input_port: u8) -> Option<u16> {
         let slot = slot(&key);
-        let Some(place) = self.cache.get_mut(slot) else { return None };
+        let place = self.cache.get_mut(slot)?;
         let chain = match place {
             Some(known) if known.key == key && known.input_port == input_port => known.chain,
             place => {

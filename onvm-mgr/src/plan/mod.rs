@@ -5,6 +5,9 @@ mod command_line;
 pub(crate) mod difference;
 pub(crate) mod file;
 pub(crate) mod flow_rules;
+// The control thread takes plans from it.
+#[cfg_attr(not(test), allow(dead_code))]
+pub(crate) mod received;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,6 +19,8 @@ use serde::{Deserialize, Serialize};
 /// Most hops of a chain.
 pub(crate) const MAX_CHAIN: usize = 64;
 
+/// Largest service id.
+pub(crate) const MAX_SERVICE: ServiceId = 4095;
 /// Most instances of one service: a route names them by a byte.
 pub(crate) const MAX_INSTANCES: u32 = 250;
 /// Most hops of all chains together: positions have 12 bits, and there is room for as many chains of the past.
@@ -44,43 +49,6 @@ pub(crate) struct Plan {
 
 /// Name of the chain that the command line gives.
 pub(crate) const DEFAULT_CHAIN: &str = "default";
-
-impl Plan {
-    /// Whether a manager can follow it: for plans that did not come through a file's checks.
-    ///
-    /// # Errors
-    /// What is wrong, in words for the user.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let id = |id: ServiceId| {
-            if (1..=4095).contains(&id) {
-                Ok(())
-            } else {
-                Err(format!("service id {id} is out of range 1..=4095"))
-            }
-        };
-        for (service, plan) in &self.services {
-            id(*service)?;
-            plan.destination.map_or(Ok(()), id)?;
-            if plan.instances.saturating_add(plan.standby) > MAX_INSTANCES {
-                return Err(format!("service {service} has more than {MAX_INSTANCES} instances"));
-            }
-        }
-        for (name, chain) in &self.chains {
-            chain.iter().try_for_each(|service| id(*service))?;
-            if chain.len() > MAX_CHAIN {
-                return Err(format!("chain {name} has more than {MAX_CHAIN} hops"));
-            }
-        }
-        if self.chains.values().map(Vec::len).sum::<usize>() > MAX_HOPS {
-            return Err(format!("all chains together have more than {MAX_HOPS} hops"));
-        }
-        let named = self.rules.iter().map(|rule| &rule.chain).chain(&self.default_chain);
-        match named.into_iter().find(|name| !self.chains.contains_key(*name)) {
-            Some(name) => Err(format!("there is no chain {name}")),
-            None => Ok(()),
-        }
-    }
-}
 
 /// One service of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -218,14 +186,20 @@ pub(crate) enum Affinity {
 pub(crate) struct Rule {
     pub(crate) priority: i32,
     pub(crate) chain: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) source: Vec<IpNet>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) destination: Vec<IpNet>,
     /// Inclusive ranges.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) source_port: Vec<(u16, u16)>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) destination_port: Vec<(u16, u16)>,
     /// IP protocol number.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) protocol: Option<u8>,
     /// Number of the port that it came in by; for the other direction of `both_directions` also the port paired with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) input_port: Option<u8>,
     /// It matches the other direction of the flow, too: source and destination exchanged.
     pub(crate) both_directions: bool,

@@ -2,6 +2,8 @@
 //!
 //! `size=64` bytes of the frame without its checksum (42..=the buffer), or `imix=1` for the simple IMIX mix of
 //! 64, 594 and 1518 bytes in the ratio 7:4:1; `flows=N` different 5-tuples in turn; `rate=PPS`; `count=N`.
+//! `sequence=1` writes the packet's number, counted from 0, into its last eight bytes, most significant first; these packets
+//! have no UDP checksum.
 
 use onvm_lib::pool::{Books, Packet};
 use onvm_lib::wire;
@@ -13,6 +15,8 @@ use super::{Port, PortCounters, PortError, Reception, Spec, SpecError};
 const IMIX: [usize; 12] = [64, 594, 64, 64, 594, 64, 1518, 64, 594, 64, 594, 64];
 /// Ethernet, IPv4 and UDP headers.
 const HEADERS: usize = 42;
+/// Bytes of the number that a packet may carry at its end.
+const NUMBER: usize = 8;
 /// Most templates that are kept: more would only miss the cache.
 const MAX_FLOWS: u64 = 1 << 20;
 
@@ -37,6 +41,8 @@ pub(super) struct Generator {
     longest: usize,
     next: usize,
     pace: Option<Pace>,
+    /// Number of the next packet, if they carry numbers.
+    sequence: Option<u64>,
     left: u64,
     endless: bool,
     counters: PortCounters,
@@ -61,11 +67,17 @@ impl Generator {
             Some(0) => return Err(spec.bad("rate", "more than 0 packets a second is needed").into()),
             rate => rate.map(Pace::new),
         };
+        let numbered = spec.get("sequence").is_some_and(|v| !matches!(v, "0" | "no" | "false"));
+        if numbered && size < HEADERS + NUMBER {
+            return Err(spec
+                .bad("size", format!("at least {} bytes with a sequence", HEADERS + NUMBER))
+                .into());
+        }
         let sizes: &[usize] = if imix { &IMIX } else { &[size] };
         let seed = spec.number("seed")?.unwrap_or(0);
         let templates = (0..flows.max(sizes.len() as u64))
             .zip(sizes.iter().cycle())
-            .map(|(i, size)| template(spec, (i % flows).wrapping_add(seed), *size))
+            .map(|(i, size)| template(spec, (i % flows).wrapping_add(seed), *size, numbered))
             .collect::<Result<Vec<_>, _>>()?;
         let count = spec.number("count")?;
         Ok(Self {
@@ -74,6 +86,7 @@ impl Generator {
             templates,
             next: 0,
             pace,
+            sequence: numbered.then_some(0),
             left: count.unwrap_or(u64::MAX),
             endless: count.is_none(),
             counters: PortCounters::default(),
@@ -115,8 +128,21 @@ impl Generator {
     }
 }
 
+/// Writes their numbers into packets; returns the number of the next.
+#[cold]
+fn number(books: &Books, packets: &mut [Packet], first: u64) -> u64 {
+    let mut next = first;
+    for packet in packets {
+        if let Some(place) = packet.bytes_mut(books.pool()).last_chunk_mut::<NUMBER>() {
+            *place = next.to_be_bytes();
+        }
+        next += 1;
+    }
+    next
+}
+
 /// The packet of a flow: addresses from 10.0.0.0/8 and 172.16.0.0/12, ports that differ too.
-fn template(spec: &Spec, flow: u64, size: usize) -> Result<Template, SpecError> {
+fn template(spec: &Spec, flow: u64, size: usize, numbered: bool) -> Result<Template, SpecError> {
     let [.., a, b, c, d] = flow.to_be_bytes();
     let port = u16::from_be_bytes([c, d]);
     let builder = etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
@@ -125,6 +151,10 @@ fn template(spec: &Spec, flow: u64, size: usize) -> Result<Template, SpecError> 
     let payload = vec![0; size - HEADERS];
     let mut bytes = Vec::with_capacity(size);
     builder.write(&mut bytes, &payload).map_err(|e| spec.bad("size", e.to_string()))?;
+    if numbered {
+        // None: the packets of a template are not alike.
+        bytes[HEADERS - 2..HEADERS].fill(0);
+    }
     let hash = wire::flow_hash(&bytes);
     Ok(Template { bytes: bytes.into(), hash })
 }
@@ -178,7 +208,11 @@ impl Port for Generator {
                 made += 1;
                 continue;
             }
+            let before = burst.len();
             let (packets, bytes) = self.fill(books, burst, run, now_ns);
+            if let Some(next) = &mut self.sequence {
+                *next = number(books, &mut burst[before..], *next) + (run - packets) as u64;
+            }
             self.counters.rx_packets += packets as u64;
             self.counters.rx_bytes += bytes;
             // What is due at a time is lost at that time, as on a wire.

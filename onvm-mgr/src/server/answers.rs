@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use onvm_lib::protocol::{Answer, Error, Request, ServiceId, Target};
@@ -32,8 +32,25 @@ fn in_a_file(body: &Value) -> std::io::Result<File> {
     Ok(file)
 }
 
+/// Whether a request can make the manager start programs.
+fn starts_programs(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::NfStart { .. }
+            | Request::NfRestart { .. }
+            | Request::NfReplace { .. }
+            | Request::NfScale { .. }
+            | Request::PlanApply { .. }
+    )
+}
+
 impl Server {
-    pub(super) fn answer(&mut self, token: u64, request: Request) {
+    pub(super) fn answer(&mut self, token: u64, request: Request, files: Vec<OwnedFd>) {
+        let trusted = self.peers.get(&token).is_some_and(|peer| peer.trusted);
+        if !trusted && starts_programs(&request) {
+            let error = "programs are started only for the manager's own user and for root";
+            return self.tell(token, json!({ "error": error }), false);
+        }
         match request {
             Request::Status | Request::NfList | Request::Stats => {
                 self.order_totals(Then::Tell { token, request });
@@ -62,7 +79,7 @@ impl Server {
                 let body = serde_json::to_value(&self.plan).unwrap_or_default();
                 self.tell(token, body, true);
             }
-            Request::PlanApply { plan } => self.apply(token, plan),
+            Request::PlanApply { plan } => self.apply(token, plan, files),
             Request::NfTell { target, topic, body } => {
                 let n = self.pass_message(None, target, topic, body);
                 self.tell_count(token, target, n);
@@ -72,7 +89,7 @@ impl Server {
                 self.plan.chains.insert(DEFAULT_CHAIN.into(), chain);
                 self.plan.default_chain = Some(DEFAULT_CHAIN.into());
                 self.routes_changed();
-                self.tell(token, self.chain_body(), true);
+                self.tell_when_in_force(token, self.chain_body());
             }
             Request::Shutdown => {
                 self.tell(token, json!({ "stopping": true }), true);

@@ -1,8 +1,9 @@
 //! Another plan for a running manager: only what is different is touched, and routes change as one snapshot.
 
-use serde_json::{Value, json};
+use std::os::fd::OwnedFd;
 
 use onvm_lib::protocol::{InstanceId, ServiceId};
+use serde_json::{Value, json};
 
 use super::Server;
 use crate::events::{Event, Kind};
@@ -10,21 +11,17 @@ use crate::plan::{Plan, Service};
 
 impl Server {
     /// Puts another plan in force.
-    pub(super) fn apply(&mut self, client: u64, body: Value) {
-        let mut plan: Plan = match serde_json::from_value(body) {
+    pub(super) fn apply(&mut self, client: u64, body: Value, files: Vec<OwnedFd>) {
+        let checked = Plan::received(body, files).and_then(|plan| self.check_plan(&plan).map(|()| plan));
+        let mut plan = match checked {
             Ok(plan) => plan,
-            Err(error) => {
-                return self.tell(client, json!({ "error": format!("no plan: {error}") }), false);
-            }
+            Err(error) => return self.tell(client, json!({ "error": error }), false),
         };
-        if let Err(error) = self.check_plan(&plan) {
-            return self.tell(client, json!({ "error": error }), false);
-        }
         let changes = crate::plan::difference::difference(&self.plan, &plan);
         // Where the manager chooses the number of instances, it goes on from those that there are.
         for (id, service) in &mut plan.services {
             if let (Some(scale), Some(now)) = (service.scale, self.plan.services.get(id)) {
-                service.instances = now.instances.clamp(scale.min, scale.max);
+                service.instances = now.instances.max(scale.min).min(scale.max);
             }
         }
         let old = std::mem::replace(&mut self.plan, plan);
@@ -36,7 +33,7 @@ impl Server {
         }
         self.routes_changed();
         self.start_missing(std::time::Instant::now());
-        self.tell(client, json!({ "changes": changes }), true);
+        self.tell_when_in_force(client, json!({ "changes": changes }));
     }
 
     /// Whether a plan can be followed without starting the manager anew.
@@ -46,7 +43,7 @@ impl Server {
                 "ports cannot change while the manager runs: stop it, and start it with the new file".into(),
             );
         }
-        plan.check()
+        Ok(())
     }
 
     /// Touches the instances of a service that the plan has changed.
@@ -80,10 +77,6 @@ impl Server {
 
     /// Instances of a service that the manager started.
     fn supervised(&self, service: ServiceId) -> Vec<InstanceId> {
-        self.supervisor
-            .logs()
-            .filter(|(id, ..)| *id == service)
-            .filter_map(|(_, instance, ..)| instance)
-            .collect()
+        self.supervisor.instances().filter(|(of, _)| *of == service).map(|(_, instance)| instance).collect()
     }
 }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use onvm_lib::protocol::{ChainHop, InstanceId, ServiceId};
+use serde_json::Value;
 
 use super::Server;
 use super::phase::Phase;
@@ -51,6 +52,10 @@ pub(super) struct Changes {
     /// Packets that did not come home in time.
     left: usize,
     pub(super) positions: Positions,
+    /// Changes that have begun.
+    begun: u64,
+    /// Clients that hear when the change with a number is complete, and what.
+    clients: Vec<(u64, u64, Value)>,
 }
 
 impl Default for Changes {
@@ -63,6 +68,8 @@ impl Default for Changes {
             began: Instant::now(),
             left: 0,
             positions: Positions::default(),
+            begun: 0,
+            clients: Vec::new(),
         }
     }
 }
@@ -82,6 +89,15 @@ impl Changes {
 }
 
 impl Server {
+    /// Tells a client when all that is wanted now is in force.
+    pub(super) fn tell_when_in_force(&mut self, client: u64, body: Value) {
+        if self.changes.is_at_rest() {
+            return self.tell(client, body, true);
+        }
+        let number = self.changes.begun + u64::from(self.changes.dirty);
+        self.changes.clients.push((number, client, body));
+    }
+
     /// Something is wanted that routes depend on.
     pub(super) fn routes_changed(&mut self) {
         self.changes.dirty = true;
@@ -92,6 +108,7 @@ impl Server {
 
     fn begin_change(&mut self) {
         self.changes.dirty = false;
+        self.changes.begun += 1;
         self.changes.positions.follow(&self.plan.chains);
         let next = self.wanted_table();
         self.changes.began = Instant::now();
@@ -301,6 +318,14 @@ impl Server {
     fn settle(&mut self) {
         self.changes.state = State::AtRest;
         self.let_drained_leave();
+        let complete = self.changes.begun;
+        let waiting = std::mem::take(&mut self.changes.clients);
+        let (done, waiting) = waiting.into_iter().partition(|(number, ..)| *number <= complete);
+        self.changes.clients = waiting;
+        let done: Vec<(u64, u64, Value)> = done;
+        for (_, client, body) in done {
+            self.tell(client, body, true);
+        }
         if self.changes.dirty {
             self.begin_change();
         }

@@ -105,8 +105,8 @@ impl Server {
         self.edges.all.values().any(|e| e.service == service)
     }
 
-    /// Makes the edges that are wanted, and tells everybody what has changed for them. Returns those who were told, and the
-    /// version that they will confirm.
+    /// Makes the edges that are wanted, and tells everybody what has changed for them. Returns those whose packets take
+    /// other ways now, and the version that they will confirm.
     pub(super) fn tell_routes(&mut self) -> (BTreeSet<InstanceId>, u64) {
         self.edges.version += 1;
         let manner = if self.cores.worker_shares(self.instances.len()) {
@@ -172,7 +172,7 @@ impl Server {
         self.edges.all.insert(id, edge);
     }
 
-    /// Sends an instance its snapshot, if anything in it is new; whether it was.
+    /// Sends an instance its snapshot, if anything in it is new; whether packets of its take another way by it.
     fn send_route(&mut self, id: InstanceId) -> bool {
         let Some(instance) = self.instances.get(&id) else { return false };
         let table = &self.changes.told;
@@ -214,10 +214,12 @@ impl Server {
         {
             return false;
         }
+        let routing = |route: &Route| (route.after, route.next.clone(), route.services.clone());
+        let other_ways = routing(&settled) != routing(&instance.route);
         route.version = self.edges.version;
         instance.route = Route { version: route.version, ..settled };
         self.send_to(id, Answer::Route(route), rings);
-        true
+        other_ways
     }
 
     /// The direct ways of an instance.

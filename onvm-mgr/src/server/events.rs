@@ -30,6 +30,8 @@ pub(super) struct Peer {
     pub(super) line: Line,
     /// The instance, once it has been welcomed.
     pub(super) instance: Option<InstanceId>,
+    /// It is of our own user, or of root: it may have programs started.
+    pub(super) trusted: bool,
     /// It has asked something and has no answer yet.
     pub(super) asking: bool,
 }
@@ -94,10 +96,13 @@ impl Server {
                 return;
             }
         };
-        if let Err(reason) = self.admit(&line) {
-            let _ = line.send(&Answer::Refused { reason }, &[], false);
-            return;
-        }
+        let trusted = match self.admit(&line) {
+            Ok(trusted) => trusted,
+            Err(reason) => {
+                let _ = line.send(&Answer::Refused { reason }, &[], false);
+                return;
+            }
+        };
         let strangers = self.peers.values().filter(|p| p.instance.is_none()).count();
         if strangers >= MOST_STRANGERS {
             let reason = format!("the manager has {MOST_STRANGERS} connections of clients: try again later");
@@ -110,15 +115,16 @@ impl Server {
             log::warn!("cannot watch a connection: {error}");
             return;
         }
-        self.peers.insert(token, Peer { line, instance: None, asking: false });
+        self.peers.insert(token, Peer { line, instance: None, trusted, asking: false });
     }
 
-    /// Whether this user may speak to us.
-    fn admit(&self, line: &Line) -> Result<(), String> {
+    /// Whether this user may speak to us, and whether it is trusted like our own.
+    fn admit(&self, line: &Line) -> Result<bool, String> {
         let peer = line.peer().map_err(|e| e.to_string())?;
         let ours = rustix::process::geteuid().as_raw();
-        if self.options.any_user || peer.uid == ours || peer.uid == 0 {
-            return Ok(());
+        let trusted = peer.uid == ours || peer.uid == 0;
+        if self.options.any_user || trusted {
+            return Ok(trusted);
         }
         Err(format!("user {} may not attach to the manager of user {ours} (see --socket-mode)", peer.uid))
     }
@@ -163,7 +169,9 @@ impl Server {
         let instance = self.peers.get(&token).and_then(|p| p.instance);
         match (say, instance) {
             (Say::Hello(hello), None) => self.welcome(token, hello),
-            (Say::Ask { version, request }, None) if version == PROTOCOL_VERSION => self.asked(token, request),
+            (Say::Ask { version, request }, None) if version == PROTOCOL_VERSION => {
+                self.asked(token, request, fds);
+            }
             (Say::Ask { version, .. }, None) => self.refuse(
                 token,
                 &format!("this manager speaks protocol version {PROTOCOL_VERSION}, the client {version}: use programs of one release"),
@@ -192,12 +200,12 @@ impl Server {
     }
 
     /// A client asks; it may ask again when it has its answer.
-    fn asked(&mut self, token: u64, request: Request) {
+    fn asked(&mut self, token: u64, request: Request, files: Vec<OwnedFd>) {
         let Some(peer) = self.peers.get_mut(&token) else { return };
         if std::mem::replace(&mut peer.asking, true) {
             return self.refuse(token, "one question at a time: wait for the answer");
         }
-        self.answer(token, request);
+        self.answer(token, request, files);
     }
 
     /// Says why, and ends the connection.

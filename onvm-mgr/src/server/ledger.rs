@@ -31,6 +31,8 @@ impl Server {
             .collect();
         let drops: Map<String, Value> =
             totals.drops.iter().map(|(reason, n)| (reason.name().to_string(), json!(n))).collect();
+        let pushed_back =
+            totals.drops.iter().filter(|(r, _)| *r == DropReason::Backpressure).map(|(_, n)| n).sum::<u64>();
         let instances: Vec<Value> = self.instances.keys().map(|id| self.instance_body(*id, totals)).collect();
         json!({
             "phase": self.phase.name(),
@@ -38,6 +40,8 @@ impl Server {
             "ports": ports,
             "chain": self.default_chain(),
             "chains": self.plan.chains,
+            "default_chain": self.plan.default_chain,
+            "rules": self.plan.rules.len(),
             "services": self.services_body(totals),
             "instances": instances,
             "departed": self.departed,
@@ -51,6 +55,10 @@ impl Server {
                 "dropped": totals.drops.iter().map(|(_, n)| n).sum::<u64>(),
             },
             "drops": drops,
+            "backpressure": {
+                "at_entry": totals.at_entry,
+                "wasted": pushed_back.saturating_sub(totals.at_entry),
+            },
             "bad_descriptors": totals.bad_descriptors,
             "receiving": totals.receiving,
             "pool": {
@@ -119,9 +127,18 @@ impl Server {
                 let sum = |counter| {
                     members.clone().fold(0u64, |sum, i| sum.wrapping_add(i.page.counters().get(counter)))
                 };
+                let mut by_state: Map<String, Value> = Map::new();
+                for member in members.clone() {
+                    let n = by_state.entry(member.life.state().name()).or_insert(json!(0));
+                    *n = json!(n.as_u64().unwrap_or(0) + 1);
+                }
+                let plan = self.plan.services.get(&id);
                 json!({
                     "service": id,
+                    "name": plan.map(|s| s.name.as_str()).filter(|name| !name.is_empty()),
+                    "policy": plan.map(|s| s.policy),
                     "instances": members.clone().count(),
+                    "by_state": by_state,
                     "received": sum(Counter::Received),
                     "dropped": sum(Counter::Dropped),
                     "waiting": parked(id),

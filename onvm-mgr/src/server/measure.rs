@@ -48,6 +48,10 @@ impl Server {
         self.measures.last = now;
         self.measures.meters.retain(|id, _| self.instances.contains_key(id));
         let waiting = self.edges.waiting();
+        let mut members: BTreeMap<ServiceId, u64> = BTreeMap::new();
+        for instance in self.instances.values() {
+            *members.entry(instance.service()).or_default() += 1;
+        }
         for (id, instance) in &self.instances {
             let counters = instance.page.counters();
             let meter = self.measures.meters.entry(*id).or_default();
@@ -60,7 +64,8 @@ impl Server {
                 cpu_ns: instance.pid_number().filter(|_| received > 0).and_then(load::cpu_ns),
                 waiting: instance.inbound.occupancy() + waiting.get(id).copied().unwrap_or(0),
                 ring: instance.inbound.capacity(),
-                turned_away: 0,
+                turned_away: self.worker.turned_away.of(instance.service())
+                    / members.get(&instance.service()).copied().unwrap_or(1),
             };
             meter.look(reading, passed);
         }

@@ -35,6 +35,7 @@ mod supervise;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -159,7 +160,6 @@ impl Server {
         let listener =
             Listener::bind(&path).map_err(|e| format!("control socket {}: {e}", path.display()))?;
         if start.socket_mode != 0o600 {
-            use std::os::unix::fs::PermissionsExt;
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(start.socket_mode))?;
         }
         let supervisor = Supervisor::new(&path, start.log_dir.as_deref(), after_a_death);

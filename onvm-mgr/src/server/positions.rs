@@ -137,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chains_in_force_never_share_a_position(edits in prop::collection::vec((0u8..6, 0usize..64), 1..200)) {
+        fn chains_in_force_never_share_a_position(edits in prop::collection::vec((0u8..6, 0usize..64), 1..40)) {
             let mut wanted = BTreeMap::new();
             let mut p = Positions::default();
             for (name, length) in edits {

@@ -8,11 +8,13 @@
 //! ```
 //! While the state travels, packets of the flows that move wait at the gate. No packet is lost or reordered.
 
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use onvm_lib::protocol::{Answer, InstanceId};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Server;
 use super::instances::{Enclosure, Role};
@@ -44,20 +46,69 @@ pub(super) struct Replacement {
     /// By which the successor will be known.
     start_token: String,
     new: Option<InstanceId>,
-    /// The client who waits for the end of it.
-    client: Option<u64>,
+    /// Whose wish it is, if a client's.
+    order: Option<Rc<Order>>,
     step: Step,
     until: Instant,
 }
 
+/// A client's wish to have instances replaced, shared by the replacements that it asks for. The last of them to end lets go of
+/// it, and then the client is told what has become of all.
+pub(super) struct Order {
+    client: u64,
+    replaced: RefCell<Vec<(InstanceId, InstanceId)>>,
+    failed: RefCell<Vec<(InstanceId, String)>>,
+}
+
+impl Order {
+    pub(super) fn new(client: u64) -> Rc<Self> {
+        Rc::new(Self { client, replaced: RefCell::default(), failed: RefCell::default() })
+    }
+
+    /// One of its instances is not replaced.
+    pub(super) fn failed(&self, old: InstanceId, why: &str) {
+        self.failed.borrow_mut().push((old, why.into()));
+    }
+
+    /// What the client is told.
+    fn body(&self) -> (Value, bool) {
+        let (replaced, failed) = (self.replaced.borrow(), self.failed.borrow());
+        if replaced.is_empty() {
+            let all: Vec<String> =
+                failed.iter().map(|(old, why)| format!("instance {old} is not replaced: {why}")).collect();
+            return (json!({ "error": all.join("\n") }), false);
+        }
+        let pairs: Vec<Value> =
+            replaced.iter().map(|(old, new)| json!({ "instance": old, "by": new })).collect();
+        let mut body = json!({ "instances": pairs.len(), "replaced": pairs });
+        if !failed.is_empty() {
+            body["failed"] = failed.iter().map(|(old, why)| json!({ "instance": old, "why": why })).collect();
+        }
+        (body, failed.is_empty())
+    }
+}
+
 impl Server {
+    /// Somebody who had a part in an order lets go of it.
+    pub(super) fn let_go_of_order(&mut self, order: Option<Rc<Order>>) {
+        if let Some(order) = order.and_then(Rc::into_inner) {
+            let (body, ok) = order.body();
+            self.tell(order.client, body, ok);
+        }
+    }
+
     /// A successor has been started.
-    pub(super) fn expect_successor(&mut self, old: InstanceId, start_token: String, client: Option<u64>) {
+    pub(super) fn expect_successor(
+        &mut self,
+        old: InstanceId,
+        start_token: String,
+        order: Option<Rc<Order>>,
+    ) {
         self.replacements.push(Replacement {
             old,
             start_token,
             new: None,
-            client,
+            order,
             step: Step::Starting,
             until: Instant::now() + ATTACH_TIME,
         });
@@ -174,9 +225,10 @@ impl Server {
         self.events
             .record(Event::new(Kind::ReplaceFailed).instance(old, service, pid).by("manager").why(why));
         self.changes_wanted_again();
-        if let Some(client) = replacement.client {
-            self.tell(client, json!({ "error": format!("instance {old} is not replaced: {why}") }), false);
+        if let Some(order) = &replacement.order {
+            order.failed(old, why);
         }
+        self.let_go_of_order(replacement.order);
     }
 
     /// An instance is gone that may have had a part in a replacement.
@@ -187,15 +239,21 @@ impl Server {
             // It has left in order, or died on the way: either way the successor has its place.
             let replacement = self.replacements.remove(index);
             self.supervisor_substitutes(id, &replacement.start_token);
-            let Some(new) = replacement.new else { return };
+            let Some(new) = replacement.new else {
+                if let Some(order) = &replacement.order {
+                    order.failed(id, "it died before its successor had attached, which goes on in its place");
+                }
+                return self.let_go_of_order(replacement.order);
+            };
             let (service, pid) =
                 self.instances.get(&new).map_or((0, None), |i| (i.service(), i.pid_number()));
             let why = format!("it took the place of instance {id}");
             self.events
                 .record(Event::new(Kind::Replaced).instance(new, service, pid).by("operator").why(why));
-            if let Some(client) = replacement.client {
-                self.tell(client, json!({ "instances": 1, "replaced": id, "by": new }), true);
+            if let Some(order) = &replacement.order {
+                order.replaced.borrow_mut().push((id, new));
             }
+            self.let_go_of_order(replacement.order);
         } else {
             return;
         }

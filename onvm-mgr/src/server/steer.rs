@@ -1,14 +1,17 @@
 //! What operators do to instances: pause, resume, drain, kill, and let leave.
 
+use std::rc::Rc;
+
 use onvm_lib::protocol::{Answer, InstanceId, ServiceId, Target};
 use serde_json::json;
 
 use super::Server;
 use super::instances::Role;
+use super::replace::Order;
 use crate::life::State;
 
 impl Server {
-    /// Lets instances take no packets for now; those wait in their rings.
+    /// Lets instances take no packets; those wait in their rings.
     pub(super) fn pause(&mut self, client: u64, target: Target) {
         let ids = self.targets(target);
         for id in &ids {
@@ -128,7 +131,7 @@ impl Server {
         self.replace_instances(client, target, None);
     }
 
-    /// Replaces instances, one by one, by new ones of another command, or of the one that the plan knows.
+    /// Replaces instances by new ones of another command, or of the one that the plan knows.
     pub(super) fn replace_instances(
         &mut self,
         client: u64,
@@ -140,13 +143,13 @@ impl Server {
         if ids.is_empty() {
             return self.tell_count(client, target, 0);
         }
-        for (index, id) in ids.iter().enumerate() {
-            // The client hears of the last one.
-            let last = index + 1 == ids.len();
-            match self.supervisor_starts_successor(*id, command.clone()) {
-                Ok(start_token) => self.expect_successor(*id, start_token, last.then_some(client)),
-                Err(error) => return self.tell(client, json!({ "error": error }), false),
+        let order = Order::new(client);
+        for id in ids {
+            match self.supervisor_starts_successor(id, command.clone()) {
+                Ok(start_token) => self.expect_successor(id, start_token, Some(Rc::clone(&order))),
+                Err(error) => order.failed(id, &error),
             }
         }
+        self.let_go_of_order(Some(order));
     }
 }

@@ -10,6 +10,7 @@ use super::Server;
 use super::instances::{Instance, Role};
 use super::phase::Phase;
 use crate::events::{Event, Kind};
+use crate::supervisor::Log;
 
 impl Server {
     /// Starts what is missing.
@@ -204,22 +205,33 @@ impl Server {
 
     /// Where the output of instances goes.
     pub(super) fn tell_logs(&mut self, client: u64, target: Target) {
-        let meant = |service: ServiceId, instance: Option<InstanceId>| match target {
-            Target::Service(id) => id == service,
-            Target::Instance(id) => instance == Some(id),
+        let meant = |log: &Log| match target {
+            Target::Service(id) => id == log.service,
+            Target::Instance(id) => log.instance == Some(id),
         };
-        let logs: Vec<Value> = self
-            .supervisor
-            .logs()
-            .filter(|(service, instance, ..)| meant(*service, *instance))
-            .map(|(service, instance, token, path)| {
-                json!({ "service": service, "instance": instance, "token": token, "path": path })
-            })
-            .collect();
+        let mut logs: Vec<Log> = self.supervisor.logs().filter(meant).collect();
+        // What a service wrote last is of interest when nothing of it runs.
+        let running = logs.iter().filter(|log| !log.ended).count();
+        logs.truncate(running.max(1));
         if logs.is_empty() {
-            let error = "no process of the manager's own: what is started from a shell writes to that shell";
+            if self.targets(target).is_empty() {
+                return self.tell_count(client, target, 0);
+            }
+            let error = "what is started from a shell writes to that shell, and not to a log of the manager";
             return self.tell(client, json!({ "error": error }), false);
         }
+        let logs: Vec<Value> = logs
+            .into_iter()
+            .map(|log| {
+                json!({
+                    "service": log.service,
+                    "instance": log.instance,
+                    "token": log.token,
+                    "path": log.path,
+                    "ended": log.ended,
+                })
+            })
+            .collect();
         self.tell(client, json!({ "logs": logs }), true);
     }
 

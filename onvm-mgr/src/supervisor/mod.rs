@@ -8,7 +8,7 @@
 mod backoff;
 mod process;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -22,6 +22,8 @@ use backoff::{Backoff, Decision};
 const GRACE: Duration = Duration::from_millis(500);
 /// Size at which a log is turned over.
 const LOG_LIMIT: u64 = 16 << 20;
+/// Logs of processes that have ended and are remembered.
+const MAX_ENDED: usize = 64;
 /// How often sizes of logs are looked at.
 const LOG_CHECK: Duration = Duration::from_secs(10);
 
@@ -41,6 +43,13 @@ struct Process {
     /// It was told to leave: its end is no death.
     let_go: bool,
     how: Option<String>,
+}
+
+impl Process {
+    fn log(&self, ended: bool) -> Log {
+        let (service, instance) = (self.service, self.instance);
+        Log { service, instance, token: self.token.clone(), path: self.log.clone(), ended }
+    }
 }
 
 /// A process that has ended.
@@ -63,6 +72,17 @@ pub(crate) struct Started {
     pub(crate) pid: u32,
 }
 
+/// Where the output of a process is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Log {
+    pub(crate) service: ServiceId,
+    pub(crate) instance: Option<InstanceId>,
+    pub(crate) token: String,
+    pub(crate) path: PathBuf,
+    /// The process is gone.
+    pub(crate) ended: bool,
+}
+
 #[derive(Debug, Default)]
 struct Rows {
     backoff: Backoff,
@@ -76,6 +96,8 @@ pub(crate) struct Supervisor {
     socket: PathBuf,
     log_directory: PathBuf,
     processes: Vec<Process>,
+    /// Logs of those that have ended, the latest last.
+    ended_logs: VecDeque<Log>,
     rows: BTreeMap<ServiceId, Rows>,
     starts: u32,
     nothing_before: Option<Instant>,
@@ -90,6 +112,7 @@ impl Supervisor {
             socket: socket.to_path_buf(),
             log_directory: log_directory.map_or_else(|| socket.with_extension("logs"), Path::to_path_buf),
             processes: Vec::new(),
+            ended_logs: VecDeque::new(),
             rows: BTreeMap::new(),
             starts: 0,
             nothing_before: after_a_death.then_some(now + GRACE),
@@ -234,6 +257,10 @@ impl Supervisor {
             }
             _ => false,
         };
+        if self.ended_logs.len() >= MAX_ENDED {
+            self.ended_logs.pop_front();
+        }
+        self.ended_logs.push_back(process.log(true));
         Ended {
             token: process.token,
             service: process.service,
@@ -282,9 +309,14 @@ impl Supervisor {
         }
     }
 
-    /// Logs of a service's processes, or of one instance: start token, instance, path.
-    pub(crate) fn logs(&self) -> impl Iterator<Item = (ServiceId, Option<InstanceId>, &str, &Path)> {
-        self.processes.iter().map(|p| (p.service, p.instance, p.token.as_str(), p.log.as_path()))
+    /// Services and instances of processes that run.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = (ServiceId, InstanceId)> {
+        self.processes.iter().filter_map(|p| Some((p.service, p.instance?)))
+    }
+
+    /// Logs of processes, those that run first, then those that have ended, the latest first.
+    pub(crate) fn logs(&self) -> impl Iterator<Item = Log> {
+        self.processes.iter().map(|p| p.log(false)).chain(self.ended_logs.iter().rev().cloned())
     }
 
     /// Path of the log of a new process; the directory is made if need be.

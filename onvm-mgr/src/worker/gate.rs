@@ -144,7 +144,7 @@ impl Worker {
                         gate.waited += 1;
                         gate.queue.push_back(packet);
                     } else {
-                        self.drop_packet(packet, DropReason::Backpressure);
+                        self.drop_at_entry(packet);
                     }
                 }
                 _ => burst.push(packet),

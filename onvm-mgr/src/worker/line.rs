@@ -16,8 +16,8 @@ use onvm_lib::ring::Ring;
 use super::Worker;
 use super::command::News;
 
-/// Packets that wait for a service without an instance before their source is held up.
-const LONGEST_LINE: usize = 4096;
+/// Share of the pool that may wait for one service, as a divisor; then its sources are held up.
+const LONGEST_LINE: usize = 4;
 /// How long a fence stands at most: who reads the ring may hang.
 const FENCE_TIME: Duration = Duration::from_millis(200);
 
@@ -81,6 +81,7 @@ impl Worker {
     pub(super) fn park(&mut self, service: ServiceId, position: u16, packet: Packet) -> Result<(), Packet> {
         let now = self.now;
         let giving_up = self.giving_up;
+        let longest = self.books.pool().geometry().buffers() as usize / LONGEST_LINE;
         let state = self.services.entry(service);
         let absent = state.nodes().is_empty();
         if giving_up && absent {
@@ -91,7 +92,7 @@ impl Worker {
             self.drop_packet(packet, DropReason::NoInstance);
             return Ok(());
         }
-        if state.line.len() >= LONGEST_LINE {
+        if state.line.len() >= longest {
             return Err(packet);
         }
         state.line.packets.push_back(Waiting { packet, position, suspect: false });

@@ -92,7 +92,7 @@ pub(in crate::runtime) fn run<N: NetworkFunction>(
         json: common.json,
     };
     let attached = attach::<N>(&place.socket, common).map_err(LiveError::Attach)?;
-    let control = Control::live(arguments);
+    let control = Control::live(arguments, place.allowed.clone());
     place.tell_of(&attached, &control)?;
     let nf = N::setup(own, &place.setup(&attached, &control)).map_err(LiveError::Setup)?;
     let mut ears = Ears::new().map_err(LiveError::Threads)?;

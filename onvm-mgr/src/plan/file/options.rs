@@ -79,13 +79,13 @@ pub(super) fn read(manager: &Cursor<'_>, names: &Names, directory: &Path) -> Vec
         } else {
             let takes = |a: &clap::Arg| a.get_long() == Some(name) && a.get_action().takes_values();
             let takes_values = command.get_arguments().any(takes);
-            all.extend(values(name, &value, takes_values, names, directory).into_iter().filter(|option| {
-                let wrong = wrong_value(option);
-                if let Some(message) = &wrong {
-                    value.error(message);
-                }
-                wrong.is_none()
-            }));
+            let options = values(name, &value, takes_values, names, directory);
+            // One at a time, so that the first that is wrong is named; then all, which may be too many.
+            let wrong = options.iter().map(std::slice::from_ref).chain([&options[..]]).find_map(wrong_values);
+            match wrong {
+                Some(message) => value.error(message),
+                None => all.extend(options),
+            }
         }
     }
     all
@@ -116,9 +116,10 @@ fn values(
     value.one_or_many().iter().filter_map(one).collect()
 }
 
-/// What the command line's parser finds wrong with an option.
-fn wrong_value(option: &FileOption) -> Option<String> {
-    let error = Start::parser().no_binary_name(true).try_get_matches_from([option.argument()]).err()?;
+/// What the command line's parser finds wrong with the values of an option.
+fn wrong_values(options: &[FileOption]) -> Option<String> {
+    let arguments = options.iter().map(FileOption::argument);
+    let error = Start::parser().no_binary_name(true).try_get_matches_from(arguments).err()?;
     let text = error.to_string();
     let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
     Some(error.source().map_or(first, ToString::to_string))

@@ -6,7 +6,7 @@ use std::path::Path;
 use onvm_lib::document::{Cursor, Table};
 
 use super::{Names, paths};
-use crate::plan::{Affinity, Policy, Restart, Scale, Service};
+use crate::plan::{Affinity, MAX_INSTANCES, Policy, Restart, Scale, Service};
 
 const KEYS: &[&str] = &[
     "id",
@@ -28,8 +28,6 @@ const KEYS: &[&str] = &[
 /// Keys that say how the manager starts a service's command.
 const OF_COMMANDS: &[&str] =
     &["directory", "environment", "instances", "scale", "standby", "core", "shared-core", "restart"];
-/// Most instances of a service that a file can ask for.
-const MAX_INSTANCES: u32 = 256;
 /// Largest number of a processor.
 const MAX_CORE: u32 = 4095;
 /// Options of every NF that the manager itself gives.
@@ -53,6 +51,11 @@ pub(super) fn read(name: &str, cursor: &Cursor<'_>, names: &Names, directory: &P
     if let (Some(_), Some(scale)) = (table.get("instances"), table.get("scale")) {
         scale.error("a service has either instances or scale: the manager chooses the number within scale");
     }
+    let standby = table.get("standby").and_then(|c| c.number(0..=MAX_INSTANCES)).unwrap_or(default.standby);
+    let most = scale.map(|s| s.max).or(instances).unwrap_or(default.instances);
+    if most + standby > MAX_INSTANCES {
+        cursor.error(format!("{most} instances and {standby} on standby are more than {MAX_INSTANCES}"));
+    }
     let directory_of = table.get("directory").and_then(|c| c.text()).unwrap_or(".");
     let started_in = paths::resolve(directory, directory_of);
     if let Some(value) = table.get("directory").filter(|_| !started_in.is_dir()) {
@@ -65,7 +68,7 @@ pub(super) fn read(name: &str, cursor: &Cursor<'_>, names: &Names, directory: &P
         environment: environment(&table),
         destination: table.get("destination").and_then(|c| names.find(&c)),
         instances: scale.map(|s| s.min).or(instances).unwrap_or(default.instances),
-        standby: table.get("standby").and_then(|c| c.number(0..=MAX_INSTANCES)).unwrap_or(default.standby),
+        standby,
         scale,
         core: table.get("core").and_then(|c| c.number(0..=MAX_CORE)),
         shared_core: flag(&table, "shared-core"),

@@ -98,6 +98,29 @@ fn shell() -> String {
 }
 
 #[test]
+fn the_reference_is_valid_and_its_defaults_are_the_defaults() {
+    let text = include_str!("reference.yaml");
+    let file = from_text(text, Path::new("/"), Report::new("r"));
+    assert!(!file.report.has_errors(), "{}", file.report);
+    let firewall = &file.plan.services[&1];
+    let default = crate::plan::Service {
+        name: firewall.name.clone(),
+        command: firewall.command.clone(),
+        directory: firewall.directory.clone(),
+        environment: firewall.environment.clone(),
+        core: Some(1),
+        wait: Some(Duration::from_secs(5)),
+        destination: Some(2),
+        ..Default::default()
+    };
+    assert_eq!(*firewall, default);
+    let with_scale = text.replace("    # scale:", "    scale:").replace("    instances: 1 ", "    # 1 ");
+    let file = from_text(&with_scale, Path::new("/"), Report::new("r"));
+    assert!(!file.report.has_errors(), "{}", file.report);
+    assert_eq!(file.plan.services[&1].scale.unwrap().max, 4);
+}
+
+#[test]
 fn mistakes_in_services_are_told() {
     let text = "services:
   firewall: {id: 1, instnces: 2, policy: bypas}
@@ -189,6 +212,7 @@ fn manager_options_are_judged_by_the_command_lines_parser() {
   default-service: nobody
   stay: false
   core: [one]
+  buffers: [100, 200]
 ";
     assert_eq!(
         told(text),
@@ -200,19 +224,23 @@ fn manager_options_are_judged_by_the_command_lines_parser() {
 7:3: manager.chain: chains stand under `chains`, and the chain of packets that no rule matches is the `default-chain`
 8:20: manager.default-service: \"nobody\" is not a service; services are named under `services`
 10:9: manager.core: invalid digit found in string
+11:12: manager.buffers: the argument '--buffers <N>' cannot be used multiple times
 "
     );
 }
 
 #[test]
 fn a_single_chain_is_the_default_one() {
+    let wrong = told;
     let plan = read("services: {a: {}}\nchains: {web: [a]}\n").plan;
     assert_eq!(plan.default_chain.as_deref(), Some("web"));
-    let told = told("services: {a: {id: 2}}\nchains: {web: [a]}\nrules: [{protocol: tcp, chain: web}]\n");
+    let told = wrong("services: {a: {id: 2}}\nchains: {web: [a]}\nrules: [{protocol: tcp, chain: web}]\n");
     assert!(told.starts_with("1:1: warning: no default-chain"), "{told}");
+    assert_eq!(wrong("services: 5\n"), "1:11: services: a mapping (key: value) is needed, not 5\n");
     assert_eq!(
-        super::tests::told("services: 5\n"),
-        "1:11: services: a mapping (key: value) is needed, not 5\n"
+        wrong("ports: [pcap:in=a,out=b]\n"),
+        "1:19: ports[1]: port \"out=b\": unknown kind \"out=b\", kinds are pcap, gen, null; in brackets, a port with a \
+         comma stands in quotes\n"
     );
     assert_eq!(read("").plan, Plan::default());
     assert!(!read("").report.has_errors());
@@ -231,6 +259,9 @@ proptest! {
             let end = (at + cut).min(text.len());
             text.splice(at..end, insert.chars());
         }
-        let _ = told(&text.iter().collect::<String>());
+        let file = read(&text.iter().collect::<String>());
+        if !file.report.has_errors() {
+            prop_assert_eq!(file.plan.check(), Ok(()));
+        }
     }
 }

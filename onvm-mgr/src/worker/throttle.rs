@@ -1,0 +1,300 @@
+//! Backpressure at the entry: what a chain cannot work off is turned away before any work is spent on it.
+//!
+//! The worker looks at the queues now and then. A service with more than the high watermark waiting for it is congested until no
+//! more than the low one waits; a chain that such a service is on is closed, and only such a chain, whatever else
+//! shares its processors. What comes for it from a port that does not wait is dropped (`backpressure`); ports that wait and could
+//! bring something for it are not asked.
+//!
+//! The watermarks leave room in the rings for what is under way when a chain is closed, so NFs neither drop what others have
+//! worked on, nor wait long for room on the way to one chain while they have packets for another. Nor may the queues of
+//! all congested services use up the pool: the high watermark is never more than the buffers that are free, so each
+//! of them has about as much as is left for everyone else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use onvm_lib::packet::DropReason;
+use onvm_lib::pool::Packet;
+use onvm_lib::protocol::{ChainHop, ServiceId};
+
+use super::{Table, Worker};
+
+/// Rounds between two looks at the queues, at least.
+const ROUNDS: u32 = 16;
+/// Least high watermark: a few bursts.
+const LEAST: u32 = 256;
+/// Services that a chain is followed through.
+const LONGEST_CHAIN: usize = 128;
+
+/// Packets turned away at the entry, by the service for which there was too much: written by the worker, read by the
+/// control thread.
+#[derive(Clone, Debug)]
+pub(crate) struct TurnedAway(Arc<[AtomicU64]>);
+
+impl Default for TurnedAway {
+    fn default() -> Self {
+        Self((0..=4095).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl TurnedAway {
+    /// Packets that a service was not given.
+    pub(crate) fn of(&self, service: ServiceId) -> u64 {
+        self.0.get(usize::from(service)).map_or(0, |n| n.load(Ordering::Relaxed))
+    }
+
+    fn count(&self, service: ServiceId) {
+        if let Some(n) = self.0.get(usize::from(service)) {
+            n.store(n.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A way through services, from a place where packets enter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Chain {
+    entry: ChainHop,
+    services: Vec<ServiceId>,
+}
+
+/// What the worker knows of chains that have too much to do.
+#[derive(Default)]
+pub(super) struct Throttle {
+    chains: Vec<Chain>,
+    /// Services of these chains, and whether each is congested.
+    congested: Vec<(ServiceId, bool)>,
+    /// Places where nothing goes in, and the service that is the reason.
+    closed: Vec<(ChainHop, ServiceId)>,
+    rounds: u32,
+    turned_away: TurnedAway,
+    /// Packets that were dropped before any NF had them.
+    at_entry: u64,
+}
+
+impl Throttle {
+    pub(super) fn new(turned_away: TurnedAway) -> Self {
+        Self { turned_away, ..Self::default() }
+    }
+
+    /// Follows a routing snapshot.
+    pub(super) fn follow(&mut self, table: &Table) {
+        let mut entries: Vec<ChainHop> = vec![table.entry];
+        if !table.rules.is_empty() {
+            entries.extend(table.chains.values());
+        }
+        self.chains.clear();
+        for entry in entries {
+            if entry.service != 0 && self.chains.iter().all(|chain| chain.entry != entry) {
+                self.chains.push(Chain { entry, services: services_from(table, entry) });
+            }
+        }
+        let mut all: Vec<ServiceId> = self.chains.iter().flat_map(|c| c.services.iter().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        let was = std::mem::take(&mut self.congested);
+        self.congested = all.into_iter().map(|id| (id, was.contains(&(id, true)))).collect();
+        self.close();
+    }
+
+    /// Notes how many packets wait for the busiest instance of each service; `high` tells its high watermark.
+    fn see(&mut self, queue: impl Fn(ServiceId) -> Queue, free: u32) {
+        let mut changed = false;
+        for (service, congested) in &mut self.congested {
+            let Queue { waiting, room } = queue(*service);
+            let high = (room / 2).min(free.max(LEAST)).max(1);
+            let now = if *congested { waiting > high / 2 } else { waiting > high };
+            changed |= now != *congested;
+            *congested = now;
+        }
+        if changed {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        self.closed.clear();
+        for chain in &self.chains {
+            let congested = |id: &&ServiceId| self.congested.contains(&(**id, true));
+            if let Some(service) = chain.services.iter().find(congested) {
+                self.closed.push((chain.entry, *service));
+            }
+        }
+    }
+
+    /// Whether any chain is closed.
+    #[inline(always)]
+    pub(super) fn any(&self) -> bool {
+        !self.closed.is_empty()
+    }
+
+    /// The service that keeps packets from going in at a place.
+    #[inline]
+    pub(super) fn closed_by(&self, entry: ChainHop) -> Option<ServiceId> {
+        self.closed.iter().find(|(closed, _)| *closed == entry).map(|(_, service)| *service)
+    }
+
+    /// Packets that were dropped before any NF had them.
+    pub(super) fn at_entry(&self) -> u64 {
+        self.at_entry
+    }
+}
+
+/// What waits for one instance, and how many entries each of its rings has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Queue {
+    waiting: u32,
+    room: u32,
+}
+
+/// The services that packets pass which enter at a place, each once.
+fn services_from(table: &Table, entry: ChainHop) -> Vec<ServiceId> {
+    let mut services = Vec::new();
+    let mut hop = entry;
+    for _ in 0..LONGEST_CHAIN {
+        if hop.service == 0 {
+            break;
+        }
+        if !services.contains(&hop.service) {
+            services.push(hop.service);
+        }
+        hop = table.next(hop.position, hop.service);
+    }
+    services
+}
+
+impl Worker {
+    /// Looks at the queues, when it is time.
+    #[inline(always)]
+    pub(super) fn watch_queues(&mut self) {
+        self.throttle.rounds += 1;
+        // Looks become rarer with the number of rings.
+        if self.throttle.rounds as usize >= ROUNDS as usize + self.edges.len() / 2 {
+            self.look_at_queues();
+        }
+    }
+
+    #[inline(never)]
+    fn look_at_queues(&mut self) {
+        self.throttle.rounds = 0;
+        let mut queues: Vec<Queue> = Vec::with_capacity(self.nodes.len());
+        for node in &mut self.nodes {
+            let queue = node.as_mut().map(|node| {
+                let room = node.inbound.ring_capacity();
+                // As far as known from the last look while that is little.
+                Queue { waiting: room - node.inbound.room((room - room / 8).max(1)), room }
+            });
+            queues.push(queue.unwrap_or_default());
+        }
+        for edge in self.edges.values() {
+            if let Some(queue) = self.by_instance.get(&edge.to).and_then(|place| queues.get_mut(*place)) {
+                queue.waiting += edge.ring.occupancy();
+            }
+        }
+        let services = &self.services;
+        let busiest = |service| {
+            let nodes = services.get(service).map_or(&[][..], |s| s.nodes());
+            let mut last = usize::MAX;
+            let mut most = Queue::default();
+            // Neighbouring slots mostly have the same owner.
+            for node in nodes {
+                if *node != last && queues[*node].waiting >= most.waiting {
+                    most = queues[*node];
+                }
+                last = *node;
+            }
+            most
+        };
+        self.throttle.see(busiest, self.books.free_count());
+    }
+
+    /// Turns a packet away that came for a closed chain.
+    #[cold]
+    pub(super) fn turn_away(&mut self, packet: Packet, because_of: ServiceId) {
+        self.throttle.turned_away.count(because_of);
+        self.drop_at_entry(packet);
+    }
+
+    /// Drops a packet that no NF has had.
+    #[cold]
+    pub(super) fn drop_at_entry(&mut self, packet: Packet) {
+        self.throttle.at_entry += 1;
+        self.drop_packet(packet, DropReason::Backpressure);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::OUT;
+    use super::*;
+
+    /// Chains 1 → 2 → 3 and 4 → 2, and the default one, 5.
+    fn table() -> Table {
+        let hop = |service, position| ChainHop { service, position };
+        let chains = [("a".to_string(), hop(1, 1)), ("b".to_string(), hop(4, 4))].into();
+        Table {
+            entry: hop(5, 6),
+            chains,
+            rules: Arc::new(vec![crate::plan::Rule::default()]),
+            hops: vec![OUT, hop(2, 2), hop(3, 3), OUT, hop(2, 5), OUT, OUT],
+            services: vec![0, 1, 2, 3, 4, 2, 5],
+            ..Table::default()
+        }
+    }
+
+    fn queues(of: &'static [(ServiceId, u32)]) -> impl Fn(ServiceId) -> Queue {
+        let waiting = |id| of.iter().find(|(service, _)| *service == id).map_or(0, |(_, n)| *n);
+        move |id| Queue { waiting: waiting(id), room: 16_384 }
+    }
+
+    fn closed(throttle: &Throttle) -> Vec<ServiceId> {
+        throttle.closed.iter().map(|(entry, _)| entry.service).collect()
+    }
+
+    #[test]
+    fn only_chains_through_the_bottleneck_are_closed() {
+        let mut throttle = Throttle::default();
+        throttle.follow(&table());
+        throttle.see(queues(&[(3, 9000), (5, 8000)]), 20_000);
+        assert_eq!((closed(&throttle), throttle.any()), (vec![1], true));
+        assert_eq!(throttle.closed_by(ChainHop { service: 1, position: 1 }), Some(3));
+        throttle.see(queues(&[(2, 9000)]), 20_000);
+        assert_eq!(closed(&throttle), [1, 4]);
+        throttle.see(queues(&[(2, 5000)]), 20_000);
+        assert_eq!(closed(&throttle), [1, 4], "not below the low watermark yet");
+        throttle.see(queues(&[(2, 4000)]), 20_000);
+        assert!(!throttle.any());
+    }
+
+    #[test]
+    fn where_buffers_are_scarce_queues_are_shorter() {
+        let mut throttle = Throttle::default();
+        throttle.follow(&table());
+        throttle.see(queues(&[(5, 1100)]), 1000);
+        assert_eq!(closed(&throttle), [5]);
+        throttle.see(queues(&[(5, 400)]), 0);
+        throttle.see(queues(&[(5, 200)]), 0);
+        assert_eq!(closed(&throttle), [5], "half of the least");
+        throttle.see(queues(&[(5, 100)]), 0);
+        assert!(!throttle.any());
+    }
+
+    #[test]
+    fn a_service_that_is_on_no_chain_any_more_closes_none() {
+        let mut throttle = Throttle::default();
+        throttle.follow(&table());
+        throttle.see(queues(&[(3, 9000)]), 20_000);
+        let straight = Table { hops: vec![OUT; 7], ..table() };
+        throttle.follow(&straight);
+        assert!(!throttle.any());
+        throttle.follow(&Table::default());
+        throttle.see(queues(&[]), 0);
+        assert!(!throttle.any());
+    }
+
+    #[test]
+    fn chains_that_go_in_circles_are_followed_to_an_end() {
+        let hop = ChainHop { service: 1, position: 0 };
+        let table = Table { entry: hop, after: vec![OUT, hop], ..Table::default() };
+        assert_eq!(services_from(&table, hop), [1]);
+    }
+}
