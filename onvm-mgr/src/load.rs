@@ -18,7 +18,8 @@ pub(crate) struct Reading {
     /// Packets that wait in its rings, and how many one ring has room for.
     pub(crate) waiting: u32,
     pub(crate) ring: u32,
-    /// Its part of the packets that were turned away at the entry because its service has too much to do.
+    /// Its part of the packets that were turned away at the entry, since the last reading, because its service has too
+    /// much to do.
     pub(crate) turned_away: u64,
 }
 
@@ -56,7 +57,7 @@ impl Meter {
         };
         let received = more(now.received, last.received);
         let queued = f64::from(now.waiting) - f64::from(last.waiting);
-        let came = received + queued + more(now.turned_away, last.turned_away);
+        let came = received + queued + now.turned_away as f64;
         self.load.rate_pps = came.max(0.0) / seconds;
         let sampled = more(now.sampled_packets, last.sampled_packets);
         let by_samples = (sampled > 0.0).then(|| more(now.sampled_ns, last.sampled_ns) / sampled);
@@ -108,7 +109,7 @@ mod tests {
         assert_eq!(meter.load.rate_pps, 150_250.0);
         assert_eq!((meter.load.cost_ns, meter.load.queue), (2000.0, 0.25));
         assert!((meter.load.busy - 0.3005).abs() < 1e-9);
-        meter.look(next, SECOND);
+        meter.look(Reading { turned_away: 0, ..next }, SECOND);
         assert_eq!((meter.load.rate_pps, meter.load.busy, meter.load.cost_ns), (0.0, 0.0, 2000.0));
     }
 

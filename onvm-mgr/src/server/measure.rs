@@ -20,11 +20,19 @@ pub(super) struct Measures {
     meters: BTreeMap<InstanceId, Meter>,
     controllers: BTreeMap<ServiceId, Controller>,
     pub(super) fair: Fair,
+    /// Packets that were turned away for a service, in all.
+    turned_away: BTreeMap<ServiceId, u64>,
 }
 
 impl Measures {
     pub(super) fn new(now: Instant, fair: Choice) -> Self {
-        Self { last: now, meters: BTreeMap::new(), controllers: BTreeMap::new(), fair: Fair::new(fair) }
+        Self {
+            last: now,
+            meters: BTreeMap::new(),
+            controllers: BTreeMap::new(),
+            fair: Fair::new(fair),
+            turned_away: BTreeMap::new(),
+        }
     }
 
     /// How busy an instance is.
@@ -48,10 +56,7 @@ impl Server {
         self.measures.last = now;
         self.measures.meters.retain(|id, _| self.instances.contains_key(id));
         let waiting = self.edges.waiting();
-        let mut members: BTreeMap<ServiceId, u64> = BTreeMap::new();
-        for instance in self.instances.values() {
-            *members.entry(instance.service()).or_default() += 1;
-        }
+        let turned_away = self.turned_away_each();
         for (id, instance) in &self.instances {
             let counters = instance.page.counters();
             let meter = self.measures.meters.entry(*id).or_default();
@@ -64,13 +69,26 @@ impl Server {
                 cpu_ns: instance.pid_number().filter(|_| received > 0).and_then(load::cpu_ns),
                 waiting: instance.inbound.occupancy() + waiting.get(id).copied().unwrap_or(0),
                 ring: instance.inbound.capacity(),
-                turned_away: self.worker.turned_away.of(instance.service())
-                    / members.get(&instance.service()).copied().unwrap_or(1),
+                turned_away: turned_away.get(&instance.service()).copied().unwrap_or(0),
             };
             meter.look(reading, passed);
         }
         self.divide_processors();
         self.scale_by_load();
+    }
+
+    /// Packets that were turned away since the last measurement, for each instance of a service.
+    fn turned_away_each(&mut self) -> BTreeMap<ServiceId, u64> {
+        let mut members: BTreeMap<ServiceId, u64> = BTreeMap::new();
+        for instance in self.instances.values() {
+            *members.entry(instance.service()).or_default() += 1;
+        }
+        for (service, members) in &mut members {
+            let now = self.worker.turned_away.of(*service);
+            let last = self.measures.turned_away.insert(*service, now).unwrap_or(now);
+            *members = (now - last) / *members;
+        }
+        members
     }
 
     /// Gives instances that share a processor their parts of it.

@@ -148,8 +148,8 @@ impl Worker {
             return self.room_at(entry);
         }
         let mut room = usize::MAX;
-        for index in 0..self.entry.from_port(port).len() {
-            let entry = self.entry.from_port(port)[index];
+        for index in 0..self.entry.of_port(port).len() {
+            let entry = self.entry.of_port(port)[index];
             room = room.min(self.room_at(entry));
         }
         room

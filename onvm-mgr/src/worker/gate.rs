@@ -15,7 +15,6 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use onvm_lib::packet::DropReason;
 use onvm_lib::pool::Packet;
 use onvm_lib::protocol::InstanceId;
 

@@ -87,7 +87,7 @@ impl Entry {
     }
 
     /// All places where packets from a port may enter.
-    pub(super) fn from_port(&self, port: usize) -> &[ChainHop] {
+    pub(super) fn of_port(&self, port: usize) -> &[ChainHop] {
         self.by_port.get(port).or(self.by_port.last()).map_or(&[], Vec::as_slice)
     }
 }
@@ -108,10 +108,8 @@ fn places(rules: &[&Rule], table: &Table, port: usize) -> Vec<ChainHop> {
     for rule in rules {
         let wanted = rule.input_port.map(usize::from);
         let comes_in = wanted.is_none_or(|wanted| wanted == port);
-        if !comes_in && !(rule.both_directions && wanted == Some(port ^ 1)) {
-            continue;
-        }
-        let Some(hop) = table.chains.get(&rule.chain) else { continue };
+        let comes_back = rule.both_directions && wanted == Some(port ^ 1);
+        let Some(hop) = table.chains.get(&rule.chain).filter(|_| comes_in || comes_back) else { continue };
         if !places.contains(hop) {
             places.push(*hop);
         }
@@ -195,13 +193,13 @@ mod tests {
         };
         let mut entry = Entry::default();
         entry.follow(&table);
-        assert_eq!(entry.from_port(0), [hop(3), hop(1)], "all that is left takes the chain of the port");
-        assert_eq!(entry.from_port(1), [hop(3), hop(9)]);
-        assert_eq!(entry.from_port(2), [hop(3), hop(2), hop(9)]);
-        assert_eq!(entry.from_port(5), [hop(3), hop(1), hop(9)], "the other direction");
-        assert_eq!(entry.from_port(77), [hop(3), hop(9)]);
+        assert_eq!(entry.of_port(0), [hop(3), hop(1)], "all that is left takes the chain of the port");
+        assert_eq!(entry.of_port(1), [hop(3), hop(9)]);
+        assert_eq!(entry.of_port(2), [hop(3), hop(2), hop(9)]);
+        assert_eq!(entry.of_port(5), [hop(3), hop(1), hop(9)], "the other direction");
+        assert_eq!(entry.of_port(77), [hop(3), hop(9)]);
         entry.follow(&Table { entry: hop(9), ..Table::default() });
-        assert_eq!(entry.from_port(3), [hop(9)]);
+        assert_eq!(entry.of_port(3), [hop(9)]);
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub(super) struct Throttle {
     /// Places where nothing goes in, and the service that is the reason.
     closed: Vec<(ChainHop, ServiceId)>,
     rounds: u32,
+    /// What was seen at the last look, by node.
+    queues: Vec<Queue>,
     turned_away: TurnedAway,
     /// Packets that were dropped before any NF had them.
     at_entry: u64,
@@ -176,12 +178,12 @@ impl Worker {
     #[inline(never)]
     fn look_at_queues(&mut self) {
         self.throttle.rounds = 0;
-        let mut queues: Vec<Queue> = Vec::with_capacity(self.nodes.len());
+        let mut queues = std::mem::take(&mut self.throttle.queues);
+        queues.clear();
         for node in &mut self.nodes {
             let queue = node.as_mut().map(|node| {
                 let room = node.inbound.ring_capacity();
-                // As far as known from the last look while that is little.
-                Queue { waiting: room - node.inbound.room((room - room / 8).max(1)), room }
+                Queue { waiting: room - node.inbound.room(room), room }
             });
             queues.push(queue.unwrap_or_default());
         }
@@ -205,6 +207,7 @@ impl Worker {
             most
         };
         self.throttle.see(busiest, self.books.free_count());
+        self.throttle.queues = queues;
     }
 
     /// Turns a packet away that came for a closed chain.
