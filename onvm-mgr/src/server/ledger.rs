@@ -142,6 +142,7 @@ impl Server {
                     "received": sum(Counter::Received),
                     "dropped": sum(Counter::Dropped),
                     "waiting": parked(id),
+                    "turned_away": self.worker.turned_away.of(id),
                 })
             })
             .collect()

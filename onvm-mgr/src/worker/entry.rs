@@ -83,6 +83,7 @@ impl Worker {
                     Some(entry) => entry,
                     None => self.entry.for_frame(packet.bytes(self.books.pool()), port),
                 };
+                self.throttle.count(entry);
                 if let Err(packet) = self.enter(packet, entry) {
                     self.drop_at_entry(packet);
                 }
@@ -101,7 +102,10 @@ impl Worker {
                 None => self.entry.for_frame(packet.bytes(self.books.pool()), port),
             };
             match self.throttle.closed_by(entry) {
-                Some(service) => self.turn_away(packet, service),
+                Some(service) => {
+                    self.throttle.count(entry);
+                    self.turn_away(packet, service);
+                }
                 None => burst.push(packet),
             }
         }

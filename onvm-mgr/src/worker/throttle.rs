@@ -2,7 +2,8 @@
 //!
 //! The worker looks at the queues now and then. A service with more than the high watermark waiting for it is congested until no
 //! more than the low one waits; a chain that such a service is on is closed, and only such a chain, whatever else
-//! shares its processors. What comes for it from a port that does not wait is dropped (`backpressure`); ports that wait and could
+//! shares its processors. Of chains that meet at a congested service, those that bring it little are spared as long as there
+//! is room for them: they are not the reason. What comes for a closed chain from a port that does not wait is dropped (`backpressure`); ports that wait and could
 //! bring something for it are not asked.
 //!
 //! The watermarks leave room in the rings for what is under way when a chain is closed, so NFs neither drop what others have
@@ -23,6 +24,8 @@ use super::{Table, Worker};
 const ROUNDS: u32 = 16;
 /// Least high watermark: a few bursts.
 const LEAST: u32 = 256;
+/// Packets after which what came before counts half.
+const MEMORY: u64 = 1 << 16;
 /// Services that a chain is followed through.
 const LONGEST_CHAIN: usize = 128;
 
@@ -50,6 +53,32 @@ impl TurnedAway {
     }
 }
 
+/// How much a service has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Level {
+    /// No more than it can take.
+    #[default]
+    Calm,
+    /// More than it works off: who brings it much must stop.
+    Congested,
+    /// There is hardly room left: everybody must stop.
+    Flooded,
+}
+
+impl Level {
+    /// What it is when so many packets wait and the high watermark is `high`.
+    fn next(self, waiting: u32, high: u32) -> Self {
+        let flood = high + high / 2;
+        if waiting > flood || self == Self::Flooded && waiting > high {
+            Self::Flooded
+        } else if waiting > high || self != Self::Calm && waiting > high / 2 {
+            Self::Congested
+        } else {
+            Self::Calm
+        }
+    }
+}
+
 /// A way through services, from a place where packets enter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Chain {
@@ -61,8 +90,11 @@ struct Chain {
 #[derive(Default)]
 pub(super) struct Throttle {
     chains: Vec<Chain>,
-    /// Services of these chains, and whether each is congested.
-    congested: Vec<(ServiceId, bool)>,
+    /// Services of these chains, and how much each has to do.
+    services: Vec<(ServiceId, Level)>,
+    /// Packets that came for each chain lately, by the position at which they enter.
+    came: Vec<u64>,
+    came_in_all: u64,
     /// Places where nothing goes in, and the service that is the reason.
     closed: Vec<(ChainHop, ServiceId)>,
     rounds: u32,
@@ -93,34 +125,68 @@ impl Throttle {
         let mut all: Vec<ServiceId> = self.chains.iter().flat_map(|c| c.services.iter().copied()).collect();
         all.sort_unstable();
         all.dedup();
-        let was = std::mem::take(&mut self.congested);
-        self.congested = all.into_iter().map(|id| (id, was.contains(&(id, true)))).collect();
+        let was = std::mem::take(&mut self.services);
+        let level = |id| was.iter().find(|(service, _)| *service == id).map_or(Level::Calm, |(_, l)| *l);
+        self.services = all.into_iter().map(|id| (id, level(id))).collect();
+        let positions = self.chains.iter().map(|chain| usize::from(chain.entry.position) + 1).max();
+        self.came.clear();
+        self.came.resize(positions.unwrap_or(0), 0);
+        self.came_in_all = 0;
         self.close();
     }
 
     /// Notes how many packets wait for the busiest instance of each service; `high` tells its high watermark.
     fn see(&mut self, queue: impl Fn(ServiceId) -> Queue, free: u32) {
-        let mut changed = false;
-        for (service, congested) in &mut self.congested {
+        let mut any = self.any();
+        for (service, level) in &mut self.services {
             let Queue { waiting, room } = queue(*service);
             let high = (room / 2).min(free.max(LEAST)).max(1);
-            let now = if *congested { waiting > high / 2 } else { waiting > high };
-            changed |= now != *congested;
-            *congested = now;
+            *level = level.next(waiting, high);
+            any |= *level != Level::Calm;
         }
-        if changed {
+        if any {
             self.close();
+        }
+        if self.came_in_all > MEMORY {
+            self.came.iter_mut().for_each(|n| *n /= 2);
+            self.came_in_all /= 2;
         }
     }
 
+    /// A packet came for a chain.
+    #[inline(always)]
+    pub(super) fn count(&mut self, entry: ChainHop) {
+        if let Some(came) = self.came.get_mut(usize::from(entry.position)) {
+            *came += 1;
+            self.came_in_all += 1;
+        }
+    }
+
+    fn came_for(&self, chain: &Chain) -> u64 {
+        self.came.get(usize::from(chain.entry.position)).copied().unwrap_or(0)
+    }
+
+    /// Whether a service has too much to do for a chain to send it more.
+    fn closes(&self, service: ServiceId, level: Level, chain: &Chain) -> bool {
+        if level != Level::Congested {
+            return level == Level::Flooded;
+        }
+        // Less than half of an equal part of what comes is not the reason.
+        let meeting = self.chains.iter().filter(|c| c.services.contains(&service));
+        let (n, sum) = meeting.fold((0, 0), |(n, sum), c| (n + 1, sum + self.came_for(c)));
+        n == 1 || self.came_for(chain) * 2 * n >= sum
+    }
+
     fn close(&mut self) {
-        self.closed.clear();
+        let mut closed = std::mem::take(&mut self.closed);
+        closed.clear();
         for chain in &self.chains {
-            let congested = |id: &&ServiceId| self.congested.contains(&(**id, true));
-            if let Some(service) = chain.services.iter().find(congested) {
-                self.closed.push((chain.entry, *service));
+            let mut there = self.services.iter().filter(|(id, _)| chain.services.contains(id));
+            if let Some((service, _)) = there.find(|(id, level)| self.closes(*id, *level, chain)) {
+                closed.push((chain.entry, *service));
             }
         }
+        self.closed = closed;
     }
 
     /// Whether any chain is closed.
@@ -264,6 +330,29 @@ mod tests {
         assert_eq!(closed(&throttle), [1, 4]);
         throttle.see(queues(&[(2, 5000)]), 20_000);
         assert_eq!(closed(&throttle), [1, 4], "not below the low watermark yet");
+        throttle.see(queues(&[(2, 4000)]), 20_000);
+        assert!(!throttle.any());
+    }
+
+    #[test]
+    fn chains_that_bring_little_are_spared_while_there_is_room() {
+        let mut throttle = Throttle::default();
+        throttle.follow(&table());
+        let (a, b) = (ChainHop { service: 1, position: 1 }, ChainHop { service: 4, position: 4 });
+        for n in 0..100_000u32 {
+            throttle.count(if n.is_multiple_of(10) { b } else { a });
+        }
+        throttle.see(queues(&[(2, 9000)]), 20_000);
+        assert_eq!(closed(&throttle), [1]);
+        throttle.see(queues(&[(2, 13_000)]), 20_000);
+        assert_eq!(closed(&throttle), [1, 4], "no more room");
+        throttle.see(queues(&[(2, 8000)]), 20_000);
+        assert_eq!(closed(&throttle), [1]);
+        for _ in 0..100_000 {
+            throttle.count(b);
+        }
+        throttle.see(queues(&[(2, 8000)]), 20_000);
+        assert_eq!(closed(&throttle), [1, 4]);
         throttle.see(queues(&[(2, 4000)]), 20_000);
         assert!(!throttle.any());
     }
