@@ -142,6 +142,10 @@ pub(crate) struct Start {
     #[arg(long)]
     pub(crate) no_pin: bool,
 
+    /// Divide a processor that NFs share by what comes for each and what it costs
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub(crate) fair: crate::fair::Choice,
+
     /// Mode of the control socket, octal; with more than 600 other users may attach
     #[arg(long, value_name = "MODE", default_value = "600", value_parser = mode)]
     pub(crate) socket_mode: u32,
