@@ -207,6 +207,7 @@ impl Server {
             let _ = epoll::delete(&self.epoll, &peer.line);
         }
         self.cores.release(instance.core);
+        self.predecessor_inherits(id);
         let heir = self.pass_on_slots(id, &instance);
         self.edges.instance_died(id);
         let table = self.worker_table();
@@ -223,7 +224,8 @@ impl Server {
         if !slots.owners().contains(&id) {
             return None;
         }
-        let stands_by = |i: &Instance| i.service() == service && i.role == Role::Standby && !i.leaving;
+        let stays = |i: &Instance| !i.leaving && i.killed_for.is_none();
+        let stands_by = |i: &Instance| i.service() == service && i.role == Role::Standby && stays(i);
         let heir = self.instances.iter().find(|(_, i)| stands_by(i)).map(|(heir, _)| *heir);
         if let Some(heir) = heir {
             slots.replace(id, heir);
