@@ -212,8 +212,8 @@ impl Server {
         self.edges.instance_died(id);
         let table = self.worker_table();
         self.worker.give(Command::Reap { instance: id, table, crashed: !instance.leaving, heir });
-        self.record_end(id, instance);
-        self.replacement_lost(id);
+        let how = self.record_end(id, instance);
+        self.replacement_lost(id, &how);
         self.routes_changed();
     }
 
@@ -259,8 +259,8 @@ impl Server {
         }
     }
 
-    /// Writes down how an instance ended.
-    fn record_end(&mut self, id: InstanceId, mut instance: Instance) {
+    /// Writes down how an instance ended, and returns it.
+    fn record_end(&mut self, id: InstanceId, mut instance: Instance) -> String {
         let title = instance.title(id);
         let kind = match (instance.leaving, instance.pulse.is_hung()) {
             (true, _) => Kind::Left,
@@ -278,12 +278,14 @@ impl Server {
         } else {
             log::warn!("{title} died: {why}");
         }
-        let event = Event::new(kind).instance(id, instance.service(), instance.pid_number()).by(by).why(why);
+        let event =
+            Event::new(kind).instance(id, instance.service(), instance.pid_number()).by(by).why(why.as_str());
         let event = match instance.life.go(State::Gone) {
             Ok(change) => event.change(change),
             Err(_) => event,
         };
         self.events.record(event);
+        why
     }
 
     /// Keeps an instance's figures for the ledger.

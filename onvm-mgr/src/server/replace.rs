@@ -269,9 +269,9 @@ impl Server {
     }
 
     /// An instance is gone that may have had a part in a replacement.
-    pub(super) fn replacement_lost(&mut self, id: InstanceId) {
+    pub(super) fn replacement_lost(&mut self, id: InstanceId, how: &str) {
         if let Some(index) = self.replacements.iter().position(|r| r.new == Some(id)) {
-            self.give_up_replacing(index, "its successor died");
+            self.give_up_replacing(index, &format!("its successor is gone: {how}"));
         } else if let Some(index) = self.replacements.iter().position(|r| r.old == id) {
             // It has left in order, or died on the way: either way the successor has its place.
             let replacement = self.replacements.remove(index);
