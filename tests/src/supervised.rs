@@ -121,6 +121,7 @@ impl Lab {
         let (audit, balanced) = manager.audit();
         assert!(balanced, "{audit}");
         let (log, events) = (self.log(judge), self.events(0));
+        println!("{}", manager.process.errors());
         let ledger = manager.stop(LIMIT);
         let report = last_report(&log);
         if report["reordered"] != 0 || report["missing"] != 0 {

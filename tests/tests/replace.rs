@@ -107,8 +107,8 @@ fn chain_file(service: &str, rate: &str) -> String {
     )
 }
 
-fn up<'a>(lab: &'a Lab, service: &str, instances: usize) -> Manager<'a> {
-    let manager = lab.up(&chain_file(service, "20k"), &["--wait", "1,2"]);
+fn up<'a>(lab: &'a Lab, service: &str, rate: &str, instances: usize) -> Manager<'a> {
+    let manager = lab.up(&chain_file(service, rate), &["--wait", "1,2"]);
     lab.wait_for_running(2, 1);
     lab.wait_for_running(1, instances);
     manager
@@ -125,7 +125,7 @@ const HEIR: &str = "command: [heir_nf, --json]";
 #[test]
 fn twenty_times_in_a_row() {
     let lab = Lab::new();
-    let manager = up(&lab, &format!("{HEIR}, instances: 2"), 2);
+    let manager = up(&lab, &format!("{HEIR}, instances: 2"), "20k", 2);
     for round in 0..20 {
         let before = lab.pids(1);
         let (body, ok) = lab.ask(Request::NfRestart { target: Target::Service(1) }).unwrap();
@@ -154,16 +154,15 @@ fn fails(lab: &Lab, manager: &Manager<'_>, command: &[&str], why: &str) {
 #[test]
 fn a_successor_that_fails_changes_nothing() {
     let lab = Lab::new();
-    let manager = up(&lab, HEIR, 1);
-    let ended = "its successor ended at once: ";
+    let manager = up(&lab, HEIR, "20k", 1);
     for (command, why) in [
         (&["no-such-nf"][..], "there is no program no-such-nf"),
-        (&["probe_nf", "--fail"], "it ended with exit code 1"),
-        (&["true"], "it ended with exit code 0"),
-        (&["heir_nf", "--die", "setup"], ended),
+        (&["probe_nf", "--fail"], "its successor is gone: it ended with exit code 1"),
+        (&["true"], "its successor ended at once: it ended with exit code 0"),
+        (&["heir_nf", "--die", "setup"], "its successor is gone: it was killed by signal 6 (SIGABRT)"),
         (&["nf-forward"], "its successor cannot use its state: the state is of heir_nf, this is nf-forward"),
         (&["heir_nf", "--refuse"], "its successor cannot use its state: it was told to refuse"),
-        (&["heir_nf", "--die", "take-over"], "its successor died"),
+        (&["heir_nf", "--die", "take-over"], "its successor is gone: it was killed by signal 6 (SIGABRT)"),
     ] {
         fails(&lab, &manager, command, why);
     }
@@ -203,7 +202,7 @@ fn a_successor_that_takes_too_long_is_given_up() {
 #[test]
 fn one_that_is_killed_while_it_is_replaced_loses_nothing() {
     let lab = Lab::new();
-    let manager = up(&lab, "command: [heir_nf, --json, --slow, hand-over], restart: {delay: 0.01}", 1);
+    let manager = up(&lab, "command: [heir_nf, --json, --slow, hand-over], restart: {delay: 0.01}", "5k", 1);
     for (round, (slow, wait_ms)) in
         [("setup", 100), ("hand-over", 100), ("take-over", 450), ("setup", 10)].into_iter().enumerate()
     {

@@ -69,7 +69,7 @@ impl Server {
                 continue;
             }
             match self.supervisor_starts_successor(id, None) {
-                Ok(start_token) => self.expect_successor(id, start_token, None),
+                Ok(start_token) => self.expect_successor(id, start_token, None, None),
                 Err(error) => log::error!("service {service}: {error}"),
             }
         }

@@ -170,7 +170,9 @@ impl Server {
         let order = Order::new(client, fresh);
         for id in ids {
             match self.supervisor_starts_successor(id, command.clone()) {
-                Ok(start_token) => self.expect_successor(id, start_token, Some(Rc::clone(&order))),
+                Ok(start_token) => {
+                    self.expect_successor(id, start_token, command.clone(), Some(Rc::clone(&order)))
+                }
                 Err(error) => order.failed(id, &error),
             }
         }

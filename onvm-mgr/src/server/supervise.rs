@@ -188,12 +188,16 @@ impl Server {
         let started = self.supervisor.start(service, &plan, true)?;
         let event = Event::new(Kind::Start).service(service).pid(started.pid).by("operator");
         self.events.record(event.why(format!("to replace instance {old}: {}", plan.command.join(" "))));
-        // From now on this is the service's command.
-        if let Some(known) = self.plan.services.get_mut(&service).filter(|s| !s.command.is_empty()) {
-            known.command = plan.command;
-            known.directory = plan.directory;
-        }
         Ok(started.token)
+    }
+
+    /// A successor that was started with another command has its place: the service is started by that from now on.
+    pub(super) fn supervisor_learns(&mut self, old: InstanceId, (command, directory): (Vec<String>, String)) {
+        let service = self.instances.get(&old).map(Instance::service);
+        let known = service.and_then(|service| self.plan.services.get_mut(&service));
+        if let Some(known) = known.filter(|s| !s.command.is_empty()) {
+            (known.command, known.directory) = (command, directory);
+        }
     }
 
     /// A successor takes its predecessor's place now.
