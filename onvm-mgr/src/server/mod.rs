@@ -179,6 +179,7 @@ impl Server {
             wait_for_instance: start.wait_for_instance,
             stay: start.stay,
             packet_limit: start.packet_limit,
+            throttles: start.fair == crate::fair::Choice::Auto,
         };
         let worker = worker::start(setup, news_sender, Arc::new(bell))?;
         let options = ServerOptions {

@@ -97,6 +97,8 @@ pub(super) struct Throttle {
     came_in_all: u64,
     /// Places where nothing goes in, and the service that is the reason.
     closed: Vec<(ChainHop, ServiceId)>,
+    /// Without looks no chain is ever closed.
+    looks: bool,
     rounds: u32,
     /// What was seen at the last look, by node.
     queues: Vec<Queue>,
@@ -106,8 +108,8 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    pub(super) fn new(turned_away: TurnedAway) -> Self {
-        Self { turned_away, ..Self::default() }
+    pub(super) fn new(turned_away: TurnedAway, looks: bool) -> Self {
+        Self { turned_away, looks, ..Self::default() }
     }
 
     /// Follows a routing snapshot.
@@ -234,9 +236,9 @@ impl Worker {
     /// Looks at the queues, when it is time.
     #[inline(always)]
     pub(super) fn watch_queues(&mut self) {
-        self.throttle.rounds += 1;
+        self.throttle.rounds = self.throttle.rounds.wrapping_add(1);
         // Looks become rarer with the number of rings.
-        if self.throttle.rounds as usize >= ROUNDS as usize + self.edges.len() / 2 {
+        if self.throttle.looks && self.throttle.rounds as usize >= ROUNDS as usize + self.edges.len() / 2 {
             self.look_at_queues();
         }
     }
