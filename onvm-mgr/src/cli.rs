@@ -142,7 +142,8 @@ pub(crate) struct Start {
     #[arg(long)]
     pub(crate) no_pin: bool,
 
-    /// Divide a processor that NFs share by what comes for each and what it costs
+    /// Divide a processor that NFs share by what comes for each and what it costs, and turn packets away at the entry of a
+    /// chain that has too much to do
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub(crate) fair: crate::fair::Choice,
 

@@ -29,13 +29,13 @@ const LEAST: f64 = 0.5;
 /// Part of a processor that all of its instances together must want before it is divided up.
 const WORTH: f64 = 0.5;
 
-/// Whether processors are divided up.
+/// Whether processors are divided up, and chains that have too much to do turn packets away at the entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Choice {
-    /// By the best means that there is
+    /// By weights of cgroups or nice values, whichever there are
     #[default]
     Auto,
-    /// Not at all: the kernel treats all instances alike
+    /// Not at all: the kernel treats all alike, and packets are dropped wherever there is no room
     Off,
 }
 

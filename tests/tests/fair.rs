@@ -71,9 +71,11 @@ fn a_chain_with_too_much_to_do_is_turned_away_at_the_entry_and_no_other_suffers(
     assert!(during.of_service(4).figure("busy") > 0.5, "too much is asked of it: {}", during.0);
     let ledger = manager.stop(LIMIT);
     ledger.assert_clean();
-    let entered = |service: usize| {
-        let (came, done) =
-            (ledger.port(service - 1, "rx_packets"), ledger.of_service(service as u16).count("received"));
+    let entered = |service: u16| {
+        let (came, done) = (
+            ledger.port(usize::from(service) - 1, "rx_packets"),
+            ledger.of_service(service).count("received"),
+        );
         share(done, came)
     };
     for service in 1..=3 {

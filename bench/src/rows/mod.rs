@@ -3,6 +3,7 @@
 mod chain;
 mod cost;
 mod failover;
+mod fair;
 mod hop;
 mod life;
 mod speed;
@@ -30,6 +31,7 @@ pub(crate) const ROWS: &[Row] = &[
         about: "3 and 5 NFs on one core, against bare rings with the same waiting",
         run: chain::run,
     },
+    Row { name: "fair", about: "NFs of 50 to 10,000 cycles on one core, overloaded", run: fair::run },
     Row { name: "start", about: "from exec of an NF to its first packet", run: life::start },
     Row { name: "idle", about: "processor use of a manager with 10 and 100 idle NFs", run: life::idle },
     Row {

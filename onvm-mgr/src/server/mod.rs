@@ -160,6 +160,7 @@ fn start_worker(
         wait_for_instance: start.wait_for_instance,
         stay: start.stay,
         packet_limit: start.packet_limit,
+        throttles: start.fair == crate::fair::Choice::Auto,
     };
     Ok(worker::start(setup, news, bell)?)
 }

@@ -81,6 +81,8 @@ pub(crate) struct Setup {
     pub(crate) wait_for_instance: Duration,
     pub(crate) stay: bool,
     pub(crate) packet_limit: Option<u64>,
+    /// Turn packets away at the entry of chains that have too much to do.
+    pub(crate) throttles: bool,
 }
 
 /// One port and what the worker knows of it.
@@ -228,7 +230,7 @@ impl Worker {
             services: Services::default(),
             table: Table::default(),
             entry: Entry::default(),
-            throttle: Throttle::new(turned_away),
+            throttle: Throttle::new(turned_away, setup.throttles),
             tally: Tally::default(),
             idle: setup.idle,
             barriers: setup.barriers,

@@ -6,7 +6,8 @@
 //! is room for them: they are not the reason. What comes for a closed chain from a port that does not wait is dropped (`backpressure`); ports that wait and could
 //! bring something for it are not asked.
 //!
-//! The watermarks leave room in the rings for what is under way when a chain is closed, so NFs neither drop what others have
+//! The high watermark is half a ring; in front of a first service, as long as nothing else is congested on its chains, seven
+//! eighths. The watermarks leave room in the rings for what is under way when a chain is closed, so NFs neither drop what others have
 //! worked on, nor wait long for room on the way to one chain while they have packets for another. Nor may the queues of
 //! all congested services use up the pool: the high watermark is never more than the buffers that are free, so each
 //! of them has about as much as is left for everyone else.
@@ -86,17 +87,30 @@ struct Chain {
     services: Vec<ServiceId>,
 }
 
+/// A service on a chain.
+#[derive(Debug)]
+struct Watched {
+    id: ServiceId,
+    level: Level,
+    /// It is the first of all chains that it is on.
+    first: bool,
+    /// The other services of these chains, by their place among the watched.
+    ahead: Vec<usize>,
+}
+
 /// What the worker knows of chains that have too much to do.
 #[derive(Default)]
 pub(super) struct Throttle {
     chains: Vec<Chain>,
-    /// Services of these chains, and how much each has to do.
-    services: Vec<(ServiceId, Level)>,
+    /// Services of these chains.
+    services: Vec<Watched>,
     /// Packets that came for each chain lately, by the position at which they enter.
     came: Vec<u64>,
     came_in_all: u64,
     /// Places where nothing goes in, and the service that is the reason.
     closed: Vec<(ChainHop, ServiceId)>,
+    /// Without looks no chain is ever closed.
+    looks: bool,
     rounds: u32,
     /// What was seen at the last look, by node.
     queues: Vec<Queue>,
@@ -106,8 +120,8 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    pub(super) fn new(turned_away: TurnedAway) -> Self {
-        Self { turned_away, ..Self::default() }
+    pub(super) fn new(turned_away: TurnedAway, looks: bool) -> Self {
+        Self { turned_away, looks, ..Self::default() }
     }
 
     /// Follows a routing snapshot.
@@ -126,8 +140,19 @@ impl Throttle {
         all.sort_unstable();
         all.dedup();
         let was = std::mem::take(&mut self.services);
-        let level = |id| was.iter().find(|(service, _)| *service == id).map_or(Level::Calm, |(_, l)| *l);
-        self.services = all.into_iter().map(|id| (id, level(id))).collect();
+        let level = |id| was.iter().find(|w| w.id == id).map_or(Level::Calm, |w| w.level);
+        let one = |id: &ServiceId| {
+            let through = || self.chains.iter().filter(|chain| chain.services.contains(id));
+            let ahead = all.iter().enumerate().filter(|(_, other)| *other != id);
+            let ahead = ahead.filter(|(_, other)| through().any(|chain| chain.services.contains(other)));
+            Watched {
+                id: *id,
+                level: level(*id),
+                first: through().all(|chain| chain.services.first() == Some(id)),
+                ahead: ahead.map(|(index, _)| index).collect(),
+            }
+        };
+        self.services = all.iter().map(one).collect();
         let positions = self.chains.iter().map(|chain| usize::from(chain.entry.position) + 1).max();
         self.came.clear();
         self.came.resize(positions.unwrap_or(0), 0);
@@ -138,11 +163,18 @@ impl Throttle {
     /// Notes how many packets wait for the busiest instance of each service; `high` tells its high watermark.
     fn see(&mut self, queue: impl Fn(ServiceId) -> Queue, free: u32) {
         let mut any = self.any();
-        for (service, level) in &mut self.services {
-            let Queue { waiting, room } = queue(*service);
-            let high = (room / 2).min(free.max(LEAST)).max(1);
-            *level = level.next(waiting, high);
-            any |= *level != Level::Calm;
+        for index in 0..self.services.len() {
+            let watched = &self.services[index];
+            let Queue { waiting, room } = queue(watched.id);
+            let mut high = room / 2;
+            // In front of the first service nothing is wasted, and a peak may wait there.
+            let calm = |index: &usize| self.services[*index].level == Level::Calm;
+            if waiting > high / 2 && watched.first && watched.ahead.iter().all(calm) {
+                high = room - room / 8;
+            }
+            let level = watched.level.next(waiting, high.min(free.max(LEAST)).max(1));
+            any |= level != Level::Calm;
+            self.services[index].level = level;
         }
         if any {
             self.close();
@@ -181,9 +213,9 @@ impl Throttle {
         let mut closed = std::mem::take(&mut self.closed);
         closed.clear();
         for chain in &self.chains {
-            let mut there = self.services.iter().filter(|(id, _)| chain.services.contains(id));
-            if let Some((service, _)) = there.find(|(id, level)| self.closes(*id, *level, chain)) {
-                closed.push((chain.entry, *service));
+            let mut there = self.services.iter().filter(|w| chain.services.contains(&w.id));
+            if let Some(watched) = there.find(|w| self.closes(w.id, w.level, chain)) {
+                closed.push((chain.entry, watched.id));
             }
         }
         self.closed = closed;
@@ -234,9 +266,9 @@ impl Worker {
     /// Looks at the queues, when it is time.
     #[inline(always)]
     pub(super) fn watch_queues(&mut self) {
-        self.throttle.rounds += 1;
+        self.throttle.rounds = self.throttle.rounds.wrapping_add(1);
         // Looks become rarer with the number of rings.
-        if self.throttle.rounds as usize >= ROUNDS as usize + self.edges.len() / 2 {
+        if self.throttle.looks && self.throttle.rounds as usize >= ROUNDS as usize + self.edges.len() / 2 {
             self.look_at_queues();
         }
     }
@@ -368,6 +400,20 @@ mod tests {
         assert_eq!(closed(&throttle), [5], "half of the least");
         throttle.see(queues(&[(5, 100)]), 0);
         assert!(!throttle.any());
+    }
+
+    #[test]
+    fn a_peak_may_wait_in_front_of_the_first_service() {
+        let mut throttle = Throttle::default();
+        throttle.follow(&table());
+        throttle.see(queues(&[(1, 12_000)]), 20_000);
+        assert!(!throttle.any());
+        throttle.see(queues(&[(1, 15_000)]), 20_000);
+        assert_eq!(closed(&throttle), [1]);
+        throttle.see(queues(&[(1, 1000), (3, 9000)]), 20_000);
+        throttle.see(queues(&[(1, 9000), (3, 9000)]), 20_000);
+        throttle.see(queues(&[(1, 9000), (3, 0)]), 20_000);
+        assert_eq!(closed(&throttle), [1], "while something else was congested there");
     }
 
     #[test]
