@@ -11,6 +11,7 @@ mod lab;
 mod ledger;
 mod mock;
 mod process;
+pub mod soak;
 
 pub use built::program;
 pub use captures::{Packet, made_capture, read_capture, same_by_flow, sample};
