@@ -158,19 +158,18 @@ impl Site {
 
     fn replace(&mut self, by_another: bool) -> Result<Option<String>, String> {
         let (name, id) = self.any_service();
-        let (_, target) = self.target(id)?;
-        let mut arguments = vec!["nf".to_string()];
-        arguments.push(if by_another { "replace" } else { "restart" }.into());
-        arguments.extend(target);
-        if by_another {
-            let mut dice = Dice::from_seed(self.dice.any());
-            let mut command = self.network.another_command(name, &mut dice);
-            command[0] = crate::program(&command[0]).display().to_string();
-            arguments.push("--".into());
-            arguments.extend(command);
+        let (target, arguments) = self.target(id)?;
+        if !by_another {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            return self.client_says("restart", &[&["nf", "restart"], &arguments[..]].concat());
         }
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        self.client_says("replace", &arguments)
+        let mut dice = Dice::from_seed(self.dice.any());
+        let command = self.network.another_command(name, &mut dice);
+        let said = format!("{name}, {target:?}: {}", command.join(" "));
+        let directory = self.lab.path("").display().to_string();
+        let directory = directory.trim_end_matches('/').to_string();
+        let (body, ok) = self.ask(Request::NfReplace { target, command, directory, fresh: false })?;
+        if ok { Ok(Some(said)) } else { Err(format!("replace {said}: {body}")) }
     }
 
     fn dismiss(&mut self, drain: bool) -> Result<Option<String>, String> {
