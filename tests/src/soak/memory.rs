@@ -93,7 +93,7 @@ pub(super) fn processes(socket: &Path) -> Vec<(u32, String)> {
         let line: Vec<String> =
             line.split(|b| *b == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
         let program = Path::new(&line[0]).file_name()?.to_string_lossy().into_owned();
-        line.iter().any(|word| *word == socket).then_some((pid, program))
+        line.contains(&socket).then_some((pid, program))
     };
     pids.filter_map(told).collect()
 }
