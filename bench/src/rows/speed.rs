@@ -85,11 +85,11 @@ fn round_trips(seconds: &str) -> Result<(f64, f64), Error> {
     let last = text.lines().last().unwrap_or_default();
     let report: serde_json::Value =
         serde_json::from_str(last).map_err(|e| Error::new(format!("no report: {e}: {last}")))?;
-    let latency = &report["report"]["latency_ns"];
+    let latency = &report["report"]["latency"];
     let figure = |name: &str| {
         latency[name].as_f64().ok_or_else(|| Error::new(format!("no latency in the report: {report}")))
     };
-    Ok((figure("p50")?, figure("p99")?))
+    Ok((figure("p50_ns")?, figure("p99_ns")?))
 }
 
 pub(super) fn alone(effort: Effort) -> Vec<Line> {
