@@ -108,13 +108,16 @@ impl Supervisor {
     /// With `after_a_death` of another manager at the same socket, its NFs are waited for before any are started.
     pub(crate) fn new(socket: &Path, log_directory: Option<&Path>, after_a_death: bool) -> Self {
         let now = Instant::now();
+        let log_directory = log_directory.map_or_else(|| socket.with_extension("logs"), Path::to_path_buf);
+        // Those that come back go on writing to their logs.
+        let starts = if after_a_death { highest_number(&log_directory) } else { 0 };
         Self {
             socket: socket.to_path_buf(),
-            log_directory: log_directory.map_or_else(|| socket.with_extension("logs"), Path::to_path_buf),
+            log_directory,
             processes: Vec::new(),
             ended_logs: VecDeque::new(),
             rows: BTreeMap::new(),
-            starts: 0,
+            starts,
             nothing_before: after_a_death.then_some(now + GRACE),
             next_log_check: now + LOG_CHECK,
         }
@@ -209,13 +212,26 @@ impl Supervisor {
         self.rows.remove(&service);
     }
 
+    /// Whether a process of another manager comes back to a service that has as many as are wanted without it.
+    pub(crate) fn is_surplus(
+        &self,
+        services: &BTreeMap<ServiceId, Service>,
+        token: &str,
+        service: ServiceId,
+    ) -> bool {
+        let enough = services
+            .get(&service)
+            .is_some_and(|s| !s.command.is_empty() && self.running(service) >= wanted(s));
+        enough && is_of(token, service) && self.processes.iter().all(|p| p.token != token)
+    }
+
     /// A process has attached. One that another manager had started is taken in.
     pub(crate) fn attached(&mut self, token: &str, service: ServiceId, pid: u32, instance: InstanceId) {
         if let Some(process) = self.processes.iter_mut().find(|p| p.token == token) {
             process.instance = Some(instance);
             return;
         }
-        if token.split('.').next().and_then(|id| id.parse().ok()) == Some(service) {
+        if is_of(token, service) {
             let number = token.rsplit('.').next().and_then(|n| n.parse().ok()).unwrap_or(0);
             self.processes.push(Process {
                 token: token.to_string(),
@@ -361,6 +377,21 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Whether a start token is one of a service.
+fn is_of(token: &str, service: ServiceId) -> bool {
+    token.split('.').next().and_then(|id| id.parse().ok()) == Some(service)
+}
+
+/// The highest number of a log in a directory, 0 if there is none.
+fn highest_number(directory: &Path) -> u32 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let number = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.strip_suffix(".log")?.rsplit('.').next()?.parse().ok()
+    };
+    entries.filter_map(Result::ok).filter_map(number).max().unwrap_or(0)
 }
 
 /// Processes of a service that the plan wants.
