@@ -228,7 +228,7 @@ fn what_cannot_be_applied_changes_nothing() {
     let end = lab.client(&["apply", &wrong]).with_code(1);
     assert!(
         end.err
-            .contains("wrong.yaml:7:10: chains.main[0]: \"hair\" is not a service; did you mean \"heir\"?"),
+            .contains("wrong.yaml:8:10: chains.main[0]: \"hair\" is not a service; did you mean \"heir\"?"),
         "{end}"
     );
     let ports = lab.write("ports.yaml", &file.text().replace("rate=10k", "rate=11k"));

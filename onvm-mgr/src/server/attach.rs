@@ -169,7 +169,7 @@ impl Server {
         self.take_place(id, service, role);
         if surplus {
             self.supervisor.let_go(id);
-            self.let_go_of_share(id, "manager", "it came back too late: others were started in its place");
+            self.let_go_of_share(id, "manager", "there are enough without it");
         }
         self.routes_changed();
         self.start_when_ready();

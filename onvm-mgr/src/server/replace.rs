@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use onvm_lib::protocol::{Answer, InstanceId};
+use onvm_lib::protocol::{Answer, InstanceId, ServiceId};
 use serde_json::{Value, json};
 
 use super::Server;
@@ -52,6 +52,7 @@ impl Step {
 /// A replacement that is under way.
 pub(super) struct Replacement {
     old: InstanceId,
+    service: ServiceId,
     /// By which the successor will be known.
     start_token: String,
     new: Option<InstanceId>,
@@ -116,8 +117,10 @@ impl Server {
         command: Option<(Vec<String>, String)>,
         order: Option<Rc<Order>>,
     ) {
+        let service = self.instances.get(&old).map_or(0, super::instances::Instance::service);
         self.replacements.push(Replacement {
             old,
+            service,
             start_token,
             new: None,
             order,
@@ -275,13 +278,10 @@ impl Server {
         } else if let Some(index) = self.replacements.iter().position(|r| r.old == id) {
             // It has left in order, or died on the way: either way the successor has its place.
             let replacement = self.replacements.remove(index);
-            self.supervisor_substitutes(id, &replacement.start_token);
             let Some(new) = replacement.new else {
-                if let Some(order) = &replacement.order {
-                    order.failed(id, "it died before its successor had attached, which goes on in its place");
-                }
-                return self.let_go_of_order(replacement.order);
+                return self.left_before_its_successor_came(replacement);
             };
+            self.supervisor_substitutes(id, &replacement.start_token);
             let (service, pid) =
                 self.instances.get(&new).map_or((0, None), |i| (i.service(), i.pid_number()));
             let why = format!("it took the place of instance {id}");
@@ -295,6 +295,22 @@ impl Server {
             return;
         }
         self.go_on_when_handed_over();
+    }
+
+    /// An instance is gone before its successor has attached, which has its place if that is still wanted.
+    fn left_before_its_successor_came(&mut self, replacement: Replacement) {
+        let service = replacement.service;
+        let why = if self.supervisor.has_enough(self.plan.services.get(&service), service) {
+            self.supervisor_gives_up(&replacement.start_token);
+            "it left before its successor had attached, and fewer are wanted now"
+        } else {
+            self.supervisor_substitutes(replacement.old, &replacement.start_token);
+            "it died before its successor had attached, which goes on in its place"
+        };
+        if let Some(order) = &replacement.order {
+            order.failed(replacement.old, why);
+        }
+        self.let_go_of_order(replacement.order);
     }
 
     /// A process that was to become a successor has ended before it attached.

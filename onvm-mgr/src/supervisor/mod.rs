@@ -212,17 +212,27 @@ impl Supervisor {
         self.rows.remove(&service);
     }
 
-    /// Whether a process of another manager comes back to a service that has as many as are wanted without it.
+    /// Whether a process that attaches is not wanted: fewer are wanted by now, or it comes back from another manager to a
+    /// service that has as many as are wanted without it.
     pub(crate) fn is_surplus(
         &self,
         services: &BTreeMap<ServiceId, Service>,
         token: &str,
         service: ServiceId,
     ) -> bool {
-        let enough = services
-            .get(&service)
-            .is_some_and(|s| !s.command.is_empty() && self.running(service) >= wanted(s));
-        enough && is_of(token, service) && self.processes.iter().all(|p| p.token != token)
+        match self.processes.iter().find(|p| p.token == token) {
+            Some(ours) if ours.successor || ours.service != service => false,
+            Some(_) => self.running(service) > services.get(&service).map_or(0, wanted),
+            None => {
+                let plan = services.get(&service).filter(|s| !s.command.is_empty());
+                plan.is_some() && is_of(token, service) && self.has_enough(plan, service)
+            }
+        }
+    }
+
+    /// Whether a service has all processes that are wanted, successors that have not taken a place apart.
+    pub(crate) fn has_enough(&self, plan: Option<&Service>, service: ServiceId) -> bool {
+        self.running(service) >= plan.map_or(0, wanted)
     }
 
     /// A process has attached. One that another manager had started is taken in.
