@@ -45,6 +45,7 @@ impl Server {
     fn follow_plan_of(&mut self, service: ServiceId, before: &Service) {
         let Some(now) = self.plan.services.get(&service).cloned() else {
             // It is gone: its instances that we started leave.
+            self.forget_successors_of(service);
             for id in self.supervised(service) {
                 self.supervisor.let_go(id);
                 self.let_go_of_share(id, "plan", "the service is gone from the plan");

@@ -149,6 +149,10 @@ impl Server {
         if let Some(slots) = service.and_then(|service| self.services.get_mut(&service)) {
             slots.replace(old, new);
         }
+        if self.instances.get(&old).is_some_and(|i| i.life.state() == State::Paused) {
+            // It must work off what waits for it.
+            self.send_to(old, Answer::Resume, Vec::new());
+        }
         self.go(old, State::Draining, "operator", "it is replaced");
     }
 
@@ -242,9 +246,14 @@ impl Server {
             self.kill(new, format!("it could not take the place of instance {old}: {why}"));
         }
         self.supervisor_gives_up(&replacement.start_token);
-        // It may have been told to take no more packets.
-        self.send_to(old, Answer::Resume, Vec::new());
-        self.go(old, State::Running, "manager", why);
+        if matches!(replacement.step, Step::Asked | Step::Given | Step::Ready) {
+            // It was told to take no more packets.
+            self.send_to(old, Answer::Resume, Vec::new());
+        }
+        // Without a successor that attached it has kept its flows, if an operator has not taken them.
+        if replacement.new.is_some() {
+            self.go(old, State::Running, "manager", why);
+        }
         let (service, pid) = self.instances.get(&old).map_or((0, None), |i| (i.service(), i.pid_number()));
         self.events
             .record(Event::new(Kind::ReplaceFailed).instance(old, service, pid).by("manager").why(why));
@@ -297,14 +306,30 @@ impl Server {
         self.go_on_when_handed_over();
     }
 
+    /// A service is not wanted any more, and so are successors that have not attached.
+    pub(super) fn forget_successors_of(&mut self, service: ServiceId) {
+        let starting = |r: &Replacement| r.service == service && r.step == Step::Starting;
+        while let Some(index) = self.replacements.iter().position(starting) {
+            let replacement = self.replacements.remove(index);
+            self.supervisor_gives_up(&replacement.start_token);
+            if let Some(order) = &replacement.order {
+                order.failed(replacement.old, "the service is gone from the plan");
+            }
+            self.let_go_of_order(replacement.order);
+        }
+    }
+
     /// An instance is gone before its successor has attached, which has its place if that is still wanted.
     fn left_before_its_successor_came(&mut self, replacement: Replacement) {
         let service = replacement.service;
-        let why = if self.supervisor.has_enough(self.plan.services.get(&service), service) {
+        let plan = self.plan.services.get(&service).filter(|s| !s.command.is_empty());
+        let why = if plan.is_some() && self.supervisor.has_enough(plan, service) {
             self.supervisor_gives_up(&replacement.start_token);
             "it left before its successor had attached, and fewer are wanted now"
         } else {
-            self.supervisor_substitutes(replacement.old, &replacement.start_token);
+            if plan.is_some() {
+                self.supervisor_substitutes(replacement.old, &replacement.start_token);
+            }
             "it died before its successor had attached, which goes on in its place"
         };
         if let Some(order) = &replacement.order {
