@@ -57,6 +57,8 @@ struct Probe {
     lost: u32,
     found: u32,
     flows: BTreeSet<u32>,
+    /// Flows that it saw between a message `look` and a message `keep`, which names them.
+    kept: BTreeMap<String, BTreeSet<u32>>,
 }
 
 impl NetworkFunction for Probe {
@@ -86,6 +88,7 @@ impl NetworkFunction for Probe {
             lost: 0,
             found: 0,
             flows: BTreeSet::new(),
+            kept: BTreeMap::new(),
         })
     }
 
@@ -130,7 +133,11 @@ impl NetworkFunction for Probe {
     }
 
     fn message(&mut self, message: &Message) {
-        self.messages.push(format!("{}: {}", message.topic, message.body));
+        match message.topic.as_str() {
+            "look" => self.flows.clear(),
+            "keep" => drop(self.kept.insert(message.body.to_string(), std::mem::take(&mut self.flows))),
+            _ => self.messages.push(format!("{}: {}", message.topic, message.body)),
+        }
     }
 
     fn report(&self) -> Report {
@@ -141,6 +148,7 @@ impl NetworkFunction for Probe {
             "lost": self.lost,
             "found": self.found,
             "flows": self.flows,
+            "kept": self.kept,
         });
         Report::new(format!("{} packets", self.packets), &facts)
     }
