@@ -32,7 +32,8 @@ fn an_nf_that_polls_makes_no_system_call() {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     assert!(processors > 1, "two processors are needed: one for the manager, one to be polled");
     let lab = Lab::new();
-    let manager = lab.manager(&["--port", "gen:flows=100", "--port", "null:", "--hang-timeout", "0"]);
+    let manager =
+        lab.manager(&["--poll", "--port", "gen:flows=100", "--port", "null:", "--hang-timeout", "0"]);
     let trace = lab.file("trace");
     let program = onvm_tests::program("nf-forward").display().to_string();
     let socket = lab.socket().display().to_string();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Server;
 use crate::events::{Event, Kind};
+use crate::life::State;
 use crate::plan::{Plan, Service};
 
 impl Server {
@@ -50,6 +51,7 @@ impl Server {
     fn follow_plan_of(&mut self, service: ServiceId, before: &Service) {
         let Some(now) = self.plan.services.get(&service).cloned() else {
             // It is gone: its instances that we started leave.
+            self.forget_successors_of(service);
             for id in self.supervised(service) {
                 self.supervisor.let_go(id);
                 self.let_go_of_share(id, "plan", "the service is gone from the plan");
@@ -64,8 +66,11 @@ impl Server {
         if now.command.is_empty() {
             return;
         }
+        // Those that are too many need no successor, and more of them are started by the new command.
+        let _ = self.supervisor_scales(service, now.instances, "plan");
         for id in self.supervised(service) {
-            if self.is_being_replaced(id) {
+            let leaves = self.instances.get(&id).is_none_or(|i| i.life.state() == State::Draining);
+            if leaves || self.is_being_replaced(id) {
                 continue;
             }
             match self.supervisor_starts_successor(id, None) {

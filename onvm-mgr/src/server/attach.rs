@@ -120,7 +120,9 @@ impl Server {
         }
         self.next_instance = self.next_instance.max(id + 1);
         self.used_ids.insert(id);
-        let role = self.role_for(&hello);
+        let start_token = hello.token.clone().unwrap_or_default();
+        let surplus = self.supervisor.is_surplus(&self.plan.services, &start_token, hello.service);
+        let role = if surplus { Role::Standby } else { self.role_for(&hello) };
         let instance = Instance {
             token,
             pid,
@@ -165,6 +167,10 @@ impl Server {
         }
         self.instances.insert(id, instance);
         self.take_place(id, service, role);
+        if surplus {
+            self.supervisor.let_go(id);
+            self.let_go_of_share(id, "manager", "there are enough without it");
+        }
         self.routes_changed();
         self.start_when_ready();
         Ok(())
@@ -181,7 +187,9 @@ impl Server {
             u32::try_from(of_service.filter(|i| i.role == role).count()).unwrap_or(u32::MAX)
         };
         let enough = has(Role::Share) >= self.shares_wanted(hello.service);
-        if enough && has(Role::Standby) < service.standby { Role::Standby } else { Role::Share }
+        // Of those that come back, one that stood by before has no state.
+        let stood_by = hello.reattached.is_some() && hello.received == 0;
+        if (enough || stood_by) && has(Role::Standby) < service.standby { Role::Standby } else { Role::Share }
     }
 
     /// Gives a new instance its place.
