@@ -157,6 +157,14 @@ impl Lab {
         self.start("onvm-mgr", arguments).wait(LIMIT)
     }
 
+    /// The same, with `--socket` before the last arguments.
+    #[must_use]
+    pub fn client_at_socket(&self, arguments: &[&str], last: &[&str]) -> End {
+        let socket = self.socket.display().to_string();
+        let all = [arguments, &["--socket", &socket], last].concat();
+        self.bare("onvm-mgr", &all).wait(LIMIT)
+    }
+
     /// Asks the manager, without a process for it.
     ///
     /// # Errors

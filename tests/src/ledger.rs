@@ -116,6 +116,12 @@ impl Instance<'_> {
         number(&self.0["instance"], "instance")
     }
 
+    /// What it calls itself.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0["name"].as_str().unwrap_or_default()
+    }
+
     /// A counter: `received`, `next`, `dropped`, …
     #[must_use]
     pub fn count(&self, name: &str) -> u64 {

@@ -98,6 +98,11 @@ impl Server {
         self.changes.clients.push((number, client, body));
     }
 
+    /// Whether an instance owns slots in the snapshot to which the change that is under way leads.
+    pub(super) fn is_coming(&self, id: InstanceId) -> bool {
+        self.changes.next.slots.values().any(|owners| owners.contains(&id))
+    }
+
     /// Something is wanted that routes depend on.
     pub(super) fn routes_changed(&mut self) {
         self.changes.dirty = true;

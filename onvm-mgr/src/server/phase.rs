@@ -103,6 +103,10 @@ impl Server {
             self.phase = Phase::Draining { until: Instant::now() + DRAIN_TIME };
             self.events.record(Event::new(Kind::ManagerStopping));
             self.worker.give(Command::StopReceiving);
+            let ids: Vec<u32> = self.instances.keys().copied().collect();
+            for id in ids {
+                self.works_off(id, "manager", "the manager stops");
+            }
         }
     }
 
