@@ -92,7 +92,10 @@ impl Books {
             return Err(format!("{} bad descriptors", stats.bad_descriptors()));
         }
         if now.judged < before.judged {
-            return Err(format!("the judge forgot what it saw: {} packets, then {}", before.judged, now.judged));
+            return Err(format!(
+                "the judge forgot what it saw: {} packets, then {}",
+                before.judged, now.judged
+            ));
         }
         let dropped: u64 = now.drops.iter().filter(|(r, _)| *r != "denied").map(|(_, n)| n).sum();
         if now.missing > dropped {

@@ -46,7 +46,13 @@ fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(Into::into).collect()
 }
 
-fn service(id: u16, name: &'static str, commands: &[&str], shares: [u32; 3], settings: &'static str) -> Service {
+fn service(
+    id: u16,
+    name: &'static str,
+    commands: &[&str],
+    shares: [u32; 3],
+    settings: &'static str,
+) -> Service {
     let commands: Vec<Vec<String>> = commands.iter().map(|c| words(c)).collect();
     let [instances, standby, most] = shares;
     let (command, others) = (commands[0].clone(), commands);
@@ -56,8 +62,7 @@ fn service(id: u16, name: &'static str, commands: &[&str], shares: [u32; 3], set
 impl Network {
     /// As it is in the beginning, and now and then again.
     pub(super) fn home(judged: &Path, captures: &[PathBuf], rate: u64) -> Self {
-        let mut ports =
-            vec![format!("gen:size=80,flows={FLOWS},rate={rate},sequence=1"), "null:".into()];
+        let mut ports = vec![format!("gen:size=80,flows={FLOWS},rate={rate},sequence=1"), "null:".into()];
         for capture in captures {
             ports.push(format!("pcap:in={},loop=0,pps={}", capture.display(), (rate / 10).max(1)));
             ports.push("null:".into());
@@ -74,7 +79,13 @@ impl Network {
                 "",
             ),
             service(4, MIRROR, &["probe_nf --mirror service=7"], [1, 0, 2], "policy: bypass"),
-            service(5, "gate", &["nf-forward", "nf-forward --mac-swap"], [1, 0, 2], "policy: drop, isolated: true"),
+            service(
+                5,
+                "gate",
+                &["nf-forward", "nf-forward --mac-swap"],
+                [1, 0, 2],
+                "policy: drop, isolated: true",
+            ),
             service(7, "copies", &["probe_nf --say drop"], [1, 0, 2], "policy: drop"),
             service(9, JUDGE, &[judge.as_str()], [1, 0, 1], ""),
         ];

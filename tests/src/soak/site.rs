@@ -81,7 +81,13 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) fn new(lab: Lab, dice: Dice, captures: &[PathBuf], rate: u64, seconds: u64) -> Result<Self, String> {
+    pub(super) fn new(
+        lab: Lab,
+        dice: Dice,
+        captures: &[PathBuf],
+        rate: u64,
+        seconds: u64,
+    ) -> Result<Self, String> {
         let _ = crate::program("order_nf");
         let judged = lab.path("judge.json");
         let home = Network::home(&judged, captures, rate);
@@ -299,6 +305,9 @@ impl Site {
             Ok(u32::try_from(nfs).unwrap_or(u32::MAX) == expected)
         })?;
         for (pid, program) in memory::processes(&socket) {
+            if program == "onvm-mgr" {
+                self.say(&format!("at home: {:?}", memory::Sample::of(pid)));
+            }
             self.memory.look(&program, pid)?;
         }
         Ok(())
