@@ -142,6 +142,11 @@ pub(crate) struct Start {
     #[arg(long)]
     pub(crate) no_pin: bool,
 
+    /// Divide a processor that NFs share by what comes for each and what it costs, and turn packets away at the entry of a
+    /// chain that has too much to do
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub(crate) fair: crate::fair::Choice,
+
     /// Mode of the control socket, octal; with more than 600 other users may attach
     #[arg(long, value_name = "MODE", default_value = "600", value_parser = mode)]
     pub(crate) socket_mode: u32,

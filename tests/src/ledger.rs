@@ -128,6 +128,12 @@ impl Instance<'_> {
         number(&self.0[name], name)
     }
 
+    /// A figure that is measured: `busy`, `cost_ns`, …
+    #[must_use]
+    pub fn figure(&self, name: &str) -> f64 {
+        self.0[name].as_f64().unwrap_or_else(|| panic!("{name} is {}, not a figure", self.0[name]))
+    }
+
     /// Its own report.
     #[must_use]
     pub fn report(&self) -> &Value {

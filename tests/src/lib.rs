@@ -12,6 +12,7 @@ mod ledger;
 mod mock;
 mod process;
 pub mod soak;
+mod supervised;
 
 pub use built::program;
 pub use captures::{Packet, made_capture, read_capture, same_by_flow, sample};
@@ -20,3 +21,4 @@ pub use lab::{LIMIT, Lab, Manager};
 pub use ledger::{Instance, Ledger};
 pub use mock::{Mock, MockNf};
 pub use process::{End, Process};
+pub use supervised::{last_report, runs, signal_pid, wait_until};

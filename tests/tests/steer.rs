@@ -442,3 +442,35 @@ fn nobody_minds_a_reader_that_goes_away() {
     }
     manager.stop(LIMIT).assert_balanced();
 }
+
+/// Every packet is in the books of exactly one monitor of the last generation: each got its predecessor's whole state.
+#[test]
+fn states_of_several_travel_in_one_restart() {
+    const MONITORS: &str = "\
+ports: [\"gen:rate=20k,flows=64\", \"null:\"]
+services:
+  monitor: {command: [nf-monitor, --json], instances: 3}
+chains:
+  main: [monitor]
+default-chain: main
+";
+    let lab = Lab::new();
+    let manager = lab.up(MONITORS, &[]);
+    wait_for(&manager, 1, 3);
+    for _ in 0..3 {
+        wait_for_more(&manager, 2000);
+        let told = lab.client(&["nf", "restart", "monitor", "--json"]).good().json();
+        assert_eq!(told["instances"], 3, "{told}");
+    }
+    wait_for_more(&manager, 2000);
+    let last = wait_for(&manager, 1, 3);
+    let ledger = manager.stop(LIMIT);
+    ledger.assert_clean();
+    let counted: u64 = ledger
+        .instances()
+        .iter()
+        .filter(|i| last.contains(&i.id()))
+        .map(|i| i.report()["packets"].as_u64().unwrap_or_else(|| panic!("{}", i.report())))
+        .sum();
+    assert_eq!((ledger.packets("dropped"), counted), (0, ledger.packets("received")), "{}", ledger.0);
+}

@@ -79,6 +79,14 @@ impl Changes {
         matches!(self.state, State::AtRest)
     }
 
+    /// Of what is under way, an instance keeps what another was to take over from it. What else is wanted since the change
+    /// began is not for this one: its flows are not held back.
+    pub(super) fn stays(&mut self, service: ServiceId, old: InstanceId, new: InstanceId) {
+        if let Some(owners) = self.next.slots.get_mut(&service) {
+            owners.iter_mut().filter(|owner| **owner == new).for_each(|owner| *owner = old);
+        }
+    }
+
     /// When the next step is due by the clock.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.state {
@@ -98,11 +106,6 @@ impl Server {
         self.changes.clients.push((number, client, body));
     }
 
-    /// Whether an instance owns slots in the snapshot to which the change that is under way leads.
-    pub(super) fn is_coming(&self, id: InstanceId) -> bool {
-        self.changes.next.slots.values().any(|owners| owners.contains(&id))
-    }
-
     /// Something is wanted that routes depend on.
     pub(super) fn routes_changed(&mut self) {
         self.changes.dirty = true;
@@ -118,7 +121,8 @@ impl Server {
         let next = self.wanted_table();
         self.changes.began = Instant::now();
         let (slots, entries) = self.moved(&next);
-        if self.phase == Phase::Waiting || slots.is_empty() && !entries {
+        let replaced = self.successors_join_change();
+        if !replaced && (self.phase == Phase::Waiting || slots.is_empty() && !entries) {
             self.changes.told = next;
             self.worker.give(Command::Route(self.worker_table()));
             let _ = self.tell_routes();
@@ -256,14 +260,6 @@ impl Server {
         if self.hand_over_states() {
             self.states_handed_over();
         }
-    }
-
-    /// What was wanted when the change began is not wanted any more: it goes on, to what is wanted now.
-    pub(super) fn changes_wanted_again(&mut self) {
-        if matches!(self.changes.state, State::Closing | State::HandingOver) {
-            self.changes.next = self.wanted_table();
-        }
-        self.routes_changed();
     }
 
     /// Successors have what they need: everybody is told of the new routes.

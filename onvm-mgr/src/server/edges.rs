@@ -62,6 +62,15 @@ impl Edges {
         self.all.values().filter(|e| e.to == id).map(|e| e.ring.occupancy()).sum()
     }
 
+    /// The same for all instances at once.
+    pub(super) fn waiting(&self) -> BTreeMap<InstanceId, u32> {
+        let mut waiting = BTreeMap::new();
+        for edge in self.all.values() {
+            *waiting.entry(edge.to).or_default() += edge.ring.occupancy();
+        }
+        waiting
+    }
+
     fn between(&self, from: InstanceId, to: InstanceId) -> Option<EdgeId> {
         let usable =
             |e: &DirectEdge| e.from == from && e.to == to && e.stopped_by.is_none() && !e.consumer_dead;

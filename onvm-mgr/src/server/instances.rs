@@ -211,12 +211,13 @@ impl Server {
             let _ = epoll::delete(&self.epoll, &peer.line);
         }
         self.cores.release(instance.core);
+        self.predecessor_inherits(id);
         let heir = self.pass_on_slots(id, &instance);
         self.edges.instance_died(id);
         let table = self.worker_table();
         self.worker.give(Command::Reap { instance: id, table, crashed: !instance.leaving, heir });
-        self.record_end(id, instance);
-        self.replacement_lost(id);
+        let how = self.record_end(id, instance);
+        self.replacement_lost(id, &how);
         self.routes_changed();
     }
 
@@ -227,7 +228,8 @@ impl Server {
         if !slots.owners().contains(&id) {
             return None;
         }
-        let stands_by = |i: &Instance| i.service() == service && i.role == Role::Standby && !i.leaving;
+        let stays = |i: &Instance| !i.leaving && i.killed_for.is_none();
+        let stands_by = |i: &Instance| i.service() == service && i.role == Role::Standby && stays(i);
         let heir = self.instances.iter().find(|(_, i)| stands_by(i)).map(|(heir, _)| *heir);
         if let Some(heir) = heir {
             slots.replace(id, heir);
@@ -261,8 +263,8 @@ impl Server {
         }
     }
 
-    /// Writes down how an instance ended.
-    fn record_end(&mut self, id: InstanceId, mut instance: Instance) {
+    /// Writes down how an instance ended, and returns it.
+    fn record_end(&mut self, id: InstanceId, mut instance: Instance) -> String {
         let title = instance.title(id);
         let kind = match (instance.leaving, instance.pulse.is_hung()) {
             (true, _) => Kind::Left,
@@ -276,12 +278,14 @@ impl Server {
         } else {
             log::warn!("{title} died: {why}");
         }
-        let event = Event::new(kind).instance(id, instance.service(), instance.pid_number()).by(by).why(why);
+        let event =
+            Event::new(kind).instance(id, instance.service(), instance.pid_number()).by(by).why(why.as_str());
         let event = match instance.life.go(State::Gone) {
             Ok(change) => event.change(change),
             Err(_) => event,
         };
         self.events.record(event);
+        why
     }
 
     /// Keeps an instance's figures for the ledger.

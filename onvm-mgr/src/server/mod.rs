@@ -24,6 +24,7 @@ mod edges;
 mod events;
 mod instances;
 mod ledger;
+mod measure;
 mod phase;
 mod positions;
 mod pulse;
@@ -62,6 +63,7 @@ use change::Changes;
 use edges::Edges;
 use events::Peer;
 use instances::Instance;
+use measure::Measures;
 use phase::Phase;
 use quarantine::Quarantine;
 use replace::Replacement;
@@ -106,6 +108,7 @@ pub(super) struct Server {
     started: Instant,
     next_print: Option<Instant>,
     next_pulse: Instant,
+    measures: Measures,
     failed: bool,
 }
 
@@ -157,6 +160,7 @@ fn start_worker(
         wait_for_instance: start.wait_for_instance,
         stay: start.stay,
         packet_limit: start.packet_limit,
+        throttles: start.fair == crate::fair::Choice::Auto,
     };
     Ok(worker::start(setup, news, bell)?)
 }
@@ -209,6 +213,7 @@ impl Server {
         Ok(Self {
             next_print: options.interval.map(|i| now + i),
             next_pulse: now,
+            measures: Measures::new(now, start.fair),
             options,
             geometry,
             pool,

@@ -30,14 +30,23 @@ const HAND_OVER_TIME: Duration = Duration::from_secs(10);
 enum Step {
     /// The successor has not attached yet.
     Starting,
-    /// It waits for the change of routes.
+    /// It waits for the next change of routes.
     Attached,
+    /// The change of routes that is under way gives it its predecessor's flows.
+    Moving,
     /// The old one was asked for its state.
     Asked,
     /// The successor was given it.
     Given,
     /// The successor has what it needs.
     Ready,
+}
+
+impl Step {
+    /// Whether it is given up when it takes too long.
+    fn has_deadline(self) -> bool {
+        matches!(self, Self::Starting | Self::Asked | Self::Given)
+    }
 }
 
 /// A replacement that is under way.
@@ -50,6 +59,8 @@ pub(super) struct Replacement {
     order: Option<Rc<Order>>,
     step: Step,
     until: Instant,
+    /// Another command, with its directory, which is the service's own once the successor has its place.
+    command: Option<(Vec<String>, String)>,
 }
 
 /// A client's wish to have instances replaced, shared by the replacements that it asks for. The last of them to end lets go of
@@ -104,6 +115,7 @@ impl Server {
         &mut self,
         old: InstanceId,
         start_token: String,
+        command: Option<(Vec<String>, String)>,
         order: Option<Rc<Order>>,
     ) {
         self.replacements.push(Replacement {
@@ -113,6 +125,7 @@ impl Server {
             order,
             step: Step::Starting,
             until: Instant::now() + ATTACH_TIME,
+            command,
         });
     }
 
@@ -139,6 +152,16 @@ impl Server {
         self.go(old, State::Draining, "operator", "it is replaced");
     }
 
+    /// A change of routes begins: those that have attached are in it. Returns whether there are any.
+    pub(super) fn successors_join_change(&mut self) -> bool {
+        let mut any = false;
+        for replacement in self.replacements.iter_mut().filter(|r| r.step == Step::Attached) {
+            replacement.step = Step::Moving;
+            any = true;
+        }
+        any
+    }
+
     /// The gate is closed and nothing is inside: states travel now. True if there is nothing to wait for.
     pub(super) fn hand_over_states(&mut self) -> bool {
         let hands_over = |server: &Self, id: Option<InstanceId>| {
@@ -148,8 +171,8 @@ impl Server {
         for index in 0..self.replacements.len() {
             let (old, new, step) =
                 (self.replacements[index].old, self.replacements[index].new, self.replacements[index].step);
-            // One that attached after the change began moves with the next.
-            if step != Step::Attached || !new.is_some_and(|new| self.is_coming(new)) {
+            // The flows of one that attached since the change began go on as before.
+            if step != Step::Moving {
                 continue;
             }
             let fresh = self.replacements[index].order.as_ref().is_some_and(|order| order.fresh);
@@ -216,10 +239,7 @@ impl Server {
         let old = replacement.old;
         log::warn!("instance {old} is not replaced: {why}");
         if let Some(new) = replacement.new {
-            let service = self.instances.get(&new).map(super::instances::Instance::service);
-            if let Some(slots) = service.and_then(|service| self.services.get_mut(&service)) {
-                slots.replace(new, old);
-            }
+            self.give_back_slots(old, new);
             if let Some(instance) = self.instances.get_mut(&new) {
                 instance.role = Role::Standby;
             }
@@ -232,17 +252,33 @@ impl Server {
         let (service, pid) = self.instances.get(&old).map_or((0, None), |i| (i.service(), i.pid_number()));
         self.events
             .record(Event::new(Kind::ReplaceFailed).instance(old, service, pid).by("manager").why(why));
-        self.changes_wanted_again();
+        self.routes_changed();
         if let Some(order) = &replacement.order {
             order.failed(old, why);
         }
         self.let_go_of_order(replacement.order);
     }
 
+    /// What a successor was to have is its predecessor's again, also in the change that is under way.
+    fn give_back_slots(&mut self, old: InstanceId, new: InstanceId) {
+        let Some(service) = self.instances.get(&old).map(super::instances::Instance::service) else { return };
+        if let Some(slots) = self.services.get_mut(&service) {
+            slots.replace(new, old);
+        }
+        self.changes.stays(service, old, new);
+    }
+
+    /// A successor is gone before its predecessor is, which goes on: its slots are no legacy for others.
+    pub(super) fn predecessor_inherits(&mut self, gone: InstanceId) {
+        if let Some(old) = self.replacements.iter().find(|r| r.new == Some(gone)).map(|r| r.old) {
+            self.give_back_slots(old, gone);
+        }
+    }
+
     /// An instance is gone that may have had a part in a replacement.
-    pub(super) fn replacement_lost(&mut self, id: InstanceId) {
+    pub(super) fn replacement_lost(&mut self, id: InstanceId, how: &str) {
         if let Some(index) = self.replacements.iter().position(|r| r.new == Some(id)) {
-            self.give_up_replacing(index, "its successor died");
+            self.give_up_replacing(index, &format!("its successor is gone: {how}"));
         } else if let Some(index) = self.replacements.iter().position(|r| r.old == id) {
             // It has left in order, or died on the way: either way the successor has its place.
             let replacement = self.replacements.remove(index);
@@ -278,7 +314,7 @@ impl Server {
 
     /// Gives up on replacements that take too long.
     pub(super) fn check_replacements(&mut self, now: Instant) {
-        let late = |r: &Replacement| now >= r.until && !matches!(r.step, Step::Ready | Step::Attached);
+        let late = |r: &Replacement| now >= r.until && r.step.has_deadline();
         while let Some(index) = self.replacements.iter().position(late) {
             let why = match self.replacements[index].step {
                 Step::Starting => "its successor did not attach in time",
@@ -292,14 +328,29 @@ impl Server {
 
     /// When the first of them is too late.
     pub(super) fn replacement_deadline(&self) -> Option<Instant> {
-        self.replacements.iter().map(|r| r.until).min()
+        self.replacements.iter().filter(|r| r.step.has_deadline()).map(|r| r.until).min()
+    }
+
+    /// An instance leaves, or its process has ended, before all is said and done: if another replaces it, that one counts in
+    /// its place from now on, or a third would be started.
+    pub(super) fn predecessor_ends(&mut self, old: InstanceId) {
+        if let Some(replacement) = self.replacements.iter().find(|r| r.old == old) {
+            let start_token = replacement.start_token.clone();
+            self.supervisor_substitutes(old, &start_token);
+        }
     }
 
     /// From now on successors count in place of those that they replace.
     pub(super) fn successors_take_over(&mut self) {
-        let ready = self.replacements.iter().filter(|r| r.step == Step::Ready);
-        let pairs: Vec<(InstanceId, String)> = ready.map(|r| (r.old, r.start_token.clone())).collect();
-        for (old, start_token) in pairs {
+        for index in 0..self.replacements.len() {
+            let replacement = &mut self.replacements[index];
+            if replacement.step != Step::Ready {
+                continue;
+            }
+            let (old, start_token) = (replacement.old, replacement.start_token.clone());
+            if let Some(command) = replacement.command.take() {
+                self.supervisor_learns(old, command);
+            }
             self.supervisor_substitutes(old, &start_token);
         }
     }

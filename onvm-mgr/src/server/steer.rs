@@ -122,6 +122,7 @@ impl Server {
             .map(|(id, _)| *id)
             .collect();
         for id in done {
+            self.predecessor_ends(id);
             self.ask_to_leave(id);
         }
     }
@@ -160,12 +161,18 @@ impl Server {
         let ids: Vec<InstanceId> =
             self.targets(target).into_iter().filter(|id| !self.is_being_replaced(*id)).collect();
         if ids.is_empty() {
+            if let Some(id) = self.targets(target).first() {
+                let error = format!("instance {id} is being replaced already");
+                return self.tell(client, json!({ "error": error }), false);
+            }
             return self.tell_count(client, target, 0);
         }
         let order = Order::new(client, fresh);
         for id in ids {
             match self.supervisor_starts_successor(id, command.clone()) {
-                Ok(start_token) => self.expect_successor(id, start_token, Some(Rc::clone(&order))),
+                Ok(start_token) => {
+                    self.expect_successor(id, start_token, command.clone(), Some(Rc::clone(&order)));
+                }
                 Err(error) => order.failed(id, &error),
             }
         }
