@@ -383,6 +383,19 @@ fn who_stands_by_is_not_paused_and_takes_over() {
 }
 
 #[test]
+fn who_is_stopped_leaves_its_flows_to_a_sibling_and_the_standby_alone() {
+    let lab = Lab::new();
+    let (manager, _watch) = with_standby(&lab);
+    let standby = ids(&manager.stats(), 1, "ready");
+    let stopped = ids(&manager.stats(), 1, "running")[0];
+    let _ = lab.client(&["nf", "stop", "-n", &stopped.to_string()]).good();
+    manager.wait_until("one less", |l| ids(l, 1, "").len() == 2);
+    wait_for_more(&manager, 1000);
+    assert_eq!(ids(&manager.stats(), 1, "ready"), standby);
+    manager.stop(LIMIT).assert_balanced();
+}
+
+#[test]
 fn what_stands_by_is_replaced_by_what_stands_by() {
     let lab = Lab::new();
     let (manager, _watch) = with_standby(&lab);

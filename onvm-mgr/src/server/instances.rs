@@ -224,11 +224,13 @@ impl Server {
     /// The slots of an instance that is gone go to one that stands by, else to its siblings. Returns who stood by.
     fn pass_on_slots(&mut self, id: InstanceId, gone: &Instance) -> Option<InstanceId> {
         let service = gone.service();
+        // Of one that was asked to leave fewer are wanted now: its siblings may be enough.
+        let enough = self.shares(service).len() >= self.shares_wanted(service) as usize;
         let slots = self.services.get_mut(&service)?;
         if !slots.owners().contains(&id) {
             return None;
         }
-        let stays = |i: &Instance| !i.leaving && i.killed_for.is_none();
+        let stays = |i: &Instance| !enough && !i.leaving && i.killed_for.is_none();
         let stands_by = |i: &Instance| i.service() == service && i.role == Role::Standby && stays(i);
         let heir = self.instances.iter().find(|(_, i)| stands_by(i)).map(|(heir, _)| *heir);
         if let Some(heir) = heir {

@@ -25,6 +25,9 @@ struct Options {
     /// Print what is done on standard error
     #[arg(long)]
     verbose: bool,
+    /// Leave an operation out, by its name in the report; may be given again
+    #[arg(long, value_name = "OPERATION")]
+    without: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -32,8 +35,8 @@ fn main() -> ExitCode {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let seed = options.seed.unwrap_or(u64::from(since.subsec_nanos()));
     eprintln!("soak: {} seconds, --seed {seed}", options.seconds);
-    let Options { seconds, rate, verbose, .. } = options;
-    match soak::run(soak::Options { seconds, seed, rate, verbose }) {
+    let Options { seconds, rate, verbose, without, .. } = options;
+    match soak::run(&soak::Options { seconds, seed, rate, verbose, without }) {
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE

@@ -32,7 +32,7 @@ pub use report::{Report, Violation};
 const HOME_EVERY: usize = 12;
 
 /// What a soak is to be like.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// How long it lasts.
     pub seconds: u64,
@@ -42,20 +42,24 @@ pub struct Options {
     pub rate: u64,
     /// Print what is done.
     pub verbose: bool,
+    /// Names of operations to leave out.
+    pub without: Vec<String>,
 }
 
 /// Runs one.
 ///
 /// # Errors
 /// Why it could not begin.
-pub fn run(options: Options) -> Result<Report, String> {
+pub fn run(options: &Options) -> Result<Report, String> {
     let lab = Lab::new();
     let captures = captures(&lab);
     let dice = Dice::from_seed(options.seed);
     let mut site = Site::new(lab, dice, &captures, options.rate, options.seconds)?;
     site.verbose = options.verbose;
     let mut doing = "start";
-    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| soak(&mut site, options.seconds, &mut doing)));
+    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        soak(&mut site, options.seconds, &options.without, &mut doing)
+    }));
     let failed = match ended {
         Ok(ended) => ended.err(),
         Err(panic) => Some(words(&*panic)),
@@ -90,7 +94,7 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").into()
 }
 
-fn soak(site: &mut Site, seconds: u64, doing: &mut &'static str) -> Result<(), String> {
+fn soak(site: &mut Site, seconds: u64, without: &[String], doing: &mut &'static str) -> Result<(), String> {
     site.settle()?;
     site.check()?;
     site.go_home()?;
@@ -103,6 +107,9 @@ fn soak(site: &mut Site, seconds: u64, doing: &mut &'static str) -> Result<(), S
     let mut done = 0;
     while Instant::now() < end {
         let operation = first.pop().unwrap_or_else(|| Operation::any(&mut site.dice));
+        if without.iter().any(|name| name == operation.name()) {
+            continue;
+        }
         *doing = operation.name();
         site.perform(operation)?;
         // After a storm its replacements may still have died; from here on nothing dies by chance.

@@ -269,11 +269,11 @@ impl Site {
                     clients.push(self.lab.start("onvm-mgr", &["nf", "restart", name]));
                     said.push(format!("restart {name}"));
                 }
-                (3, Some(one)) => {
+                (3, Some(one)) if self.network.service(name).instances > 1 => {
                     let _ = self.ask(Request::NfDrain { target: Target::Instance(one.id) })?;
                     said.push(format!("drain {name} {}", one.id));
                 }
-                (4, _) => {
+                (3 | 4, _) => {
                     let instances = 1 + u32::try_from(self.dice.below(3)).unwrap_or(0);
                     let _ = self.ask(Request::NfScale { service: id, instances })?;
                     said.push(format!("scale {name} {instances}"));

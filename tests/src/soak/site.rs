@@ -305,6 +305,9 @@ impl Site {
             Ok(u32::try_from(nfs).unwrap_or(u32::MAX) == expected)
         })?;
         for (pid, program) in memory::processes(&socket) {
+            if program == "onvm-mgr" {
+                self.say(&format!("at home: {:?}", memory::Sample::of(pid)));
+            }
             self.memory.look(&program, pid)?;
         }
         Ok(())
