@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Server;
 use crate::events::{Event, Kind};
+use crate::life::State;
 use crate::plan::{Plan, Service};
 
 impl Server {
@@ -56,16 +57,14 @@ impl Server {
             }
             return;
         };
-        if now.starts_like(before) {
-            // More are started by and by; those that are too many leave.
-            let _ = self.supervisor_scales(service, now.instances, "plan");
-            return;
-        }
-        if now.command.is_empty() {
+        // More are started by and by; those that are too many leave, and are not replaced before.
+        let _ = self.supervisor_scales(service, now.instances, "plan");
+        if now.starts_like(before) || now.command.is_empty() {
             return;
         }
         for id in self.supervised(service) {
-            if self.is_being_replaced(id) {
+            let leaves = self.instances.get(&id).is_none_or(|i| i.life.state() == State::Draining);
+            if leaves || self.is_being_replaced(id) {
                 continue;
             }
             match self.supervisor_starts_successor(id, None) {
