@@ -223,3 +223,28 @@ fn one_that_is_killed_while_it_is_replaced_loses_nothing() {
     }
     let _ = lab.judged_whole(manager, 2);
 }
+
+#[test]
+fn another_plan_may_want_another_command_and_another_number_of_instances() {
+    let lab = Lab::new();
+    let plan = |command: &str, instances: u32| {
+        format!(
+            "ports: [\"gen:rate=20k,flows=64,sequence=1\", \"null:\"]\n\
+             services:\n  forward: {{id: 1, command: {command}, instances: {instances}}}\n  \
+             judge: {{id: 2, command: [order_nf, --flows, \"64\", --json]}}\n\
+             chains: {{main: [forward, judge]}}\n"
+        )
+    };
+    let manager = lab.up(&plan("nf-forward", 3), &[]);
+    lab.wait_for_running(1, 3);
+    for (command, instances) in [("nf-forward --mac-swap", 1), ("nf-forward", 2)] {
+        let before = lab.pids(1);
+        let file = lab.write("next.yaml", &plan(command, instances));
+        let _ = lab.client(&["apply", &file]).good();
+        wait_until("all are new", || lab.pids(1).iter().all(|pid| !before.contains(pid)));
+        lab.wait_for_running(1, instances as usize);
+    }
+    let (report, ledger) = lab.judged(manager, 2);
+    assert_eq!((&report["reordered"], &report["missing"]), (&0.into(), &0.into()), "{report}");
+    assert!(ledger.0["drops"].as_object().is_none_or(serde_json::Map::is_empty), "{}", ledger.0["drops"]);
+}

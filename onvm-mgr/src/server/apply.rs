@@ -58,12 +58,9 @@ impl Server {
             }
             return;
         };
-        if now.starts_like(before) {
-            // More are started by and by; those that are too many leave.
-            let _ = self.supervisor_scales(service, now.instances, "plan");
-            return;
-        }
-        if now.command.is_empty() {
+        // More are started by and by; those that are too many leave, and are not replaced before.
+        let _ = self.supervisor_scales(service, now.instances, "plan");
+        if now.starts_like(before) || now.command.is_empty() {
             return;
         }
         // Those that are too many need no successor, and more of them are started by the new command.
