@@ -227,7 +227,7 @@ impl Server {
         match error {
             None => self.replacements[index].step = Step::Ready,
             Some(error) => {
-                self.give_up_replacing(index, &format!("its successor cannot use its state: {error}"))
+                self.give_up_replacing(index, &format!("its successor cannot use its state: {error}"));
             }
         }
         self.go_on_when_handed_over();

@@ -147,7 +147,7 @@ impl Server {
         for id in ids {
             match self.supervisor_starts_successor(id, command.clone()) {
                 Ok(start_token) => {
-                    self.expect_successor(id, start_token, command.clone(), Some(Rc::clone(&order)))
+                    self.expect_successor(id, start_token, command.clone(), Some(Rc::clone(&order)));
                 }
                 Err(error) => order.failed(id, &error),
             }
