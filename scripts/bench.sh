@@ -11,6 +11,7 @@ scripts/setup.sh bench >&2
 
 bin=${CARGO_TARGET_DIR:-target}/release
 cargo build --release --quiet -p onvm-bench -p onvm-mgr -p nf-forward -p nf-speedtest
+cargo build --release --quiet -p onvm-tests --bin cost_nf
 if pkg-config --exists libdpdk 2>/dev/null; then
     # shellcheck disable=SC2046 # several flags are meant
     cc -O3 -march=native -Wall -Wextra bench/dpdk/ring_pair.c -o "$bin/dpdk-ring-pair" \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up, builds, and runs every test. Usage: scripts/test.sh [--quick]
-# --quick leaves out what takes minutes: sanitizers, the model checker, the long chaos run.
+# --quick leaves out what takes minutes: sanitizers, the model checker, the soak.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,5 +35,7 @@ if [ "$quick" = no ]; then
     scripts/sanitize.sh
     step "demo"
     scripts/demo.sh
+    step "soak"
+    scripts/soak.sh 5
 fi
 step "all passed"

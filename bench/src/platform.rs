@@ -99,6 +99,18 @@ impl Platform {
         serde_json::from_slice(&output.stdout).map_err(|e| Error::new(format!("no statistics: {e}")))
     }
 
+    /// All events that the manager remembers.
+    pub(crate) fn events(&self) -> Result<Vec<Value>, Error> {
+        let output = Command::new(program("onvm-mgr")?)
+            .args(["events", "--json"])
+            .env("ONVM_SOCKET", self.directory.path().join("s"))
+            .stderr(Stdio::null())
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let read = |line: &str| serde_json::from_str(line).map_err(|e| Error::new(format!("no event: {e}")));
+        text.lines().map(read).collect()
+    }
+
     /// Waits until so many instances run.
     pub(crate) fn wait_for(&self, instances: usize) -> Result<(), Error> {
         self.wait_until("the network functions", || {

@@ -138,9 +138,18 @@ pub(crate) struct Start {
     #[arg(short = 'm', long, value_name = "CPU")]
     pub(crate) core: Option<u32>,
 
+    /// Never let the worker sleep: for a processor that nobody else needs
+    #[arg(long)]
+    pub(crate) poll: bool,
+
     /// Leave it to the kernel which node runs where
     #[arg(long)]
     pub(crate) no_pin: bool,
+
+    /// Divide a processor that NFs share by what comes for each and what it costs, and turn packets away at the entry of a
+    /// chain that has too much to do
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub(crate) fair: crate::fair::Choice,
 
     /// Mode of the control socket, octal; with more than 600 other users may attach
     #[arg(long, value_name = "MODE", default_value = "600", value_parser = mode)]

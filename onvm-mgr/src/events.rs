@@ -103,11 +103,12 @@ impl Event {
         Self { why: why.into(), ..self }
     }
 
-    /// As JSON; `time` is UTC, RFC 3339, in microseconds.
+    /// As JSON; `time` is UTC, RFC 3339, in microseconds, `time_ns` the same in nanoseconds since 1970.
     pub(crate) fn to_json(&self) -> Value {
         let mut object = json!({
             "number": self.number,
             "time": rfc3339(self.time),
+            "time_ns": nanoseconds(self.time),
             "event": self.kind.name(),
             "by": self.by,
         });
@@ -154,6 +155,12 @@ impl EventLog {
         let skip = usize::try_from((number + 1).saturating_sub(first)).unwrap_or(usize::MAX);
         self.events.iter().skip(skip)
     }
+}
+
+/// Since 1970-01-01 UTC.
+fn nanoseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// UTC, with microseconds. After "chrono-Compatible Low-Level Date Algorithms", H. Hinnant.

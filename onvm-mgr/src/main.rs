@@ -4,11 +4,14 @@
 //! clients and the kernel, and tells the worker what to do between two bursts. They share nothing but two channels.
 #![forbid(unsafe_code)]
 
+mod autoscale;
 mod cli;
 mod client;
 mod cores;
 mod events;
+mod fair;
 mod life;
+mod load;
 mod plan;
 mod ports;
 mod server;

@@ -66,13 +66,25 @@ impl Lab {
         Process::start(self.directory.path(), number, &program(name), arguments)
     }
 
+    /// Leaves the directory where it is when the test ends.
+    pub fn keep(&mut self) -> PathBuf {
+        self.directory.disable_cleanup(true);
+        self.directory.path().to_path_buf()
+    }
+
     /// Starts a program with `--socket`.
     #[must_use]
     pub fn start(&self, name: &str, arguments: &[&str]) -> Process {
+        self.start_in(name, arguments, &[])
+    }
+
+    /// The same with further environment variables.
+    #[must_use]
+    pub fn start_in(&self, name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Process {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let mut all: Vec<OsString> = arguments.iter().map(Into::into).collect();
         all.extend(["--socket".into(), self.socket.clone().into()]);
-        Process::start(self.directory.path(), number, &program(name), &all)
+        Process::start_in(self.directory.path(), number, &program(name), &all, environment)
     }
 
     /// Starts a manager that prints JSON, is not pinned to a processor (tests run side by side), and ends by itself
@@ -155,6 +167,14 @@ impl Lab {
     #[must_use]
     pub fn client(&self, arguments: &[&str]) -> End {
         self.start("onvm-mgr", arguments).wait(LIMIT)
+    }
+
+    /// The same, with `--socket` before the last arguments.
+    #[must_use]
+    pub fn client_at_socket(&self, arguments: &[&str], last: &[&str]) -> End {
+        let socket = self.socket.display().to_string();
+        let all = [arguments, &["--socket", &socket], last].concat();
+        self.bare("onvm-mgr", &all).wait(LIMIT)
     }
 
     /// Asks the manager, without a process for it.

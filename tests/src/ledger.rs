@@ -116,10 +116,22 @@ impl Instance<'_> {
         number(&self.0["instance"], "instance")
     }
 
+    /// What it calls itself.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0["name"].as_str().unwrap_or_default()
+    }
+
     /// A counter: `received`, `next`, `dropped`, …
     #[must_use]
     pub fn count(&self, name: &str) -> u64 {
         number(&self.0[name], name)
+    }
+
+    /// A figure that is measured: `busy`, `cost_ns`, …
+    #[must_use]
+    pub fn figure(&self, name: &str) -> f64 {
+        self.0[name].as_f64().unwrap_or_else(|| panic!("{name} is {}, not a figure", self.0[name]))
     }
 
     /// Its own report.

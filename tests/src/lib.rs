@@ -11,6 +11,7 @@ mod lab;
 mod ledger;
 mod mock;
 mod process;
+pub mod soak;
 mod supervised;
 
 pub use built::program;

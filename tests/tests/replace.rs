@@ -34,8 +34,7 @@ fn a_monitor_replaced_in_the_middle_of_a_capture_counts_as_one_that_is_not() {
          services: {{monitor: {{id: 1, command: [nf-monitor, --json, --top, \"1000\"]}}}}\nchains: {{main: [monitor]}}\n"
     );
     let mut manager = lab.up(&file, &[]);
-    let mut replaced = 0;
-    for at in [200, 500, 800, 1100] {
+    for (replaced, at) in [200, 500, 800, 1100].into_iter().enumerate() {
         manager.wait_until("traffic", |l| l.packets("received") >= at);
         let before = lab.pids(1);
         let _ = match replaced % 2 {
@@ -45,7 +44,6 @@ fn a_monitor_replaced_in_the_middle_of_a_capture_counts_as_one_that_is_not() {
                 .wait(LIMIT)
                 .good(),
         };
-        replaced += 1;
         assert!(lab.pids(1).iter().all(|pid| !before.contains(pid)));
     }
     let log = lab.log(1);

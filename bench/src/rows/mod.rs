@@ -2,6 +2,8 @@
 
 mod chain;
 mod cost;
+mod failover;
+mod fair;
 mod hop;
 mod life;
 mod speed;
@@ -29,7 +31,18 @@ pub(crate) const ROWS: &[Row] = &[
         about: "3 and 5 NFs on one core, against bare rings with the same waiting",
         run: chain::run,
     },
+    Row { name: "fair", about: "NFs of 50 to 10,000 cycles on one core, overloaded", run: fair::run },
     Row { name: "start", about: "from exec of an NF to its first packet", run: life::start },
     Row { name: "idle", about: "processor use of a manager with 10 and 100 idle NFs", run: life::idle },
+    Row {
+        name: "failover",
+        about: "from SIGKILL of an NF to the next packet of its flows",
+        run: failover::run,
+    },
+    Row {
+        name: "asleep",
+        about: "one packet through a chain of 5 that sleeps on one core",
+        run: speed::asleep,
+    },
     Row { name: "cost", about: "cycles and instructions for a packet and hop", run: cost::run },
 ];

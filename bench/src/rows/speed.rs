@@ -9,6 +9,8 @@ const LEAST_THERE_AND_BACK: f64 = 38.5;
 /// Half of what openNetVM needs, in nanoseconds.
 const MOST_SELF_LOOP: f64 = 167.0;
 const MOST_ROUND_TRIP: f64 = 250.0;
+/// Published for openNetVM's ping-pong on a shared core, in microseconds.
+const MOST_SLEEPING_HOP: f64 = 36.0;
 
 fn circle(packets: u32, partner: bool, span: Span) -> Result<f64, Error> {
     let mut platform = Platform::start(&["--stay"])?;
@@ -49,6 +51,45 @@ pub(super) fn there_and_back(effort: Effort) -> Vec<Line> {
     let rounds = alternate(&contenders, effort);
     let least = Mark::AtLeast(LEAST_THERE_AND_BACK);
     vec![rounds.line(1, &[0], MPPS, Mark::None), rounds.line(2, &[0], MPPS, least)]
+}
+
+/// Five NFs and nf-speedtest on one core, asleep between two packets: from nf-speedtest through all of them and back.
+pub(super) fn asleep(effort: Effort) -> Vec<Line> {
+    let seconds = if effort.quick { "2" } else { "6" };
+    let name = |what: &str| format!("6 sleeping hops on one core, {what}");
+    match round_trips(seconds) {
+        Ok((p50, p99)) => vec![
+            Line::new(name("median, per hop"), "µs", p50 / 6e3, Mark::AtMost(MOST_SLEEPING_HOP)),
+            Line::new(name("median"), "µs", p50 / 1e3, Mark::None),
+            Line::new(name("99 %"), "µs", p99 / 1e3, Mark::None),
+        ],
+        Err(error) => vec![Line::failed(name("round trip"), error.to_string())],
+    }
+}
+
+/// Median and 99th percentile of the round trip, in nanoseconds.
+fn round_trips(seconds: &str) -> Result<(f64, f64), Error> {
+    let mut platform = Platform::start(&["--stay"])?;
+    for service in 2..=6u32 {
+        let next = if service == 6 { 1 } else { service + 1 };
+        platform
+            .add("nf-forward", &["-r", &service.to_string(), "-d", &next.to_string(), "-m", "1", "-s"])?;
+    }
+    platform.wait_for(5)?;
+    let arguments =
+        ["-r", "1", "-d", "2", "-m", "1", "-s", "-c", "1", "--rate", "500", "--latency-every", "1"];
+    let mut speedtest =
+        platform.function("nf-speedtest", &[&arguments[..], &["-t", seconds, "--json"]].concat())?;
+    let output = speedtest.stdout(std::process::Stdio::piped()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let last = text.lines().last().unwrap_or_default();
+    let report: serde_json::Value =
+        serde_json::from_str(last).map_err(|e| Error::new(format!("no report: {e}: {last}")))?;
+    let latency = &report["report"]["latency"];
+    let figure = |name: &str| {
+        latency[name].as_f64().ok_or_else(|| Error::new(format!("no latency in the report: {report}")))
+    };
+    Ok((figure("p50_ns")?, figure("p99_ns")?))
 }
 
 pub(super) fn alone(effort: Effort) -> Vec<Line> {

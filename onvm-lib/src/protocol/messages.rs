@@ -252,6 +252,9 @@ pub enum Request {
         command: Vec<String>,
         /// Directory in which it is started.
         directory: String,
+        /// The new ones begin without the state of those that they replace.
+        #[serde(default)]
+        fresh: bool,
     },
     /// Have so many instances of a service.
     NfScale {

@@ -126,16 +126,21 @@ impl Outputs {
         self.send(turn, RELAY, descriptor.with_destination(dropped), waiter);
     }
 
-    /// Whether much lies ahead of another NF. On a shared processor that one should run now, while the packets
-    /// are in the cache.
+    /// How much lies ahead of the NF that has most to do, if that is much. On a shared processor that one should run
+    /// now, while the packets are in the cache.
     #[inline]
-    pub(super) fn crowded(&mut self) -> bool {
-        self.all.iter_mut().skip(RELAY + 1).filter(|output| matches!(output.wake, Wake::Node)).any(|output| {
+    pub(super) fn crowd(&mut self) -> Option<u32> {
+        let others = self.all.iter_mut().skip(RELAY + 1).filter(|o| matches!(o.wake, Wake::Node));
+        let crowds = others.filter_map(|output| {
             let producer = &mut output.producer;
             let capacity = producer.ring_capacity();
             let crowd = CROWD.min(capacity / 2).max(1);
-            producer.in_flight() >= crowd && capacity - producer.room(capacity - crowd + 1) >= crowd
-        })
+            if producer.in_flight() < crowd {
+                return None;
+            }
+            Some(capacity - producer.room(capacity - crowd + 1)).filter(|ahead| *ahead >= crowd)
+        });
+        crowds.max()
     }
 
     /// Wakes the worker if it sleeps, for something that stands in no ring of ours.

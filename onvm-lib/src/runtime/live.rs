@@ -141,7 +141,10 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
                 self.rest();
                 continue;
             }
-            if self.idle.manner() == Manner::Yield && self.outputs.crowded() {
+            if self.idle.manner() == Manner::Yield
+                && let Some(ahead) = self.outputs.crowd()
+                && !self.has_more_than(ahead / 2)
+            {
                 std::thread::yield_now();
             }
             let mut worked = 0;
@@ -164,6 +167,13 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             }
         }
         Ok(())
+    }
+
+    /// Whether more than `few` packets wait here: then there may be others among them than those that would go the crowded
+    /// way, and they must not wait for its end.
+    #[cold]
+    fn has_more_than(&mut self, few: u32) -> bool {
+        self.inputs.iter_mut().any(|input| input.consumer.available(few + 1).is_ok_and(|n| n > few))
     }
 
     /// Does a turn with what an incoming ring has; returns the number of packets.

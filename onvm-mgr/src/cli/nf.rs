@@ -43,6 +43,9 @@ pub(crate) enum NfCommand {
     Replace {
         #[command(flatten)]
         those: Those,
+        /// The new ones begin without the state of those that they replace: for another program that cannot read it
+        #[arg(long)]
+        fresh: bool,
         /// Program and arguments, without -r, -d, -m, -s and --socket, which the manager adds; it starts here, in this directory
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
@@ -126,9 +129,12 @@ impl NfCommand {
             Self::Scale { service, instances, .. } => {
                 Request::NfScale { service: id_of(service)?, instances: *instances }
             }
-            Self::Replace { those, command } => {
-                Request::NfReplace { target: target(those)?, command: command.clone(), directory: here()? }
-            }
+            Self::Replace { those, fresh, command } => Request::NfReplace {
+                target: target(those)?,
+                command: command.clone(),
+                directory: here()?,
+                fresh: *fresh,
+            },
             Self::Tell { those, topic, body } => {
                 Request::NfTell { target: target(those)?, topic: topic.clone(), body: body.clone() }
             }

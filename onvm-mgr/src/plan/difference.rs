@@ -68,15 +68,21 @@ fn services(from: &Plan, to: &Plan, changes: &mut Vec<Change>) {
     }
     for (id, service) in &to.services {
         let name = service.name.clone();
-        match from.services.get(id) {
+        match from.services.get(id).map(|before| chosen_alike(before, service)) {
             None => changes.push(Change::ServiceAdded { service: *id, name }),
-            Some(before) if before != service => {
-                let fields = fields(before, service);
+            Some(before) if before != *service => {
+                let fields = fields(&before, service);
                 changes.push(Change::ServiceChanged { service: *id, name, fields });
             }
             Some(_) => {}
         }
     }
+}
+
+/// A service with the other's number of instances, if the manager chooses that: it is no difference.
+fn chosen_alike(before: &Service, other: &Service) -> Service {
+    let instances = if other.scale.is_some() { other.instances } else { before.instances };
+    Service { instances, ..before.clone() }
 }
 
 /// Fields are compared as JSON has them, so that none can be forgotten here.

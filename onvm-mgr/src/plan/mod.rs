@@ -6,7 +6,6 @@ pub(crate) mod difference;
 pub(crate) mod file;
 pub(crate) mod flow_rules;
 // The control thread takes plans from it.
-#[cfg_attr(not(test), allow(dead_code))]
 pub(crate) mod received;
 
 use std::collections::BTreeMap;

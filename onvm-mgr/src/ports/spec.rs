@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(error("pacp:x"), "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null");
         assert_eq!(
             error("gen:siez=4"),
-            "port \"gen:siez=4\": unknown option \"siez\", options are size, flows, rate, count, imix, seed"
+            "port \"gen:siez=4\": unknown option \"siez\", options are size, flows, rate, count, imix, seed, sequence"
         );
         assert_eq!(error("null:a"), "port \"null:a\": unknown option \"a\", this kind has none");
         assert_eq!(error("gen:size"), "port \"gen:size\": option \"size\" has no value");

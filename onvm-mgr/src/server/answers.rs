@@ -69,8 +69,8 @@ impl Server {
             Request::NfKill { target } => self.kill_instances(token, target),
             Request::NfScale { service, instances } => self.scale(token, service, instances),
             Request::NfRestart { target } => self.restart(token, target),
-            Request::NfReplace { target, command, directory } => {
-                self.replace_instances(token, target, Some((command, directory)));
+            Request::NfReplace { target, command, directory, fresh } => {
+                self.replace_instances(token, target, Some((command, directory)), fresh);
             }
             Request::NfStart { service } => self.start_one(token, service),
             Request::Events { after, follow } => self.tell_events(token, after, follow),

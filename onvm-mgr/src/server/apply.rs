@@ -14,11 +14,17 @@ impl Server {
     /// Puts another plan in force.
     pub(super) fn apply(&mut self, client: u64, body: Value, files: Vec<OwnedFd>) {
         let checked = Plan::received(body, files).and_then(|plan| self.check_plan(&plan).map(|()| plan));
-        let plan = match checked {
+        let mut plan = match checked {
             Ok(plan) => plan,
             Err(error) => return self.tell(client, json!({ "error": error }), false),
         };
         let changes = crate::plan::difference::difference(&self.plan, &plan);
+        // Where the manager chooses the number of instances, it goes on from those that there are.
+        for (id, service) in &mut plan.services {
+            if let (Some(scale), Some(now)) = (service.scale, self.plan.services.get(id)) {
+                service.instances = now.instances.max(scale.min).min(scale.max);
+            }
+        }
         let old = std::mem::replace(&mut self.plan, plan);
         self.events
             .record(Event::new(Kind::PlanApplied).by("operator").why(format!("{} changes", changes.len())));

@@ -198,8 +198,13 @@ impl Server {
         match role {
             Role::Standby => {}
             Role::Successor(old) if self.instances.contains_key(&old) => {
+                let stands_by = self.instances[&old].role == Role::Standby;
                 self.successor_attached(old, id);
-                self.takes_share(id, "operator", "it takes another's place");
+                if !stands_by {
+                    self.takes_share(id, "operator", "it takes another's place");
+                } else if let Some(instance) = self.instances.get_mut(&id) {
+                    instance.role = Role::Standby;
+                }
             }
             Role::Share | Role::Successor(_) => {
                 self.services.entry(service).or_default().add(id);

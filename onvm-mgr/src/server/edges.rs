@@ -62,6 +62,15 @@ impl Edges {
         self.all.values().filter(|e| e.to == id).map(|e| e.ring.occupancy()).sum()
     }
 
+    /// The same for all instances at once.
+    pub(super) fn waiting(&self) -> BTreeMap<InstanceId, u32> {
+        let mut waiting = BTreeMap::new();
+        for edge in self.all.values() {
+            *waiting.entry(edge.to).or_default() += edge.ring.occupancy();
+        }
+        waiting
+    }
+
     fn between(&self, from: InstanceId, to: InstanceId) -> Option<EdgeId> {
         let usable =
             |e: &DirectEdge| e.from == from && e.to == to && e.stopped_by.is_none() && !e.consumer_dead;
@@ -100,7 +109,9 @@ impl Server {
     /// other ways now, and the version that they will confirm.
     pub(super) fn tell_routes(&mut self) -> (BTreeSet<InstanceId>, u64) {
         self.edges.version += 1;
-        let manner = if self.cores.worker_shares(self.instances.len()) {
+        let manner = if self.options.poll {
+            onvm_lib::idle::Manner::Poll
+        } else if self.cores.worker_shares(self.instances.len()) {
             onvm_lib::idle::Manner::Yield
         } else {
             onvm_lib::idle::Manner::Spin

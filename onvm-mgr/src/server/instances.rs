@@ -51,8 +51,8 @@ pub(super) struct Instance {
     /// The ring from the worker, to see whether it works off what is there.
     pub(super) inbound: Ring,
     pub(super) pulse: Pulse,
-    /// Why it is killed, when it is.
-    pub(super) killed_for: Option<String>,
+    /// By whom and why it is killed, when it is.
+    pub(super) killed_for: Option<(&'static str, String)>,
 }
 
 /// What an instance is there for.
@@ -164,10 +164,14 @@ impl Server {
 
     /// Kills an instance that cannot be reasoned with. The reaper follows when it is dead.
     pub(super) fn kill(&mut self, id: InstanceId, why: String) {
+        self.kill_by("manager", id, why);
+    }
+
+    pub(super) fn kill_by(&mut self, by: &'static str, id: InstanceId, why: String) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         if instance.killed_for.is_none() {
             log::warn!("{} is killed: {why}", instance.title(id));
-            instance.killed_for = Some(why);
+            instance.killed_for = Some((by, why));
         }
         let Some(pidfd) = &instance.pidfd else { return };
         if let Err(error) = rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
@@ -220,11 +224,13 @@ impl Server {
     /// The slots of an instance that is gone go to one that stands by, else to its siblings. Returns who stood by.
     fn pass_on_slots(&mut self, id: InstanceId, gone: &Instance) -> Option<InstanceId> {
         let service = gone.service();
+        // Of one that was asked to leave fewer are wanted now: its siblings may be enough.
+        let enough = self.shares(service).len() >= self.shares_wanted(service) as usize;
         let slots = self.services.get_mut(&service)?;
         if !slots.owners().contains(&id) {
             return None;
         }
-        let stays = |i: &Instance| !i.leaving && i.killed_for.is_none();
+        let stays = |i: &Instance| !enough && !i.leaving && i.killed_for.is_none();
         let stands_by = |i: &Instance| i.service() == service && i.role == Role::Standby && stays(i);
         let heir = self.instances.iter().find(|(_, i)| stands_by(i)).map(|(heir, _)| *heir);
         if let Some(heir) = heir {
@@ -267,12 +273,8 @@ impl Server {
             (false, true) => Kind::Hung,
             (false, false) => Kind::Crashed,
         };
-        let by = if instance.killed_for.is_some() { "manager" } else { "kernel" };
         let how = self.how_it_ended(id, &instance);
-        let why = match instance.killed_for.take() {
-            Some(why) => why,
-            None => how,
-        };
+        let (by, why) = instance.killed_for.take().unwrap_or(("kernel", how));
         if instance.leaving {
             log::info!("{title} has left");
         } else {

@@ -31,6 +31,8 @@ impl Server {
             .collect();
         let drops: Map<String, Value> =
             totals.drops.iter().map(|(reason, n)| (reason.name().to_string(), json!(n))).collect();
+        let pushed_back =
+            totals.drops.iter().filter(|(r, _)| *r == DropReason::Backpressure).map(|(_, n)| n).sum::<u64>();
         let instances: Vec<Value> = self.instances.keys().map(|id| self.instance_body(*id, totals)).collect();
         json!({
             "phase": self.phase.name(),
@@ -43,6 +45,7 @@ impl Server {
             "services": self.services_body(totals),
             "instances": instances,
             "departed": self.departed,
+            "fair": self.measures.fair.means(),
             "direct_edges": self.edges.count(),
             "packets": {
                 "received": totals.received,
@@ -52,6 +55,10 @@ impl Server {
                 "dropped": totals.drops.iter().map(|(_, n)| n).sum::<u64>(),
             },
             "drops": drops,
+            "backpressure": {
+                "at_entry": totals.at_entry,
+                "wasted": pushed_back.saturating_sub(totals.at_entry),
+            },
             "bad_descriptors": totals.bad_descriptors,
             "receiving": totals.receiving,
             "pool": {
@@ -72,6 +79,7 @@ impl Server {
             .filter(|r| counters.drops(**r) > 0)
             .map(|r| (r.name().to_string(), json!(counters.drops(*r))))
             .collect();
+        let load = self.measures.load(id);
         let worker = totals.nodes.iter().find(|(node, _)| *node == id).map(|(_, t)| *t).unwrap_or_default();
         json!({
             "instance": id,
@@ -96,6 +104,11 @@ impl Server {
             "bad_descriptors_seen": count(Counter::BadDescriptors),
             "waits": count(Counter::Waits),
             "sleeps": count(Counter::Sleeps),
+            "rate_pps": load.rate_pps.round(),
+            "cost_ns": load.cost_ns.round(),
+            "busy": load.busy,
+            "queue": load.queue,
+            "cpu_share": self.measures.fair.set_for(id),
             "by_relay": worker,
             "report": instance.report,
         })
@@ -129,6 +142,7 @@ impl Server {
                     "received": sum(Counter::Received),
                     "dropped": sum(Counter::Dropped),
                     "waiting": parked(id),
+                    "turned_away": self.worker.turned_away.of(id),
                 })
             })
             .collect()

@@ -24,6 +24,7 @@ mod edges;
 mod events;
 mod instances;
 mod ledger;
+mod measure;
 mod phase;
 mod positions;
 mod pulse;
@@ -62,6 +63,7 @@ use change::Changes;
 use edges::Edges;
 use events::Peer;
 use instances::Instance;
+use measure::Measures;
 use phase::Phase;
 use quarantine::Quarantine;
 use replace::Replacement;
@@ -106,6 +108,7 @@ pub(super) struct Server {
     started: Instant,
     next_print: Option<Instant>,
     next_pulse: Instant,
+    measures: Measures,
     failed: bool,
 }
 
@@ -119,7 +122,49 @@ struct ServerOptions {
     time_limit: Option<Duration>,
     ring_size: u32,
     any_user: bool,
+    poll: bool,
     hang_timeout: Option<Duration>,
+}
+
+impl ServerOptions {
+    fn new(start: &Start, plan: &Plan) -> Self {
+        Self {
+            json: start.common.json,
+            default_service: start.default_service,
+            wait: wait_for(start, plan),
+            interval: start.interval,
+            time_limit: start.time_limit,
+            ring_size: start.ring_size,
+            any_user: start.socket_mode & 0o066 != 0,
+            poll: start.poll,
+            hang_timeout: Some(start.hang_timeout).filter(|t| !t.is_zero()),
+        }
+    }
+}
+
+/// Opens the ports and starts the worker. Late, because outputs are emptied: not when a manager is running here already, or
+/// another option is wrong.
+fn start_worker(
+    start: &Start,
+    pool: &Pool,
+    cores: &Cores,
+    news: std::sync::mpsc::Sender<News>,
+    bell: Arc<dyn Fn() + Send + Sync>,
+) -> Result<Handle, Box<dyn std::error::Error>> {
+    let ports = start.ports.iter().map(ports::open).collect::<Result<Vec<_>, _>>()?;
+    let setup = worker::Setup {
+        pool: pool.clone(),
+        ports,
+        idle: Idle::new(Manner::Spin),
+        barriers: Barriers::register(),
+        core: cores.worker(),
+        seed: seed(),
+        wait_for_instance: start.wait_for_instance,
+        stay: start.stay,
+        packet_limit: start.packet_limit,
+        throttles: start.fair == crate::fair::Choice::Auto,
+    };
+    Ok(worker::start(setup, news, bell)?)
 }
 
 /// Runs a manager until it ends.
@@ -164,34 +209,13 @@ impl Server {
         let (news_sender, news) = channel();
         let bell = events::news_bell(&epoll)?;
         events::watch(&epoll, listener.as_fd(), events::LISTENER)?;
-        // Late, because outputs are emptied: not when a manager is running here already, or another option is wrong.
-        let ports = start.ports.iter().map(ports::open).collect::<Result<Vec<_>, _>>()?;
-        let setup = worker::Setup {
-            pool: pool.clone(),
-            ports,
-            idle: Idle::new(Manner::Spin),
-            barriers: Barriers::register(),
-            core: cores.worker(),
-            seed: seed(),
-            wait_for_instance: start.wait_for_instance,
-            stay: start.stay,
-            packet_limit: start.packet_limit,
-        };
-        let worker = worker::start(setup, news_sender, Arc::new(bell))?;
-        let options = ServerOptions {
-            json: start.common.json,
-            default_service: start.default_service,
-            wait: wait_for(start, &plan),
-            interval: start.interval,
-            time_limit: start.time_limit,
-            ring_size: start.ring_size,
-            any_user: start.socket_mode & 0o066 != 0,
-            hang_timeout: Some(start.hang_timeout).filter(|t| !t.is_zero()),
-        };
+        let worker = start_worker(start, &pool, &cores, news_sender, Arc::new(bell))?;
+        let options = ServerOptions::new(start, &plan);
         let now = Instant::now();
         Ok(Self {
             next_print: options.interval.map(|i| now + i),
             next_pulse: now,
+            measures: Measures::new(now, start.fair),
             options,
             geometry,
             pool,

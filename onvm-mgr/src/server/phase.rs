@@ -103,6 +103,10 @@ impl Server {
             self.phase = Phase::Draining { until: Instant::now() + DRAIN_TIME };
             self.events.record(Event::new(Kind::ManagerStopping));
             self.worker.give(Command::StopReceiving);
+            let ids: Vec<u32> = self.instances.keys().copied().collect();
+            for id in ids {
+                self.works_off(id, "manager", "the manager stops");
+            }
         }
     }
 
@@ -146,6 +150,7 @@ impl Server {
         }
         self.kill_the_late();
         self.feel_pulses(now);
+        self.measure_loads(now);
         self.check_replacements(now);
         self.start_missing(now);
         self.tell_followers();
@@ -176,7 +181,13 @@ impl Server {
         };
         let limit = limit.filter(|_| matches!(self.phase, Phase::Waiting | Phase::Running));
         let processes = self.supervisor.next_deadline(&self.plan.services);
-        let due = [self.next_pulse(), self.changes.deadline(), self.replacement_deadline(), processes];
+        let due = [
+            self.next_pulse(),
+            self.next_measurement(),
+            self.changes.deadline(),
+            self.replacement_deadline(),
+            processes,
+        ];
         for at in [self.next_print, limit, phase].into_iter().chain(due).flatten() {
             wait = wait.min(at.saturating_duration_since(now));
         }

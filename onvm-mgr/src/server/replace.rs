@@ -68,13 +68,15 @@ pub(super) struct Replacement {
 /// it, and then the client is told what has become of all.
 pub(super) struct Order {
     client: u64,
+    /// States stay behind.
+    fresh: bool,
     replaced: RefCell<Vec<(InstanceId, InstanceId)>>,
     failed: RefCell<Vec<(InstanceId, String)>>,
 }
 
 impl Order {
-    pub(super) fn new(client: u64) -> Rc<Self> {
-        Rc::new(Self { client, replaced: RefCell::default(), failed: RefCell::default() })
+    pub(super) fn new(client: u64, fresh: bool) -> Rc<Self> {
+        Rc::new(Self { client, fresh, replaced: RefCell::default(), failed: RefCell::default() })
     }
 
     /// One of its instances is not replaced.
@@ -149,10 +151,7 @@ impl Server {
         if let Some(slots) = service.and_then(|service| self.services.get_mut(&service)) {
             slots.replace(old, new);
         }
-        if self.instances.get(&old).is_some_and(|i| i.life.state() == State::Paused) {
-            // It must work off what waits for it.
-            self.send_to(old, Answer::Resume, Vec::new());
-        }
+        self.works_off(old, "operator", "it is replaced");
         self.go(old, State::Draining, "operator", "it is replaced");
     }
 
@@ -179,7 +178,8 @@ impl Server {
             if step != Step::Moving {
                 continue;
             }
-            let both = hands_over(self, Some(old)) && hands_over(self, new);
+            let fresh = self.replacements[index].order.as_ref().is_some_and(|order| order.fresh);
+            let both = !fresh && hands_over(self, Some(old)) && hands_over(self, new);
             let replacement = &mut self.replacements[index];
             replacement.step = if both { Step::Asked } else { Step::Ready };
             replacement.until = Instant::now() + HAND_OVER_TIME;
@@ -227,7 +227,10 @@ impl Server {
         match error {
             None => self.replacements[index].step = Step::Ready,
             Some(error) => {
-                self.give_up_replacing(index, &format!("its successor cannot use its state: {error}"));
+                let why = format!(
+                    "its successor cannot use its state: {error} (nf replace --fresh does without it)"
+                );
+                self.give_up_replacing(index, &why);
             }
         }
         self.go_on_when_handed_over();
@@ -363,6 +366,15 @@ impl Server {
     /// When the first of them is too late.
     pub(super) fn replacement_deadline(&self) -> Option<Instant> {
         self.replacements.iter().filter(|r| r.step.has_deadline()).map(|r| r.until).min()
+    }
+
+    /// An instance leaves, or its process has ended, before all is said and done: if another replaces it, that one counts in
+    /// its place from now on, or a third would be started.
+    pub(super) fn predecessor_ends(&mut self, old: InstanceId) {
+        if let Some(replacement) = self.replacements.iter().find(|r| r.old == old) {
+            let start_token = replacement.start_token.clone();
+            self.supervisor_substitutes(old, &start_token);
+        }
     }
 
     /// From now on successors count in place of those that they replace.

@@ -14,11 +14,25 @@ impl Server {
     /// Lets instances take no packets; those wait in their rings.
     pub(super) fn pause(&mut self, client: u64, target: Target) {
         let ids = self.targets(target);
-        for id in &ids {
+        let state = |id: &InstanceId| self.instances.get(id).map(|i| i.life.state());
+        let running: Vec<InstanceId> =
+            ids.iter().copied().filter(|id| state(id) == Some(State::Running)).collect();
+        // Who stands by or leaves has nothing that it could stop taking.
+        let paused = ids.iter().filter(|id| state(id) == Some(State::Paused)).count();
+        if let Some(state) = ids.first().and_then(state)
+            && running.len() + paused == 0
+        {
+            let error = match target {
+                Target::Service(service) => format!("service {service} has no instance that runs"),
+                Target::Instance(id) => format!("instance {id} is {}, and not running", state.name()),
+            };
+            return self.tell(client, json!({ "error": error }), false);
+        }
+        for id in &running {
             self.send_to(*id, Answer::Pause, Vec::new());
             self.go(*id, State::Paused, "operator", "nf pause");
         }
-        self.tell_count(client, target, ids.len());
+        self.tell_count(client, target, running.len() + paused);
     }
 
     /// Lets paused instances go on.
@@ -44,20 +58,24 @@ impl Server {
     }
 
     pub(super) fn drain_instance(&mut self, id: InstanceId, by: &'static str, why: &str) {
-        let Some(instance) = self.instances.get(&id) else { return };
-        if instance.life.state() == State::Paused {
-            // It must work off what waits for it.
-            self.send_to(id, Answer::Resume, Vec::new());
-            self.go(id, State::Running, by, why);
-        }
+        self.works_off(id, by, why);
         self.go(id, State::Draining, by, why);
         self.supervisor_lets_go(id);
         self.take_slots(id);
         self.routes_changed();
     }
 
+    /// An instance that was paused works off what waits for it.
+    pub(super) fn works_off(&mut self, id: InstanceId, by: &'static str, why: &str) {
+        if self.instances.get(&id).is_some_and(|i| i.life.state() == State::Paused) {
+            self.send_to(id, Answer::Resume, Vec::new());
+            self.go(id, State::Running, by, why);
+        }
+    }
+
     /// Takes an instance's share from it; it leaves when nothing of it is inside any more.
     pub(super) fn let_go_of_share(&mut self, id: InstanceId, by: &'static str, why: &str) {
+        self.works_off(id, by, why);
         self.go(id, State::Draining, by, why);
         self.take_slots(id);
         self.routes_changed();
@@ -78,7 +96,7 @@ impl Server {
     pub(super) fn kill_instances(&mut self, client: u64, target: Target) {
         let ids = self.targets(target);
         for id in &ids {
-            self.kill(*id, "nf kill".into());
+            self.kill_by("operator", *id, "nf kill".into());
         }
         self.tell_count(client, target, ids.len());
     }
@@ -104,6 +122,7 @@ impl Server {
             .map(|(id, _)| *id)
             .collect();
         for id in done {
+            self.predecessor_ends(id);
             self.ask_to_leave(id);
         }
     }
@@ -128,7 +147,7 @@ impl Server {
 
     /// Replaces instances by new ones of the same command.
     pub(super) fn restart(&mut self, client: u64, target: Target) {
-        self.replace_instances(client, target, None);
+        self.replace_instances(client, target, None, false);
     }
 
     /// Replaces instances by new ones of another command, or of the one that the plan knows.
@@ -137,13 +156,18 @@ impl Server {
         client: u64,
         target: Target,
         command: Option<(Vec<String>, String)>,
+        fresh: bool,
     ) {
         let ids: Vec<InstanceId> =
             self.targets(target).into_iter().filter(|id| !self.is_being_replaced(*id)).collect();
         if ids.is_empty() {
+            if let Some(id) = self.targets(target).first() {
+                let error = format!("instance {id} is being replaced already");
+                return self.tell(client, json!({ "error": error }), false);
+            }
             return self.tell_count(client, target, 0);
         }
-        let order = Order::new(client);
+        let order = Order::new(client, fresh);
         for id in ids {
             match self.supervisor_starts_successor(id, command.clone()) {
                 Ok(start_token) => {

@@ -19,29 +19,32 @@ impl Server {
         if !matches!(self.phase, Phase::Waiting | Phase::Running) {
             return;
         }
-        // Each round starts one of each service that lacks some.
+        // Each round starts one of each service that lacks some; what cannot be started is tried again later.
+        let mut failed = std::collections::BTreeSet::new();
         loop {
-            let due = self.supervisor.due(&self.plan.services, now);
+            let mut due = self.supervisor.due(&self.plan.services, now);
+            due.retain(|service| !failed.contains(service));
             if due.is_empty() {
                 return;
             }
-            for service in due {
-                self.start_process(service, "manager");
-            }
+            failed.extend(due.into_iter().filter(|service| !self.start_process(*service, "manager")));
         }
     }
 
-    fn start_process(&mut self, service: ServiceId, by: &'static str) {
-        let Some(plan) = self.plan.services.get(&service).cloned() else { return };
+    /// Starts a process of a service; whether it could be started.
+    fn start_process(&mut self, service: ServiceId, by: &'static str) -> bool {
+        let Some(plan) = self.plan.services.get(&service).cloned() else { return false };
         match self.supervisor.start(service, &plan, false) {
             Ok(started) => {
                 log::info!("service {service}: {} started, pid {}", plan.command[0], started.pid);
                 let event = Event::new(Kind::Start).service(service).pid(started.pid).by(by);
                 self.events.record(event.why(plan.command.join(" ")));
+                true
             }
             Err(error) => {
                 log::error!("service {service}: {error}");
                 self.events.record(Event::new(Kind::StartFailed).service(service).by(by).why(error));
+                false
             }
         }
     }
@@ -61,6 +64,7 @@ impl Server {
                 self.successor_ended(&ended.token, &ended.how);
             }
             if let Some(instance) = ended.instance {
+                self.predecessor_ends(instance);
                 self.ends.insert(instance, ended.how);
             }
             if ended.gave_up {

@@ -21,13 +21,15 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// A process died that had lived so long.
-    pub(super) fn died(&mut self, rules: &Restart, now: Instant, lived: Duration) -> Decision {
+    /// A process died that had lived so long, one of `wanted` of its service.
+    pub(super) fn died(&mut self, rules: &Restart, wanted: u32, now: Instant, lived: Duration) -> Decision {
+        let wanted = wanted.max(1);
         self.in_a_row = if lived >= rules.healthy { 1 } else { self.in_a_row.saturating_add(1) };
-        if self.in_a_row > rules.give_up {
+        let row = self.in_a_row.div_ceil(wanted);
+        if row > rules.give_up {
             return Decision::GiveUp;
         }
-        let wait = match self.in_a_row {
+        let wait = match row {
             0 | 1 => Duration::ZERO,
             n => rules.delay.saturating_mul(2u32.saturating_pow(n - 2)).min(rules.longest_delay),
         };
@@ -46,7 +48,7 @@ mod tests {
             Decision::StartAt(at) => Some(u64::try_from((at - now).as_millis()).unwrap()),
             Decision::GiveUp => None,
         };
-        lives.iter().map(|s| wait(backoff.died(rules, now, Duration::from_secs(*s)))).collect()
+        lives.iter().map(|s| wait(backoff.died(rules, 1, now, Duration::from_secs(*s)))).collect()
     }
 
     #[test]
@@ -54,6 +56,16 @@ mod tests {
         let rules = Restart { give_up: 6, longest_delay: Duration::from_millis(500), ..Restart::default() };
         let expected = [Some(0), Some(100), Some(200), Some(400), Some(500), Some(500), None];
         assert_eq!(waits(&rules, &[0; 7]), expected);
+    }
+
+    #[test]
+    fn many_that_die_together_are_no_row() {
+        let (rules, now) = (Restart { give_up: 1, ..Restart::default() }, Instant::now());
+        let mut backoff = Backoff::default();
+        let all = std::iter::repeat_with(|| backoff.died(&rules, 3, now, Duration::ZERO));
+        let all: Vec<Decision> = all.take(4).collect();
+        assert_eq!(all[..3], [Decision::StartAt(now); 3]);
+        assert_eq!(all[3], Decision::GiveUp);
     }
 
     #[test]

@@ -24,6 +24,8 @@ const GRACE: Duration = Duration::from_millis(500);
 const LOG_LIMIT: u64 = 16 << 20;
 /// Logs of processes that have ended and are remembered.
 const MAX_ENDED: usize = 64;
+/// Logs that are kept of a service's processes that are gone.
+const LOGS_KEPT: usize = 32;
 /// How often sizes of logs are looked at.
 const LOG_CHECK: Duration = Duration::from_secs(10);
 
@@ -108,16 +110,15 @@ impl Supervisor {
     /// With `after_a_death` of another manager at the same socket, its NFs are waited for before any are started.
     pub(crate) fn new(socket: &Path, log_directory: Option<&Path>, after_a_death: bool) -> Self {
         let now = Instant::now();
-        let log_directory = log_directory.map_or_else(|| socket.with_extension("logs"), Path::to_path_buf);
-        // Those that come back go on writing to their logs.
-        let starts = if after_a_death { highest_number(&log_directory) } else { 0 };
+        let directory = log_directory.map_or_else(|| socket.with_extension("logs"), Path::to_path_buf);
         Self {
             socket: socket.to_path_buf(),
-            log_directory,
             processes: Vec::new(),
             ended_logs: VecDeque::new(),
             rows: BTreeMap::new(),
-            starts,
+            // NFs of a manager that was here before may still write to their logs.
+            starts: last_number(&directory),
+            log_directory: directory,
             nothing_before: after_a_death.then_some(now + GRACE),
             next_log_check: now + LOG_CHECK,
         }
@@ -172,10 +173,12 @@ impl Supervisor {
         // Tokens of this manager must differ from those of a former one whose NFs may come back.
         let number = self.starts;
         let token = format!("{id}.{}.{number}", std::process::id());
-        let log = self.new_log(id, service, number)?;
-        let start = process::Start { service: id, token: &token, socket: &self.socket, log: &log };
-        let child = match process::start(service, &start) {
-            Ok(child) => child,
+        let started = self.new_log(id, service, number).and_then(|log| {
+            let start = process::Start { service: id, token: &token, socket: &self.socket, log: &log };
+            process::start(service, &start).map(|child| (child, log))
+        });
+        let (child, log) = match started {
+            Ok(started) => started,
             Err(error) => {
                 self.count_death(id, service, Duration::ZERO);
                 return Err(error);
@@ -200,7 +203,8 @@ impl Supervisor {
     /// Counts a death of a service's command; true if it is given up.
     fn count_death(&mut self, id: ServiceId, service: &Service, lived: Duration) -> bool {
         let rows = self.rows.entry(id).or_default();
-        match rows.backoff.died(&service.restart, Instant::now(), lived) {
+        // Those of one service that are killed together are no row of deaths.
+        match rows.backoff.died(&service.restart, wanted(service), Instant::now(), lived) {
             Decision::StartAt(at) => rows.start_at = Some(at),
             Decision::GiveUp => rows.gave_up = true,
         }
@@ -354,11 +358,25 @@ impl Supervisor {
         let name: String =
             name.chars().map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect();
         let path = self.log_directory.join(format!("{name}-{id}.{number}.log"));
-        // What is there is another manager's: it is kept once, and then forgotten.
-        if path.exists() {
-            let _ = std::fs::rename(&path, path.with_extension("log.old"));
-        }
+        self.forget_old_logs(id);
         Ok(path)
+    }
+
+    /// Removes the oldest logs of processes of a service that are gone.
+    fn forget_old_logs(&self, id: ServiceId) {
+        let Ok(entries) = std::fs::read_dir(&self.log_directory) else { return };
+        let mark = format!("-{id}.");
+        let in_use = |path: &Path| self.processes.iter().any(|p| p.log == path);
+        let age = |path: &PathBuf| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+        let ours = |path: &PathBuf| {
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            name.contains(&mark) && name.contains(".log") && !in_use(path)
+        };
+        let mut old: Vec<PathBuf> = entries.filter_map(Result::ok).map(|e| e.path()).filter(ours).collect();
+        old.sort_by_key(age);
+        for path in old.iter().take(old.len().saturating_sub(LOGS_KEPT)) {
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// The log of a process that another manager started.
@@ -378,12 +396,9 @@ impl Supervisor {
         for process in &self.processes {
             let long = std::fs::metadata(&process.log).is_ok_and(|m| m.len() > LOG_LIMIT);
             if long {
-                let turned = std::fs::copy(&process.log, process.log.with_extension("log.old"))
-                    .and_then(|_| std::fs::OpenOptions::new().write(true).open(&process.log))
-                    .and_then(|file| file.set_len(0));
-                if let Err(error) = turned {
-                    log::warn!("cannot turn over {}: {error}", process.log.display());
-                }
+                let path = process.log.clone();
+                // Copying takes its time, and nobody waits for it.
+                std::thread::spawn(move || turn_over(&path));
             }
         }
     }
@@ -394,14 +409,24 @@ fn is_of(token: &str, service: ServiceId) -> bool {
     token.split('.').next().and_then(|id| id.parse().ok()) == Some(service)
 }
 
-/// The highest number of a log in a directory, 0 if there is none.
-fn highest_number(directory: &Path) -> u32 {
+/// Keeps what is in a log once, and cuts it: also when there is no room for the copy.
+fn turn_over(path: &Path) {
+    let kept = std::fs::copy(path, path.with_extension("log.old"));
+    let cut = std::fs::OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(0));
+    if let Err(error) = kept.map(|_| ()).and(cut) {
+        log::warn!("cannot turn over {}: {error}", path.display());
+    }
+}
+
+/// The highest number of a log in a directory.
+fn last_number(directory: &Path) -> u32 {
     let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
-    let number = |entry: std::fs::DirEntry| {
-        let name = entry.file_name().into_string().ok()?;
-        name.strip_suffix(".log")?.rsplit('.').next()?.parse().ok()
+    let number = |path: PathBuf| -> Option<u32> {
+        let name = path.file_name()?.to_str()?;
+        let stem = name.strip_suffix(".log").or_else(|| name.strip_suffix(".log.old"))?;
+        stem.rsplit('.').next()?.parse().ok()
     };
-    entries.filter_map(Result::ok).filter_map(number).max().unwrap_or(0)
+    entries.filter_map(Result::ok).filter_map(|entry| number(entry.path())).max().unwrap_or(0)
 }
 
 /// Processes of a service that the plan wants.

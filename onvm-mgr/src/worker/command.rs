@@ -83,6 +83,8 @@ pub(crate) struct Totals {
     pub(crate) generated: u64,
     pub(crate) copied: u64,
     pub(crate) sent: u64,
+    /// Dropped for backpressure before any NF had them.
+    pub(crate) at_entry: u64,
     pub(crate) drops: Vec<(DropReason, u64)>,
     pub(crate) bad_descriptors: u64,
     pub(crate) parked: Vec<(ServiceId, usize)>,
@@ -170,6 +172,7 @@ impl Worker {
 
     pub(super) fn follow(&mut self, table: Table) {
         self.entry.follow(&table);
+        self.throttle.follow(&table);
         self.table = table;
         for id in self.table.absent.keys().chain(&self.table.pinned) {
             let _ = self.services.entry(*id);
@@ -224,6 +227,7 @@ impl Worker {
             generated: self.books.generated(),
             copied: self.tally.copied,
             sent: self.tally.sent,
+            at_entry: self.throttle.at_entry(),
             drops: drops.filter(|(_, n)| *n > 0).collect(),
             bad_descriptors: self.tally.bad_descriptors,
             parked: self

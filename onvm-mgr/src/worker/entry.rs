@@ -37,7 +37,7 @@ impl Worker {
             let left = usize::try_from(self.packet_limit - self.tally.received.min(self.packet_limit));
             let mut max = BURST.min(left.unwrap_or(BURST));
             if state.port.waits() {
-                max = max.min(self.room_ahead()).min(self.room_at_gate());
+                max = max.min(self.room_ahead(index)).min(self.room_at_gate());
             }
             if max == 0 {
                 continue;
@@ -72,6 +72,9 @@ impl Worker {
             let may_wait = self.ports[index].port.waits();
             self.queue_at_gate(&mut burst, may_wait);
         }
+        if self.throttle.any() && !self.ports[index].port.waits() {
+            self.turn_away_the_closed(&mut burst, port);
+        }
         let only = self.entry.only();
         if only.is_none_or(|entry| !self.enter_together(&mut burst, port, entry)) {
             for mut packet in burst.drain(..) {
@@ -80,13 +83,32 @@ impl Worker {
                     Some(entry) => entry,
                     None => self.entry.for_frame(packet.bytes(self.books.pool()), port),
                 };
+                self.throttle.count(entry);
                 if let Err(packet) = self.enter(packet, entry) {
-                    self.drop_packet(packet, DropReason::Backpressure);
+                    self.drop_at_entry(packet);
                 }
             }
         }
         self.incoming = burst;
         n
+    }
+
+    /// Takes packets for closed chains out of a burst.
+    #[cold]
+    fn turn_away_the_closed(&mut self, burst: &mut Vec<Packet>, port: u8) {
+        for packet in std::mem::take(burst) {
+            let entry = match self.entry.only() {
+                Some(entry) => entry,
+                None => self.entry.for_frame(packet.bytes(self.books.pool()), port),
+            };
+            match self.throttle.closed_by(entry) {
+                Some(service) => {
+                    self.throttle.count(entry);
+                    self.turn_away(packet, service);
+                }
+                None => burst.push(packet),
+            }
+        }
     }
 
     /// Gives a burst to the only instance of the first service, if there is one and it has room for all.
@@ -124,16 +146,23 @@ impl Worker {
         self.deliver(entry.service, entry.position, packet)
     }
 
-    /// Packets that can enter now without being dropped, wherever they enter.
-    fn room_ahead(&mut self) -> usize {
+    /// Packets from a port that can enter now without being dropped, wherever they enter.
+    fn room_ahead(&mut self, port: usize) -> usize {
         if let Some(entry) = self.entry.only() {
             return self.room_at(entry);
         }
-        let entries: Vec<ChainHop> = self.entry.all().collect();
-        entries.into_iter().map(|entry| self.room_at(entry)).min().unwrap_or(0)
+        let mut room = usize::MAX;
+        for index in 0..self.entry.of_port(port).len() {
+            let entry = self.entry.of_port(port)[index];
+            room = room.min(self.room_at(entry));
+        }
+        room
     }
 
     fn room_at(&mut self, entry: ChainHop) -> usize {
+        if self.throttle.any() && self.throttle.closed_by(entry).is_some() {
+            return 0;
+        }
         let free = self.books.free_count() as usize;
         if entry.service == 0 {
             return free;

@@ -15,7 +15,6 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use onvm_lib::packet::DropReason;
 use onvm_lib::pool::Packet;
 use onvm_lib::protocol::InstanceId;
 
@@ -144,7 +143,7 @@ impl Worker {
                         gate.waited += 1;
                         gate.queue.push_back(packet);
                     } else {
-                        self.drop_packet(packet, DropReason::Backpressure);
+                        self.drop_at_entry(packet);
                     }
                 }
                 _ => burst.push(packet),

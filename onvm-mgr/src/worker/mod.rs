@@ -20,6 +20,7 @@ mod reap;
 mod relay;
 mod rest;
 mod table;
+mod throttle;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub(crate) use command::{Command, News, Totals};
 pub(crate) use gate::MovedSlots;
 pub(crate) use node::{NodeInit, NodeTotals};
 pub(crate) use table::{Absent, Table};
+pub(crate) use throttle::TurnedAway;
 
 use audit::Audit;
 use deliver::Services;
@@ -48,6 +50,7 @@ use gate::Gate;
 use node::{DirectEdge, Node};
 use rest::Sleeper;
 use table::Entry;
+use throttle::Throttle;
 
 /// Packets that the worker handles together.
 const BURST: usize = 64;
@@ -78,6 +81,8 @@ pub(crate) struct Setup {
     pub(crate) wait_for_instance: Duration,
     pub(crate) stay: bool,
     pub(crate) packet_limit: Option<u64>,
+    /// Turn packets away at the entry of chains that have too much to do.
+    pub(crate) throttles: bool,
 }
 
 /// One port and what the worker knows of it.
@@ -113,6 +118,7 @@ pub(crate) struct Worker {
     services: Services,
     table: Table,
     entry: Entry,
+    throttle: Throttle,
     tally: Tally,
     idle: Idle,
     barriers: Barriers,
@@ -144,6 +150,8 @@ pub(crate) struct Worker {
 pub(crate) struct Handle {
     pub(crate) commands: Sender<Command>,
     called: Arc<AtomicBool>,
+    /// Packets that were turned away at the entry.
+    pub(crate) turned_away: TurnedAway,
     bell: std::os::fd::OwnedFd,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -179,14 +187,16 @@ pub(crate) fn start(
     let sleeper = Sleeper::new()?;
     let handle_bell = sleeper.command_bell()?;
     let core = setup.core;
-    let mut worker = Worker::new(setup, receiver, Arc::clone(&called), news, bell, sleeper);
+    let turned_away = TurnedAway::default();
+    let mut worker =
+        Worker::new(setup, receiver, Arc::clone(&called), news, bell, sleeper, turned_away.clone());
     let thread = std::thread::Builder::new().name("worker-0".into()).spawn(move || {
         if let Some(core) = core {
             crate::cores::pin(core);
         }
         worker.work();
     })?;
-    Ok(Handle { commands, called, bell: handle_bell, thread: Some(thread) })
+    Ok(Handle { commands, called, turned_away, bell: handle_bell, thread: Some(thread) })
 }
 
 impl Worker {
@@ -197,6 +207,7 @@ impl Worker {
         news: Sender<News>,
         news_bell: Arc<dyn Fn() + Send + Sync>,
         sleeper: Sleeper,
+        turned_away: TurnedAway,
     ) -> Self {
         let ports = setup
             .ports
@@ -219,6 +230,7 @@ impl Worker {
             services: Services::default(),
             table: Table::default(),
             entry: Entry::default(),
+            throttle: Throttle::new(turned_away, setup.throttles),
             tally: Tally::default(),
             idle: setup.idle,
             barriers: setup.barriers,
@@ -252,6 +264,7 @@ impl Worker {
             }
             let mut worked = 0;
             if self.receiving {
+                self.watch_queues();
                 worked += self.receive();
             }
             for index in 0..self.nodes.len() {

@@ -51,6 +51,8 @@ pub(super) struct Entry {
     /// Where the chain begins that a rule names, by the number that the rules know.
     chains: Vec<ChainHop>,
     default: ChainHop,
+    /// Where packets from a port may enter; the last for all ports that no rule speaks of.
+    by_port: Vec<Vec<ChainHop>>,
 }
 
 impl Entry {
@@ -68,6 +70,7 @@ impl Entry {
         self.names = names;
         self.chains = chains;
         self.default = table.entry;
+        self.by_port = by_port(table);
     }
 
     /// Whether packets enter at one place, and where.
@@ -84,10 +87,49 @@ impl Entry {
     }
 
     /// All places where packets from a port may enter.
-    pub(super) fn all(&self) -> impl Iterator<Item = ChainHop> + '_ {
-        let by_rule = self.chains.iter().copied().filter(|_| !self.rules.is_empty());
-        by_rule.chain(std::iter::once(self.default))
+    pub(super) fn of_port(&self, port: usize) -> &[ChainHop] {
+        self.by_port.get(port).or(self.by_port.last()).map_or(&[], Vec::as_slice)
     }
+}
+
+/// Where packets may enter, port by port.
+fn by_port(table: &Table) -> Vec<Vec<ChainHop>> {
+    let mut rules: Vec<&Rule> = table.rules.iter().collect();
+    rules.sort_by_key(|rule| std::cmp::Reverse(rule.priority));
+    let named = rules.iter().filter_map(|rule| rule.input_port).max();
+    // What goes back may come in by the other port of a pair.
+    let ports = named.map_or(0, |port| usize::from(port | 1) + 1);
+    (0..=ports).map(|port| places(&rules, table, port)).collect()
+}
+
+/// Where packets from a port may enter, by rules in the order in which they decide.
+fn places(rules: &[&Rule], table: &Table, port: usize) -> Vec<ChainHop> {
+    let mut places = Vec::new();
+    for rule in rules {
+        let wanted = rule.input_port.map(usize::from);
+        let comes_in = wanted.is_none_or(|wanted| wanted == port);
+        let comes_back = rule.both_directions && wanted == Some(port ^ 1);
+        let Some(hop) = table.chains.get(&rule.chain).filter(|_| comes_in || comes_back) else { continue };
+        if !places.contains(hop) {
+            places.push(*hop);
+        }
+        if comes_in && takes_all(rule) {
+            return places;
+        }
+    }
+    if !places.contains(&table.entry) {
+        places.push(table.entry);
+    }
+    places
+}
+
+/// Whether a rule matches whatever comes in by its port.
+fn takes_all(rule: &Rule) -> bool {
+    rule.source.is_empty()
+        && rule.destination.is_empty()
+        && rule.source_port.is_empty()
+        && rule.destination_port.is_empty()
+        && rule.protocol.is_none()
 }
 
 /// The end of a chain.
@@ -126,6 +168,38 @@ mod tests {
         assert_eq!((paired(0, 2), paired(1, 2)), (1, 0));
         assert_eq!(paired(0, 1), 0);
         assert_eq!((paired(2, 3), paired(3, 4)), (2, 2));
+    }
+
+    #[test]
+    fn ports_enter_where_their_rules_say() {
+        let hop = |service| ChainHop { service, position: service };
+        let rule = |chain: &str, input_port, protocol, priority| Rule {
+            chain: chain.into(),
+            input_port,
+            protocol,
+            priority,
+            ..Rule::default()
+        };
+        let table = Table {
+            entry: hop(9),
+            chains: [("a".to_string(), hop(1)), ("b".to_string(), hop(2)), ("c".to_string(), hop(3))].into(),
+            rules: Arc::new(vec![
+                rule("a", Some(0), None, 0),
+                rule("b", Some(2), Some(17), 0),
+                rule("c", None, Some(6), 5),
+                Rule { both_directions: true, ..rule("a", Some(4), Some(6), 0) },
+            ]),
+            ..Table::default()
+        };
+        let mut entry = Entry::default();
+        entry.follow(&table);
+        assert_eq!(entry.of_port(0), [hop(3), hop(1)], "all that is left takes the chain of the port");
+        assert_eq!(entry.of_port(1), [hop(3), hop(9)]);
+        assert_eq!(entry.of_port(2), [hop(3), hop(2), hop(9)]);
+        assert_eq!(entry.of_port(5), [hop(3), hop(1), hop(9)], "the other direction");
+        assert_eq!(entry.of_port(77), [hop(3), hop(9)]);
+        entry.follow(&Table { entry: hop(9), ..Table::default() });
+        assert_eq!(entry.of_port(3), [hop(9)]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! An NF for tests: gives every packet one verdict, and writes down which flows it has seen.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ struct Options {
     /// Time that held packets are held
     #[arg(long, default_value_t = 50)]
     hold_ms: u64,
+    /// Drop what cannot be held, so that no packet overtakes one that is held
+    #[arg(long)]
+    or_drop: bool,
     /// Say that it was set up, and fail
     #[arg(long)]
     fail: bool,
@@ -50,7 +53,9 @@ struct Probe {
     mirror: Option<Verdict>,
     delay: Duration,
     hold_ns: u64,
-    held: BTreeMap<u32, u64>,
+    or_drop: bool,
+    /// Tickets and since when, the oldest first.
+    held: VecDeque<(u32, u64)>,
     packets: u64,
     messages: Vec<String>,
     /// Managers that it has lost and found.
@@ -82,7 +87,8 @@ impl NetworkFunction for Probe {
             mirror,
             delay: Duration::from_micros(options.delay_us),
             hold_ns: options.hold_ms * 1_000_000,
-            held: BTreeMap::new(),
+            or_drop: options.or_drop,
+            held: VecDeque::new(),
             packets: 0,
             messages: Vec::new(),
             lost: 0,
@@ -101,7 +107,9 @@ impl NetworkFunction for Probe {
             if let Say::Verdict(verdict) = self.say {
                 packet.set_verdict(verdict);
             } else if let Some(ticket) = burst.hold(index) {
-                self.held.insert(ticket, now_ns);
+                self.held.push_back((ticket, now_ns));
+            } else if self.or_drop {
+                burst.packet(index).set_verdict(Verdict::Drop(DropReason::TableFull));
             }
             if let Some(to) = self.mirror {
                 burst.mirror(index, to);
@@ -114,13 +122,19 @@ impl NetworkFunction for Probe {
 
     fn tick(&mut self, burst: &mut Burst<'_, ReadWrite>) {
         let now_ns = burst.now_ns();
-        self.held.retain(|ticket, since| {
-            let stays = now_ns.saturating_sub(*since) < self.hold_ns;
-            if !stays {
-                let _ = burst.release(*ticket);
+        while let Some((ticket, since)) = self.held.front() {
+            if now_ns.saturating_sub(*since) < self.hold_ns {
+                break;
             }
-            stays
-        });
+            let _ = burst.release(*ticket);
+            self.held.pop_front();
+        }
+    }
+
+    fn teardown(&mut self, burst: &mut Burst<'_, ReadWrite>) {
+        for (ticket, _) in self.held.drain(..) {
+            let _ = burst.release(ticket);
+        }
     }
 
     fn manager_lost(&mut self) {

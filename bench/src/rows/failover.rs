@@ -1,0 +1,144 @@
+//! What a flow notices when the NF that has it is killed: the time from SIGKILL to its next packet behind that NF.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::measure::{Effort, Error, Line, Mark, median};
+use crate::platform::{Platform, program};
+
+const KILLS: usize = 60;
+/// Published for REINFORCE, in microseconds: failover to a replica on the same node.
+const REINFORCE: f64 = 100.0;
+/// Microseconds.
+const MOST_SIBLING: f64 = 1000.0;
+const MOST_RESTART: f64 = 30_000.0;
+const MOST_DETECTION: f64 = 1000.0;
+/// Packets of each flow come every 40 µs.
+const PORT: &str = "gen:flows=8,rate=200k";
+
+pub(super) fn run(effort: Effort) -> Vec<Line> {
+    let kills = if effort.quick { KILLS / 4 } else { KILLS };
+    let cases = [
+        ("warm standby", "instances: 1, standby: 1", Mark::AtMost(REINFORCE)),
+        ("sibling", "instances: 2", Mark::AtMost(MOST_SIBLING)),
+        ("restarted process", "instances: 1", Mark::AtMost(MOST_RESTART)),
+    ];
+    let mut lines = Vec::new();
+    for (name, service, mark) in cases {
+        match silences(service, kills) {
+            Ok((silences, detections)) => {
+                lines.extend(distribution(&format!("SIGKILL to next packet, {name}"), &silences, mark));
+                let name = format!("SIGKILL to detection, {name}");
+                lines.push(Line::new(name, "µs", median(&detections), Mark::AtMost(MOST_DETECTION)));
+            }
+            Err(error) => lines.push(Line::failed(name, error.to_string())),
+        }
+    }
+    lines
+}
+
+/// Median with the mark, and the rest of the distribution.
+fn distribution(name: &str, samples: &[f64], mark: Mark) -> Vec<Line> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |per_cent: usize| sorted[(sorted.len() - 1) * per_cent / 100];
+    let line = |what: &str, value: f64, mark| Line::new(format!("{name}, {what}"), "µs", value, mark);
+    vec![
+        line("best", at(0), Mark::None),
+        line("median", median(samples), mark),
+        line("90 %", at(90), Mark::None),
+        line("99 %", at(99), Mark::None),
+        line("worst", at(100), Mark::None),
+    ]
+}
+
+/// Silences that kills caused, and how long it took until they were noticed; in microseconds.
+fn silences(service: &str, kills: usize) -> Result<(Vec<f64>, Vec<f64>), Error> {
+    let directory = tempfile::tempdir()?;
+    let gaps = directory.path().join("gaps");
+    let file = directory.path().join("chain.yaml");
+    let never = "restart: {give-up: 1000000, delay: 0.001, longest-delay: 0.001}";
+    let (forward, gap) = (program("nf-forward")?, program("gap_nf")?);
+    let text = format!(
+        "ports: [\"{PORT}\", \"null:\"]\n\
+         services:\n  victim: {{id: 1, command: [{}], {service}, {never}}}\n  \
+         judge: {{id: 2, command: [{}, --out, {}]}}\n\
+         chains: {{main: [victim, judge]}}\ndefault-chain: main\n",
+        forward.display(),
+        gap.display(),
+        gaps.display()
+    );
+    std::fs::write(&file, text)?;
+    let platform = Platform::start(&["--config", &file.display().to_string()])?;
+    let wanted = if service.contains('2') || service.contains("standby") { 2 } else { 1 };
+    let mut kill_times = Vec::new();
+    for _ in 0..kills {
+        let victim = wait_for_victim(&platform, wanted)?;
+        std::thread::sleep(Duration::from_millis(20));
+        kill_times.push(now_ns());
+        rustix::process::kill_process(victim, rustix::process::Signal::KILL)
+            .map_err(|e| Error::new(format!("cannot kill: {e}")))?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    wait_for_victim(&platform, wanted)?;
+    std::thread::sleep(Duration::from_millis(50));
+    let detections = detections(&platform.events()?, &kill_times);
+    Ok((caused(&gaps, &kill_times)?, detections))
+}
+
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// An instance that has flows, once there are as many as there shall be.
+fn wait_for_victim(platform: &Platform, wanted: usize) -> Result<rustix::process::Pid, Error> {
+    for _ in 0..2000 {
+        let stats = platform.stats()?;
+        let all = stats["instances"].as_array().cloned().unwrap_or_default();
+        let ours: Vec<&Value> =
+            all.iter().filter(|i| i["service"] == 1 && i["state"] != "starting").collect();
+        let runs = ours.iter().find(|i| i["state"] == "running");
+        if ours.len() == wanted
+            && let Some(pid) = runs.and_then(|i| i["pid"].as_i64())
+            && let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)
+        {
+            return Ok(pid);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Err(Error::new("the instances never were there"))
+}
+
+/// For each kill the longest silence that it fell into, counted from the kill.
+fn caused(gaps: &Path, kill_times: &[u64]) -> Result<Vec<f64>, Error> {
+    let text = std::fs::read_to_string(gaps)?;
+    let gaps: Vec<(u64, u64)> = text
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)))
+        .collect();
+    // A flow's last packet may have passed shortly after the kill: it was on its way already.
+    const ON_ITS_WAY: u64 = 200_000;
+    let longest = |kill: &u64| {
+        let around = gaps.iter().filter(|(from, to)| *from <= kill + ON_ITS_WAY && *to > *kill);
+        around.map(|(_, to)| to - kill).max()
+    };
+    let silences: Vec<f64> = kill_times.iter().filter_map(longest).map(microseconds).collect();
+    if silences.is_empty() { Err(Error::new("no silence was seen")) } else { Ok(silences) }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "times of some seconds")]
+fn microseconds(ns: u64) -> f64 {
+    ns as f64 / 1e3
+}
+
+/// From each kill to the event that tells of it.
+fn detections(events: &[Value], kill_times: &[u64]) -> Vec<f64> {
+    let crashed = events.iter().filter(|e| e["event"] == "crashed");
+    let times: Vec<u64> = crashed.filter_map(|e| e["time_ns"].as_u64()).collect();
+    let first_after = |kill: &u64| times.iter().find(|t| *t > kill).map(|t| t - kill);
+    kill_times.iter().filter_map(first_after).map(microseconds).collect()
+}
