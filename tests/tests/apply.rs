@@ -78,7 +78,7 @@ fn only_what_changed_is_touched() {
         &["heir", "monitor", "judge"],
     );
     let manager = file.up(&lab);
-    [1, 2, 99].map(|service| lab.wait_for_running(service, 1));
+    [1, 2, 99].iter().for_each(|service| lab.wait_for_running(*service, 1));
     goes_on(&manager);
     let (heirs, monitors, judges) = (lab.pids(1), lab.pids(2), lab.pids(99));
     let untouched = |heir: bool, monitor: bool| {
@@ -169,7 +169,7 @@ fn rules_and_the_default_chain_choose_chains() {
     file.chains.insert("second", vec!["two", "judge"]);
     file.chains.insert("third", vec!["three", "judge"]);
     let manager = file.up(&lab);
-    [1, 2, 3, 99].map(|service| lab.wait_for_running(service, 1));
+    [1, 2, 3, 99].iter().for_each(|service| lab.wait_for_running(*service, 1));
     let counts = || {
         let stats = manager.stats();
         [1, 2, 3].map(|service| stats.of_service(service).count("received"))
@@ -221,7 +221,7 @@ fn what_cannot_be_applied_changes_nothing() {
     let lab = Lab::new();
     let file = File::new(&[("heir", "id: 1, command: [heir_nf]")], &["heir", "judge"]);
     let manager = file.up(&lab);
-    [1, 99].map(|service| lab.wait_for_running(service, 1));
+    [1, 99].iter().for_each(|service| lab.wait_for_running(*service, 1));
     let plan = || lab.ask(Request::PlanShow).unwrap().0;
     let (before, pids) = (plan(), lab.pids(1));
     let wrong = lab.write("wrong.yaml", &file.text().replace("[heir, judge]", "[hair, judge]"));
@@ -247,7 +247,7 @@ fn forty_edits_at_random() {
     let lab = Lab::new();
     let mut file = File::new(&[("a", "id: 1, command: [nf-forward]")], &["a", "judge"]);
     let manager = file.up(&lab);
-    [1, 99].map(|service| lab.wait_for_running(service, 1));
+    [1, 99].iter().for_each(|service| lab.wait_for_running(*service, 1));
     let mut dice = Dice::new("edits");
     for number in 0..40 {
         let names = ["a", "b", "c", "d"];
