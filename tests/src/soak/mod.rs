@@ -66,6 +66,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
     };
     let violation = failed.map(|what| {
         site.say(&format!("VIOLATION: {what}"));
+        site.dump();
         let panicked = site.look_for_panics().err().map(|p| format!("\n{p}")).unwrap_or_default();
         Violation {
             what: what + &panicked,

@@ -384,6 +384,20 @@ impl Site {
         Ok(())
     }
 
+    /// Writes down what the manager and its NFs do at this moment.
+    pub(super) fn dump(&self) {
+        let _ = std::fs::write(self.lab.path("stats.json"), format!("{:?}", self.ask(Request::Stats)));
+        let mut text = String::new();
+        for (pid, program) in memory::processes(self.lab.socket()) {
+            text += &format!("{program} {pid}\n");
+            for name in ["wchan", "syscall", "schedstat", "status"] {
+                let said = std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+                text += &format!("{name}: {said}\n");
+            }
+        }
+        let _ = std::fs::write(self.lab.path("processes.txt"), text);
+    }
+
     /// Kills whatever is still there.
     pub(super) fn clear(&mut self) {
         self.manager.signal(Signal::KILL);
