@@ -15,6 +15,7 @@ if [ "$what" = test ] || [ "$what" = bench ]; then
     need tcpdump tcpdump
     need ip iproute2
     need python3 python3
+    need strace strace
     need ethtool ethtool
 fi
 if [ "$what" = bench ]; then

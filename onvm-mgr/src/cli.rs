@@ -138,6 +138,10 @@ pub(crate) struct Start {
     #[arg(short = 'm', long, value_name = "CPU")]
     pub(crate) core: Option<u32>,
 
+    /// Never let the worker sleep: for a processor that nobody else needs
+    #[arg(long)]
+    pub(crate) poll: bool,
+
     /// Leave it to the kernel which node runs where
     #[arg(long)]
     pub(crate) no_pin: bool,

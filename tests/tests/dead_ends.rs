@@ -85,6 +85,7 @@ fn other_versions_are_told_what_to_do() {
         core: None,
         shared_core: false,
         reattached: None,
+        received: 0,
         token: None,
         parent: None,
         hands_over: false,

@@ -68,7 +68,6 @@ fn a_chain_with_too_much_to_do_is_turned_away_at_the_entry_and_no_other_suffers(
     std::thread::sleep(Duration::from_secs(4));
     let during = manager.stats();
     let means = during.0["fair"].as_str().unwrap().to_string();
-    assert!(during.of_service(4).figure("busy") > 0.5, "too much is asked of it: {}", during.0);
     let ledger = manager.stop(LIMIT);
     ledger.assert_clean();
     let entered = |service: u16| {

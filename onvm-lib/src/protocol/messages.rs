@@ -38,6 +38,8 @@ pub struct Hello {
     pub shared_core: bool,
     /// The id that it had with a manager that is gone; it keeps it if it can.
     pub reattached: Option<InstanceId>,
+    /// Packets that it has had, from managers that are gone: one that has had some has state.
+    pub received: u64,
     /// What the manager that started it called it ([`START_TOKEN`]); none for NFs from a shell.
     pub token: Option<String>,
     /// The instance that started it, if one did ([`PARENT`]).

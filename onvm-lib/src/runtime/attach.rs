@@ -86,16 +86,17 @@ pub(super) struct Attached {
 /// Attaches for the first time.
 pub(super) fn attach<N: NetworkFunction>(path: &Path, common: &Common) -> Result<Attached, AttachError> {
     let mut line = connect(path)?;
-    greet::<N>(&line, common, None)?;
+    greet::<N>(&line, common, None, 0)?;
     let (welcome, fds) = answer(&mut line, true)?;
     open::<N>(line, welcome, fds, None)
 }
 
-/// Says hello; `reattached` is the id that the NF had with a manager that is gone.
+/// Says hello; `reattached` is the id that the NF had with a manager that is gone, `received` what it has had so far.
 pub(super) fn greet<N: NetworkFunction>(
     line: &Line,
     common: &Common,
     reattached: Option<InstanceId>,
+    received: u64,
 ) -> Result<(), AttachError> {
     let hello = Hello {
         version: PROTOCOL_VERSION,
@@ -108,6 +109,7 @@ pub(super) fn greet<N: NetworkFunction>(
         core: common.core,
         shared_core: common.shared_core,
         reattached,
+        received,
         token: std::env::var(START_TOKEN).ok(),
         parent: parent(),
         hands_over: N::STATE_VERSION > 0,

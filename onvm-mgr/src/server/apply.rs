@@ -52,6 +52,7 @@ impl Server {
     fn follow_plan_of(&mut self, service: ServiceId, before: &Service) {
         let Some(now) = self.plan.services.get(&service).cloned() else {
             // It is gone: its instances that we started leave.
+            self.forget_successors_of(service);
             for id in self.supervised(service) {
                 self.supervisor.let_go(id);
                 self.let_go_of_share(id, "plan", "the service is gone from the plan");
@@ -64,6 +65,8 @@ impl Server {
         if now.starts_like(before) || now.command.is_empty() {
             return;
         }
+        // Those that are too many need no successor, and more of them are started by the new command.
+        let _ = self.supervisor_scales(service, now.instances, "plan");
         for id in self.supervised(service) {
             let leaves = self.instances.get(&id).is_none_or(|i| i.life.state() == State::Draining);
             if leaves || self.is_being_replaced(id) {

@@ -10,6 +10,7 @@ use onvm_lib::protocol::{Answer, Hello, InstanceId, PROTOCOL_VERSION, RingGrant,
 use onvm_lib::ring::Ring;
 use onvm_lib::shm::Pages;
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::Pid;
 
 use super::Server;
 use super::events::{DEATH, watch};
@@ -34,6 +35,15 @@ struct Outfit {
     doorbell: OwnedFd,
     page: NodePage,
     own_pool: Option<Pool>,
+}
+
+/// A descriptor by which the death of a process shows.
+fn open_pidfd(pid: Pid, name: &str) -> Option<OwnedFd> {
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+        .inspect_err(|error| {
+            log::warn!("no pidfd for {name}: {error}; its death shows by its connection only");
+        })
+        .ok()
 }
 
 impl Server {
@@ -99,16 +109,7 @@ impl Server {
         let outfit = self.outfit(&hello, isolated).map_err(|e| format!("no memory for another NF: {e}"))?;
         let core = self.cores.assign(hello.core, hello.shared_core)?;
         let pid = self.peers.get(&token).and_then(|p| p.line.peer().ok()).and_then(|p| p.pid);
-        let pidfd = pid.and_then(|pid| {
-            rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
-                .inspect_err(|error| {
-                    log::warn!(
-                        "no pidfd for {}: {error}; its death shows by its connection only",
-                        hello.name
-                    );
-                })
-                .ok()
-        });
+        let pidfd = pid.and_then(|pid| open_pidfd(pid, &hello.name));
         if let Err(reason) = self.send_welcome(token, id, &hello, &outfit, core) {
             self.cores.release(core);
             return Err(reason);
@@ -120,7 +121,9 @@ impl Server {
         }
         self.next_instance = self.next_instance.max(id + 1);
         self.used_ids.insert(id);
-        let role = self.role_for(&hello);
+        let start_token = hello.token.clone().unwrap_or_default();
+        let surplus = self.supervisor.is_surplus(&self.plan.services, &start_token, hello.service);
+        let role = if surplus { Role::Standby } else { self.role_for(&hello) };
         let instance = Instance {
             token,
             pid,
@@ -165,6 +168,9 @@ impl Server {
         }
         self.instances.insert(id, instance);
         self.take_place(id, service, role);
+        if surplus {
+            self.dismiss(id);
+        }
         self.routes_changed();
         self.start_when_ready();
         Ok(())
@@ -181,7 +187,9 @@ impl Server {
             u32::try_from(of_service.filter(|i| i.role == role).count()).unwrap_or(u32::MAX)
         };
         let enough = has(Role::Share) >= self.shares_wanted(hello.service);
-        if enough && has(Role::Standby) < service.standby { Role::Standby } else { Role::Share }
+        // Of those that come back, one that stood by before has no state.
+        let stood_by = hello.reattached.is_some() && hello.received == 0;
+        if (enough || stood_by) && has(Role::Standby) < service.standby { Role::Standby } else { Role::Share }
     }
 
     /// Gives a new instance its place.
@@ -203,6 +211,12 @@ impl Server {
                 self.takes_share(id, "manager", "it has a share of the flows");
             }
         }
+    }
+
+    /// Lets one leave that is not wanted.
+    fn dismiss(&mut self, id: InstanceId) {
+        self.supervisor.let_go(id);
+        self.let_go_of_share(id, "manager", "there are enough without it");
     }
 
     fn outfit(&self, hello: &Hello, isolated: bool) -> Result<Outfit, Box<dyn std::error::Error>> {

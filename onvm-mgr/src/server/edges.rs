@@ -109,7 +109,9 @@ impl Server {
     /// other ways now, and the version that they will confirm.
     pub(super) fn tell_routes(&mut self) -> (BTreeSet<InstanceId>, u64) {
         self.edges.version += 1;
-        let manner = if self.cores.worker_shares(self.instances.len()) {
+        let manner = if self.options.poll {
+            onvm_lib::idle::Manner::Poll
+        } else if self.cores.worker_shares(self.instances.len()) {
             onvm_lib::idle::Manner::Yield
         } else {
             onvm_lib::idle::Manner::Spin

@@ -122,6 +122,7 @@ struct ServerOptions {
     time_limit: Option<Duration>,
     ring_size: u32,
     any_user: bool,
+    poll: bool,
     hang_timeout: Option<Duration>,
 }
 
@@ -135,6 +136,7 @@ impl ServerOptions {
             time_limit: start.time_limit,
             ring_size: start.ring_size,
             any_user: start.socket_mode & 0o066 != 0,
+            poll: start.poll,
             hang_timeout: Some(start.hang_timeout).filter(|t| !t.is_zero()),
         }
     }

@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use onvm_lib::protocol::{Answer, InstanceId};
+use onvm_lib::protocol::{Answer, InstanceId, ServiceId};
 use serde_json::{Value, json};
 
 use super::Server;
@@ -52,6 +52,7 @@ impl Step {
 /// A replacement that is under way.
 pub(super) struct Replacement {
     old: InstanceId,
+    service: ServiceId,
     /// By which the successor will be known.
     start_token: String,
     new: Option<InstanceId>,
@@ -118,8 +119,10 @@ impl Server {
         command: Option<(Vec<String>, String)>,
         order: Option<Rc<Order>>,
     ) {
+        let service = self.instances.get(&old).map_or(0, super::instances::Instance::service);
         self.replacements.push(Replacement {
             old,
+            service,
             start_token,
             new: None,
             order,
@@ -246,9 +249,14 @@ impl Server {
             self.kill(new, format!("it could not take the place of instance {old}: {why}"));
         }
         self.supervisor_gives_up(&replacement.start_token);
-        // It may have been told to take no more packets.
-        self.send_to(old, Answer::Resume, Vec::new());
-        self.go(old, State::Running, "manager", why);
+        if matches!(replacement.step, Step::Asked | Step::Given | Step::Ready) {
+            // It was told to take no more packets.
+            self.send_to(old, Answer::Resume, Vec::new());
+        }
+        // Without a successor that attached it has kept its flows, if an operator has not taken them.
+        if replacement.new.is_some() {
+            self.go(old, State::Running, "manager", why);
+        }
         let (service, pid) = self.instances.get(&old).map_or((0, None), |i| (i.service(), i.pid_number()));
         self.events
             .record(Event::new(Kind::ReplaceFailed).instance(old, service, pid).by("manager").why(why));
@@ -282,13 +290,10 @@ impl Server {
         } else if let Some(index) = self.replacements.iter().position(|r| r.old == id) {
             // It has left in order, or died on the way: either way the successor has its place.
             let replacement = self.replacements.remove(index);
-            self.supervisor_substitutes(id, &replacement.start_token);
             let Some(new) = replacement.new else {
-                if let Some(order) = &replacement.order {
-                    order.failed(id, "it died before its successor had attached, which goes on in its place");
-                }
-                return self.let_go_of_order(replacement.order);
+                return self.left_before_its_successor_came(replacement);
             };
+            self.supervisor_substitutes(id, &replacement.start_token);
             let (service, pid) =
                 self.instances.get(&new).map_or((0, None), |i| (i.service(), i.pid_number()));
             let why = format!("it took the place of instance {id}");
@@ -302,6 +307,38 @@ impl Server {
             return;
         }
         self.go_on_when_handed_over();
+    }
+
+    /// A service is not wanted any more, and so are successors that have not attached.
+    pub(super) fn forget_successors_of(&mut self, service: ServiceId) {
+        let starting = |r: &Replacement| r.service == service && r.step == Step::Starting;
+        while let Some(index) = self.replacements.iter().position(starting) {
+            let replacement = self.replacements.remove(index);
+            self.supervisor_gives_up(&replacement.start_token);
+            if let Some(order) = &replacement.order {
+                order.failed(replacement.old, "the service is gone from the plan");
+            }
+            self.let_go_of_order(replacement.order);
+        }
+    }
+
+    /// An instance is gone before its successor has attached, which has its place if that is still wanted.
+    fn left_before_its_successor_came(&mut self, replacement: Replacement) {
+        let service = replacement.service;
+        let plan = self.plan.services.get(&service).filter(|s| !s.command.is_empty());
+        let why = if plan.is_some() && self.supervisor.has_enough(plan, service) {
+            self.supervisor_gives_up(&replacement.start_token);
+            "it left before its successor had attached, and fewer are wanted now"
+        } else {
+            if plan.is_some() {
+                self.supervisor_substitutes(replacement.old, &replacement.start_token);
+            }
+            "it died before its successor had attached, which goes on in its place"
+        };
+        if let Some(order) = &replacement.order {
+            order.failed(replacement.old, why);
+        }
+        self.let_go_of_order(replacement.order);
     }
 
     /// A process that was to become a successor has ended before it attached.

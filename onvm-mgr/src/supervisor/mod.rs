@@ -113,7 +113,6 @@ impl Supervisor {
         let directory = log_directory.map_or_else(|| socket.with_extension("logs"), Path::to_path_buf);
         Self {
             socket: socket.to_path_buf(),
-
             processes: Vec::new(),
             ended_logs: VecDeque::new(),
             rows: BTreeMap::new(),
@@ -217,13 +216,36 @@ impl Supervisor {
         self.rows.remove(&service);
     }
 
+    /// Whether a process that attaches is not wanted: fewer are wanted by now, or it comes back from another manager to a
+    /// service that has as many as are wanted without it.
+    pub(crate) fn is_surplus(
+        &self,
+        services: &BTreeMap<ServiceId, Service>,
+        token: &str,
+        service: ServiceId,
+    ) -> bool {
+        match self.processes.iter().find(|p| p.token == token) {
+            Some(ours) if ours.successor || ours.service != service => false,
+            Some(_) => self.running(service) > services.get(&service).map_or(0, wanted),
+            None => {
+                let plan = services.get(&service).filter(|s| !s.command.is_empty());
+                plan.is_some() && is_of(token, service) && self.has_enough(plan, service)
+            }
+        }
+    }
+
+    /// Whether a service has all processes that are wanted, successors that have not taken a place apart.
+    pub(crate) fn has_enough(&self, plan: Option<&Service>, service: ServiceId) -> bool {
+        self.running(service) >= plan.map_or(0, wanted)
+    }
+
     /// A process has attached. One that another manager had started is taken in.
     pub(crate) fn attached(&mut self, token: &str, service: ServiceId, pid: u32, instance: InstanceId) {
         if let Some(process) = self.processes.iter_mut().find(|p| p.token == token) {
             process.instance = Some(instance);
             return;
         }
-        if token.split('.').next().and_then(|id| id.parse().ok()) == Some(service) {
+        if is_of(token, service) {
             let number = token.rsplit('.').next().and_then(|n| n.parse().ok()).unwrap_or(0);
             self.processes.push(Process {
                 token: token.to_string(),
@@ -380,6 +402,11 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Whether a start token is one of a service.
+fn is_of(token: &str, service: ServiceId) -> bool {
+    token.split('.').next().and_then(|id| id.parse().ok()) == Some(service)
 }
 
 /// Keeps what is in a log once, and cuts it: also when there is no room for the copy.

@@ -108,7 +108,10 @@ impl Worker {
                         edge.producer_done = true;
                     }
                 }
-                Command::Route(table) => self.follow(table),
+                Command::Route(table) => {
+                    self.entry.follow(&table);
+                    self.follow(table);
+                }
                 Command::CloseGate { next, slots } => self.close_gate(&next, slots),
                 Command::OpenGate { table, heirs } => self.open_gate(table, &heirs),
                 Command::Reap { instance, table, crashed, heir } => {
@@ -170,8 +173,8 @@ impl Worker {
         }
     }
 
+    /// Follows a snapshot, but for where packets enter: while flows move, the gate must know where they entered before.
     pub(super) fn follow(&mut self, table: Table) {
-        self.entry.follow(&table);
         self.throttle.follow(&table);
         self.table = table;
         for id in self.table.absent.keys().chain(&self.table.pinned) {

@@ -24,7 +24,7 @@ use super::table::{Entry, Table};
 use crate::slots::SLOTS;
 
 /// How long the gate waits for packets that were inside.
-const LONGEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// Slots of the flow hash whose flows move.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +116,7 @@ impl Worker {
     /// Routes by a new snapshot, and lets in what waited for it.
     pub(super) fn open_gate(&mut self, table: Table, heirs: &[(InstanceId, InstanceId)]) {
         self.pass_pins(heirs);
+        self.entry.follow(&table);
         self.follow(table);
         let Some(gate) = &mut self.gate else { return self.tell(News::GateOpen { waited: 0 }) };
         gate.state = State::Opening;

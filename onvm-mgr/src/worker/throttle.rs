@@ -7,7 +7,7 @@
 //! bring something for it are not asked.
 //!
 //! The high watermark is half a ring; in front of a first service, as long as nothing else is congested on its chains, seven
-//! eighths. The watermarks leave room in the rings for what is under way when a chain is closed, so NFs neither drop what others have
+//! eighths; the same everywhere on a chain that is the only one, which can be in nobody's way. The watermarks leave room in the rings for what is under way when a chain is closed, so NFs neither drop what others have
 //! worked on, nor wait long for room on the way to one chain while they have packets for another. Nor may the queues of
 //! all congested services use up the pool: the high watermark is never more than the buffers that are free, so each
 //! of them has about as much as is left for everyone else.
@@ -163,16 +163,21 @@ impl Throttle {
     /// Notes how many packets wait for the busiest instance of each service; `high` tells its high watermark.
     fn see(&mut self, queue: impl Fn(ServiceId) -> Queue, free: u32) {
         let mut any = self.any();
+        let alone = self.chains.len() < 2;
         for index in 0..self.services.len() {
             let watched = &self.services[index];
             let Queue { waiting, room } = queue(watched.id);
-            let mut high = room / 2;
-            // In front of the first service nothing is wasted, and a peak may wait there.
+            let most = room - room / 8;
             let calm = |index: &usize| self.services[*index].level == Level::Calm;
-            if waiting > high / 2 && watched.first && watched.ahead.iter().all(calm) {
-                high = room - room / 8;
-            }
-            let level = watched.level.next(waiting, high.min(free.max(LEAST)).max(1));
+            let high = if alone {
+                most
+            } else if waiting > room / 4 && watched.first && watched.ahead.iter().all(calm) {
+                // In front of the first service nothing is wasted, and a peak may wait there.
+                most.min(free.max(LEAST))
+            } else {
+                (room / 2).min(free.max(LEAST))
+            };
+            let level = watched.level.next(waiting, high.max(1));
             any |= level != Level::Calm;
             self.services[index].level = level;
         }

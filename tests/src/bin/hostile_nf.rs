@@ -38,6 +38,7 @@ fn hello(service: u16, reads_only: bool) -> Hello {
         core: None,
         shared_core: true,
         reattached: None,
+        received: 0,
         token: None,
         parent: None,
         hands_over: false,

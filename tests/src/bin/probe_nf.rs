@@ -1,7 +1,7 @@
 //! An NF for tests: gives every packet one verdict, and writes down which flows it has seen.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ struct Probe {
     lost: u32,
     found: u32,
     flows: BTreeSet<u32>,
+    /// Flows that it saw between a message `look` and a message `keep`, which names them.
+    kept: BTreeMap<String, BTreeSet<u32>>,
 }
 
 impl NetworkFunction for Probe {
@@ -92,6 +94,7 @@ impl NetworkFunction for Probe {
             lost: 0,
             found: 0,
             flows: BTreeSet::new(),
+            kept: BTreeMap::new(),
         })
     }
 
@@ -144,7 +147,11 @@ impl NetworkFunction for Probe {
     }
 
     fn message(&mut self, message: &Message) {
-        self.messages.push(format!("{}: {}", message.topic, message.body));
+        match message.topic.as_str() {
+            "look" => self.flows.clear(),
+            "keep" => drop(self.kept.insert(message.body.to_string(), std::mem::take(&mut self.flows))),
+            _ => self.messages.push(format!("{}: {}", message.topic, message.body)),
+        }
     }
 
     fn report(&self) -> Report {
@@ -155,6 +162,7 @@ impl NetworkFunction for Probe {
             "lost": self.lost,
             "found": self.found,
             "flows": self.flows,
+            "kept": self.kept,
         });
         Report::new(format!("{} packets", self.packets), &facts)
     }

@@ -91,7 +91,7 @@ impl<N: NetworkFunction> Kept<'_, N> {
         loop {
             if asked.is_none() {
                 let line = Line::connect(&place.socket).ok();
-                asked = line.filter(|line| greet::<N>(line, self.common, Some(old)).is_ok());
+                asked = line.filter(|line| greet::<N>(line, self.common, Some(old), self.received).is_ok());
                 pause = if asked.is_some() { FIRST_PAUSE } else { pause };
             }
             if let Some(mut line) = asked.take() {
