@@ -396,26 +396,6 @@ fn who_is_stopped_leaves_its_flows_to_a_sibling_and_the_standby_alone() {
 }
 
 #[test]
-fn who_stands_by_and_is_not_wanted_any_more_takes_a_share_or_leaves() {
-    let lab = Lab::new();
-    let (manager, _watch) = with_standby(&lab);
-    let standby = ids(&manager.stats(), 1, "ready")[0];
-    for (instances, running) in [(3, 3), (2, 2)] {
-        let plan = PLANNED.replace("instances: 1", &format!("instances: {instances}"));
-        let _ = lab.client(&["apply", &lab.write("next.yaml", &plan)]).good();
-        let ledger = manager.wait_until("all share", |l| ids(l, 1, "running").len() == running);
-        assert_eq!(ids(&ledger, 1, "running").contains(&standby), instances == 3, "the youngest leaves first");
-    }
-    let two_by = PLANNED.replace("instances: 1", "instances: 2, standby: 2");
-    let _ = lab.client(&["apply", &lab.write("next.yaml", &two_by)]).good();
-    manager.wait_until("two by", |l| ids(l, 1, "ready").len() == 2);
-    let none_by = PLANNED.replace("instances: 1", "instances: 2");
-    let _ = lab.client(&["apply", &lab.write("next.yaml", &none_by)]).good();
-    manager.wait_until("none by", |l| ids(l, 1, "").len() == 2 && ids(l, 1, "running").len() == 2);
-    manager.stop(LIMIT).assert_balanced();
-}
-
-#[test]
 fn what_stands_by_is_replaced_by_what_stands_by() {
     let lab = Lab::new();
     let (manager, _watch) = with_standby(&lab);

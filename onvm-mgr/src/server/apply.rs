@@ -65,8 +65,6 @@ impl Server {
         if now.starts_like(before) || now.command.is_empty() {
             return;
         }
-        // Those that are too many need no successor, and more of them are started by the new command.
-        let _ = self.supervisor_scales(service, now.instances, "plan");
         for id in self.supervised(service) {
             let leaves = self.instances.get(&id).is_none_or(|i| i.life.state() == State::Draining);
             if leaves || self.is_being_replaced(id) {
@@ -85,9 +83,9 @@ impl Server {
             i.service() == service && i.role == Role::Standby && i.life.state() == State::Ready
         };
         let standby: Vec<InstanceId> = self.supervised(service);
-        let standby = standby.into_iter().filter(|id| {
-            self.instances.get(id).is_some_and(stands_by) && !self.is_being_replaced(*id)
-        });
+        let standby = standby
+            .into_iter()
+            .filter(|id| self.instances.get(id).is_some_and(stands_by) && !self.is_being_replaced(*id));
         let too_many: Vec<InstanceId> = standby.skip(wanted as usize).collect();
         for id in too_many {
             if self.shares(service).len() < self.shares_wanted(service) as usize {
