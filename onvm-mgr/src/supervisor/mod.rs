@@ -6,6 +6,7 @@
 //! their old tokens along and are taken in as if it had started them.
 
 mod backoff;
+mod logs;
 mod process;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,8 +25,6 @@ const GRACE: Duration = Duration::from_millis(500);
 const LOG_LIMIT: u64 = 16 << 20;
 /// Logs of processes that have ended and are remembered.
 const MAX_ENDED: usize = 64;
-/// Logs that are kept of a service's processes that are gone.
-const LOGS_KEPT: usize = 32;
 /// How often sizes of logs are looked at.
 const LOG_CHECK: Duration = Duration::from_secs(10);
 
@@ -117,7 +116,7 @@ impl Supervisor {
             ended_logs: VecDeque::new(),
             rows: BTreeMap::new(),
             // NFs of a manager that was here before may still write to their logs.
-            starts: last_number(&directory),
+            starts: logs::last_number(&directory),
             log_directory: directory,
             nothing_before: after_a_death.then_some(now + GRACE),
             next_log_check: now + LOG_CHECK,
@@ -349,44 +348,6 @@ impl Supervisor {
         self.processes.iter().map(|p| p.log(false)).chain(self.ended_logs.iter().rev().cloned())
     }
 
-    /// Path of the log of a new process; the directory is made if need be.
-    fn new_log(&self, id: ServiceId, service: &Service, number: u32) -> Result<PathBuf, String> {
-        use std::os::unix::fs::DirBuilderExt;
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.log_directory);
-        made.map_err(|e| format!("cannot make the log directory {}: {e}", self.log_directory.display()))?;
-        let name = if service.name.is_empty() { "service" } else { &service.name };
-        let name: String =
-            name.chars().map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect();
-        let path = self.log_directory.join(format!("{name}-{id}.{number}.log"));
-        self.forget_old_logs(id);
-        Ok(path)
-    }
-
-    /// Removes the oldest logs of processes of a service that are gone.
-    fn forget_old_logs(&self, id: ServiceId) {
-        let Ok(entries) = std::fs::read_dir(&self.log_directory) else { return };
-        let mark = format!("-{id}.");
-        let in_use = |path: &Path| self.processes.iter().any(|p| p.log == path);
-        let age = |path: &PathBuf| std::fs::metadata(path).and_then(|m| m.modified()).ok();
-        let ours = |path: &PathBuf| {
-            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            name.contains(&mark) && name.contains(".log") && !in_use(path)
-        };
-        let mut old: Vec<PathBuf> = entries.filter_map(Result::ok).map(|e| e.path()).filter(ours).collect();
-        old.sort_by_key(age);
-        for path in old.iter().take(old.len().saturating_sub(LOGS_KEPT)) {
-            let _ = std::fs::remove_file(path);
-        }
-    }
-
-    /// The log of a process that another manager started.
-    fn find_log(&self, id: ServiceId, number: u32) -> Option<PathBuf> {
-        let end = format!("-{id}.{number}.log");
-        let entries = std::fs::read_dir(&self.log_directory).ok()?;
-        let mut paths = entries.filter_map(Result::ok).map(|entry| entry.path());
-        paths.find(|path| path.to_string_lossy().ends_with(&end))
-    }
-
     /// Turns over logs that have grown too long: what was in them is kept once.
     pub(crate) fn check_logs(&mut self, now: Instant) {
         if now < self.next_log_check {
@@ -396,9 +357,7 @@ impl Supervisor {
         for process in &self.processes {
             let long = std::fs::metadata(&process.log).is_ok_and(|m| m.len() > LOG_LIMIT);
             if long {
-                let path = process.log.clone();
-                // Copying takes its time, and nobody waits for it.
-                std::thread::spawn(move || turn_over(&path));
+                logs::turn_over(process.log.clone());
             }
         }
     }
@@ -407,26 +366,6 @@ impl Supervisor {
 /// Whether a start token is one of a service.
 fn is_of(token: &str, service: ServiceId) -> bool {
     token.split('.').next().and_then(|id| id.parse().ok()) == Some(service)
-}
-
-/// Keeps what is in a log once, and cuts it: also when there is no room for the copy.
-fn turn_over(path: &Path) {
-    let kept = std::fs::copy(path, path.with_extension("log.old"));
-    let cut = std::fs::OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(0));
-    if let Err(error) = kept.map(|_| ()).and(cut) {
-        log::warn!("cannot turn over {}: {error}", path.display());
-    }
-}
-
-/// The highest number of a log in a directory.
-fn last_number(directory: &Path) -> u32 {
-    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
-    let number = |path: PathBuf| -> Option<u32> {
-        let name = path.file_name()?.to_str()?;
-        let stem = name.strip_suffix(".log").or_else(|| name.strip_suffix(".log.old"))?;
-        stem.rsplit('.').next()?.parse().ok()
-    };
-    entries.filter_map(Result::ok).filter_map(|entry| number(entry.path())).max().unwrap_or(0)
 }
 
 /// Processes of a service that the plan wants.
