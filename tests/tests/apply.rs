@@ -288,3 +288,30 @@ fn forty_edits_at_random() {
     let (report, ledger) = lab.judged(manager, 99);
     assert_eq!(report["missing"], 0, "{report} {}", ledger.0["drops"]);
 }
+
+#[test]
+fn who_stands_by_and_is_not_wanted_any_more_takes_a_share_or_leaves() {
+    let lab = Lab::new();
+    let file = |instances: u32, standby: u32| {
+        let forward = format!("id: 1, command: nf-forward, instances: {instances}, standby: {standby}");
+        File::new(&[("forward", &forward)], &["forward", "judge"])
+    };
+    let in_state = |state: &str| {
+        let all = lab.instances(1);
+        all.iter().filter(|i| i["state"] == state).filter_map(|i| i["pid"].as_u64()).collect::<Vec<_>>()
+    };
+    let manager = file(2, 1).up(&lab);
+    wait_until("all", || (in_state("running").len(), in_state("ready").len()) == (2, 1));
+    let standby = in_state("ready")[0];
+    for (instances, by) in [(3, 0), (2, 2), (2, 0)] {
+        let _ = file(instances, by).apply(&lab);
+        let wanted = (instances as usize, by as usize);
+        wait_until("as planned", || {
+            (in_state("running").len(), in_state("ready").len()) == wanted
+                && lab.instances(1).len() == wanted.0 + wanted.1
+        });
+        assert!(instances != 3 || in_state("running").contains(&standby), "it took a share");
+    }
+    let report = lab.judged_whole(manager, 99);
+    assert_eq!((&report["reordered"], &report["missing"]), (&0.into(), &0.into()), "{report}");
+}

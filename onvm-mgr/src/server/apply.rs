@@ -6,6 +6,7 @@ use onvm_lib::protocol::{InstanceId, ServiceId};
 use serde_json::{Value, json};
 
 use super::Server;
+use super::instances::{Instance, Role};
 use crate::events::{Event, Kind};
 use crate::life::State;
 use crate::plan::{Plan, Service};
@@ -60,11 +61,10 @@ impl Server {
         };
         // More are started by and by; those that are too many leave, and are not replaced before.
         let _ = self.supervisor_scales(service, now.instances, "plan");
+        self.follow_standby(service, now.standby);
         if now.starts_like(before) || now.command.is_empty() {
             return;
         }
-        // Those that are too many need no successor, and more of them are started by the new command.
-        let _ = self.supervisor_scales(service, now.instances, "plan");
         for id in self.supervised(service) {
             let leaves = self.instances.get(&id).is_none_or(|i| i.life.state() == State::Draining);
             if leaves || self.is_being_replaced(id) {
@@ -73,6 +73,27 @@ impl Server {
             match self.supervisor_starts_successor(id, None) {
                 Ok(start_token) => self.expect_successor(id, start_token, None, None),
                 Err(error) => log::error!("service {service}: {error}"),
+            }
+        }
+    }
+
+    /// Those who stand by and are too many get a share if shares are wanting, or else leave.
+    fn follow_standby(&mut self, service: ServiceId, wanted: u32) {
+        let stands_by = |i: &Instance| {
+            i.service() == service && i.role == Role::Standby && i.life.state() == State::Ready
+        };
+        let standby: Vec<InstanceId> = self.supervised(service);
+        let standby = standby
+            .into_iter()
+            .filter(|id| self.instances.get(id).is_some_and(stands_by) && !self.is_being_replaced(*id));
+        let too_many: Vec<InstanceId> = standby.skip(wanted as usize).collect();
+        for id in too_many {
+            if self.shares(service).len() < self.shares_wanted(service) as usize {
+                self.services.entry(service).or_default().add(id);
+                self.takes_share(id, "plan", "it stood by");
+            } else {
+                self.supervisor.let_go(id);
+                self.let_go_of_share(id, "plan", "fewer are to stand by");
             }
         }
     }

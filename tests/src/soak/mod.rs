@@ -10,6 +10,7 @@
 //! Now and then everything goes back to how it began, and then no process may have grown.
 
 mod books;
+mod lateness;
 mod memory;
 mod network;
 mod operation;
@@ -66,6 +67,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
     };
     let violation = failed.map(|what| {
         site.say(&format!("VIOLATION: {what}"));
+        site.dump();
         let panicked = site.look_for_panics().err().map(|p| format!("\n{p}")).unwrap_or_default();
         Violation {
             what: what + &panicked,
@@ -80,6 +82,8 @@ pub fn run(options: &Options) -> Result<Report, String> {
         seconds: site.began.elapsed().as_secs_f64(),
         sums: site.books.sums(),
         excused: site.excused,
+        starved: site.starved,
+        late: site.lateness.longest,
         longest_gap_us: site.books.longest_gap_us,
         nf_growth: site.memory.growth(),
         times: site.times,

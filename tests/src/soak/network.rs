@@ -104,9 +104,13 @@ impl Network {
         known.unwrap_or_else(|| panic!("no service {name}"))
     }
 
-    /// Services whose packets do not wait for long enough to matter when one of them is gone.
+    /// Whether packets go to a service.
     pub(super) fn in_use(&self, name: &str) -> bool {
-        name == "copies" || self.chains.values().flatten().any(|hop| *hop == name)
+        let asked_for = |chain: &str| {
+            ["main", "replay"].contains(&chain) || self.rules.iter().any(|(_, to)| *to == chain)
+        };
+        let mut chains = self.chains.iter().filter(|(chain, _)| asked_for(chain));
+        name == "copies" || chains.any(|(_, hops)| hops.contains(&name))
     }
 
     /// The chain file.

@@ -40,6 +40,7 @@ operations! {
     Replace = "replace", 6, "Instances replaced by another command.";
     Drain = "drain", 4, "An instance leaves when nothing of it is inside.";
     Stop = "stop", 3, "An instance leaves at once.";
+    Stutter = "stutter", 4, "SIGSTOP to an instance or the manager, and SIGCONT before anybody minds.";
     Pause = "pause and resume", 5, "Instances take no packets for a while.";
     Apply = "apply", 8, "An edited chain file.";
     ChainSet = "chain set", 6, "Another default chain.";
@@ -75,7 +76,9 @@ impl Site {
     /// An instance at random that packets go to.
     fn any_instance(&mut self) -> Result<Option<(&'static str, Instance)>, String> {
         let (name, id) = self.any_service();
-        if !self.network.in_use(name) {
+        // Of a service whose known flows stay where they are, one instance may have none.
+        let idle = name == "monitor" && self.network.service(name).instances > 1;
+        if idle || !self.network.in_use(name) {
             return Ok(None);
         }
         Ok(self.any_of(id)?.map(|instance| (name, instance)))
@@ -98,6 +101,7 @@ impl Site {
             Operation::Scale => self.scale(),
             Operation::Restart | Operation::Replace => self.replace(operation == Operation::Replace),
             Operation::Drain | Operation::Stop => self.dismiss(operation == Operation::Drain),
+            Operation::Stutter => self.stutter(),
             Operation::Pause => self.pause(),
             Operation::Apply => self.edit_and_apply(),
             Operation::ChainSet => self.chain_set(),
@@ -129,7 +133,14 @@ impl Site {
         }
         let victim = all.swap_remove(self.dice.index(all.len()));
         self.victims.insert(victim.pid);
-        victim.signal(Signal::KILL);
+        if self.dice.below(3) == 0 {
+            let (body, ok) = self.ask(Request::NfKill { target: Target::Instance(victim.id) })?;
+            if !ok {
+                return Err(format!("nf kill: {body}"));
+            }
+        } else {
+            victim.signal(Signal::KILL);
+        }
         self.wait_for_end(&victim)?;
         Ok(Some(format!("{name}, instance {} (pid {}, {})", victim.id, victim.pid, victim.role)))
     }
@@ -189,6 +200,22 @@ impl Site {
         Ok(Some(format!("{name}, instance {} (pid {})", gone.id, gone.pid)))
     }
 
+    fn stutter(&mut self) -> Result<Option<String>, String> {
+        let time = Duration::from_millis(20 + self.dice.below(500));
+        if self.dice.below(4) == 0 {
+            self.manager.signal(Signal::STOP);
+            std::thread::sleep(time);
+            self.manager.signal(Signal::CONT);
+            return Ok(Some(format!("the manager, for {time:?}")));
+        }
+        let mut all = self.instances()?;
+        let one = all.swap_remove(self.dice.index(all.len()));
+        one.signal(Signal::STOP);
+        std::thread::sleep(time);
+        one.signal(Signal::CONT);
+        Ok(Some(format!("instance {} (pid {}) of service {}, for {time:?}", one.id, one.pid, one.service)))
+    }
+
     fn pause(&mut self) -> Result<Option<String>, String> {
         let judge = self.dice.below(6) == 0;
         let (name, id) = if judge { (JUDGE, self.network.service(JUDGE).id) } else { self.any_service() };
@@ -197,7 +224,9 @@ impl Site {
         if !ok {
             return Err(format!("pause: {body}"));
         }
-        let time = Duration::from_millis(20 + self.dice.below(380));
+        // One that is paused for longer than an NF may hang does not hang.
+        let longest = if self.dice.below(4) == 0 { 1500 } else { 400 };
+        let time = Duration::from_millis(20 + self.dice.below(longest));
         std::thread::sleep(time);
         let (body, ok) = self.ask(Request::NfResume { target })?;
         if !ok {
@@ -213,9 +242,11 @@ impl Site {
         }
         if self.dice.below(3) == 0 {
             let (name, _) = self.any_service();
+            let (instances, standby) = (self.dice.below(3), self.dice.below(2));
             let service = self.network.service(name);
-            service.instances = 1 + u32::try_from(self.dice.below(u64::from(service.most))).unwrap_or(0);
-            said.push(format!("{name} has {}", service.instances));
+            service.instances = (1 + u32::try_from(instances).unwrap_or(0)).min(service.most);
+            service.standby = u32::try_from(standby).unwrap_or(0);
+            said.push(format!("{name} has {}, and {} by", service.instances, service.standby));
         }
         self.apply()?;
         Ok(Some(said.join("; ")))
@@ -297,8 +328,15 @@ impl Site {
         for mut client in clients {
             let _ = client.wait(2 * SETTLE);
         }
+        // Who has no packets since a chain changed does not hang, though it is stopped.
+        let patience = Instant::now() + 3 * HANG;
         self.wait_until("who was stopped is gone", SETTLE, |site| {
-            Ok(site.instances()?.iter().all(|i| !site.victims.contains(&i.pid)))
+            let mut stopped = site.instances()?;
+            stopped.retain(|i| site.victims.contains(&i.pid));
+            if Instant::now() > patience {
+                stopped.iter().for_each(|i| i.signal(Signal::KILL));
+            }
+            Ok(stopped.is_empty())
         })?;
         self.apply()?;
         Ok(Some("over".into()))

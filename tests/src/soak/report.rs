@@ -51,6 +51,10 @@ pub struct Report {
     pub(super) times: Times,
     pub(super) sums: Sums,
     pub(super) excused: u64,
+    /// Instances that were taken for hung while the machine let nobody run.
+    pub(super) starved: u64,
+    /// Longest time that the machine did not let the soak itself run.
+    pub(super) late: Duration,
     pub(super) longest_gap_us: u64,
     /// Of each manager, the first and the last look at home.
     pub(super) managers: Vec<(Sample, Sample)>,
@@ -81,6 +85,8 @@ impl Report {
             "operations": operations,
             "packets": self.sums,
             "reordered_behind_held_packets": self.excused,
+        "taken_for_hung_on_a_busy_machine": self.starved,
+            "machine_late_ms": self.late.as_secs_f64() * 1000.0,
             "longest_gap_ms": self.longest_gap_us / 1000,
             "managers": managers,
             "nf_growth": {"fds": fds, "maps": maps, "private_kb": private_kb},
@@ -111,6 +117,11 @@ impl Report {
             sums.missing, sums.reordered, self.excused
         ));
         line(format!("longest time without a numbered packet: {} ms", self.longest_gap_us / 1000));
+        line(format!(
+            "longest time that the machine did not let this program run: {:.0} ms; instances taken for hung then: {}",
+            self.late.as_secs_f64() * 1000.0,
+            self.starved
+        ));
         for (number, (first, last)) in self.managers.iter().enumerate() {
             line(format!(
                 "manager {}: {} files then {}, {} mappings then {}, {} KiB of its own then {}, {} KiB in all then {}",

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use super::books::Books;
+use super::lateness::Lateness;
 use super::memory::{self, Memory};
 use super::network::{JUDGE, Network};
 use super::report::Times;
@@ -19,6 +20,8 @@ use crate::{Dice, Lab, Ledger, Process};
 pub(super) const SETTLE: Duration = Duration::from_secs(20);
 /// How long an instance may hang.
 pub(super) const HANG: Duration = Duration::from_secs(1);
+/// A machine that lets a process wait for so long is too busy to tell who hangs.
+const BUSY: Duration = Duration::from_millis(200);
 /// Longest time without a numbered packet, but for that between two managers.
 const LONGEST_GAP: Duration = Duration::from_secs(15);
 
@@ -70,6 +73,9 @@ pub(super) struct Site {
     left: u64,
     /// Reordered packets that changes of routes had not waited for.
     pub(super) excused: u64,
+    pub(super) lateness: Lateness,
+    /// Instances that were taken for hung while the machine let nobody run.
+    pub(super) starved: u64,
     pub(super) books: Books,
     pub(super) memory: Memory,
     pub(super) managers: Vec<(memory::Sample, memory::Sample)>,
@@ -109,6 +115,8 @@ impl Site {
             storm: false,
             left: 0,
             excused: 0,
+            lateness: Lateness::watch(),
+            starved: 0,
             books: Books::new(),
             memory: Memory::default(),
             managers: Vec::new(),
@@ -231,6 +239,10 @@ impl Site {
     fn read_events(&mut self) -> Result<(), String> {
         let (body, _) = self.ask(Request::Events { after: self.events, follow: false })?;
         let judge = self.network.service(JUDGE).id;
+        let late = self.lateness.take();
+        if late > BUSY {
+            self.say(&format!("the machine did not let this program run for {late:?}"));
+        }
         for event in body["events"].as_array().into_iter().flatten() {
             let _ = writeln!(self.event_log, "{event}");
             self.events = event["number"].as_u64().unwrap_or(self.events);
@@ -241,7 +253,10 @@ impl Site {
                 "crashed" | "hung" => {
                     let pid = event["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
                     let excused = self.storm && why.contains("could not take the place");
-                    if event["service"] == judge || !self.victims.contains(&pid) && !excused {
+                    let hung = event["event"] == "hung" && event["service"] != judge;
+                    if hung && late > BUSY && !self.victims.contains(&pid) {
+                        self.starved += 1;
+                    } else if event["service"] == judge || !self.victims.contains(&pid) && !excused {
                         return Err(format!("nobody killed it: {event}"));
                     }
                 }
@@ -382,6 +397,20 @@ impl Site {
             }
         }
         Ok(())
+    }
+
+    /// Writes down what the manager and its NFs do at this moment.
+    pub(super) fn dump(&self) {
+        let _ = std::fs::write(self.lab.path("stats.json"), format!("{:?}", self.ask(Request::Stats)));
+        let mut text = String::new();
+        for (pid, program) in memory::processes(self.lab.socket()) {
+            text += &format!("{program} {pid}\n");
+            for name in ["wchan", "syscall", "schedstat", "status"] {
+                let said = std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+                text += &format!("{name}: {said}\n");
+            }
+        }
+        let _ = std::fs::write(self.lab.path("processes.txt"), text);
     }
 
     /// Kills whatever is still there.
