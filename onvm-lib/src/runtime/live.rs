@@ -378,8 +378,11 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             self.page.add(Counter::Sleeps, 1);
             sleep(rings.iter().map(|ring| &**ring), &self.ears.attention, limit);
         }
+        // Woken by the clock alone it goes back to sleep at once.
+        if rings.iter_mut().any(|ring| ring.available(1) != Ok(0)) {
+            self.idle.worked();
+        }
         rings.iter_mut().for_each(|ring| ring.disarm());
-        self.idle.worked();
         self.look_at_clock();
     }
 }

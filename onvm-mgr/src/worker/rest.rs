@@ -83,10 +83,13 @@ impl Worker {
         if quiet && !self.called.load(std::sync::atomic::Ordering::Acquire) {
             self.sleeper.sleep(limit);
         }
+        // Woken by the clock alone it goes back to sleep at once.
+        if self.nodes.iter_mut().flatten().any(|n| matches!(n.outbound.available(1), Ok(1..))) {
+            self.idle.worked();
+        }
         for node in self.nodes.iter_mut().flatten() {
             node.outbound.disarm();
         }
-        self.idle.worked();
     }
 
     fn something_waits(&self) -> bool {
