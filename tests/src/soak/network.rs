@@ -76,7 +76,7 @@ impl Network {
                 "hold",
                 &["probe_nf --say hold --hold-ms 20 --or-drop", "probe_nf --say hold --hold-ms 30 --or-drop"],
                 [1, 0, 3],
-                "",
+                "policy: bypass",
             ),
             service(4, MIRROR, &["probe_nf --mirror service=7"], [1, 0, 2], "policy: bypass"),
             service(

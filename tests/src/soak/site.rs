@@ -281,6 +281,9 @@ impl Site {
         if reordered > 0 && left == 0 {
             return Err(format!("{reordered} packets came after later ones of their flow: {judge}"));
         }
+        if reordered > 0 {
+            self.say(&format!("    {reordered} reordered; a change of routes did not wait for {left}"));
+        }
         self.excused += reordered;
         if u128::from(self.books.longest_gap_us) > LONGEST_GAP.as_micros() {
             return Err(format!("no numbered packet came for {} ms", self.books.longest_gap_us / 1000));
