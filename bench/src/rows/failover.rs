@@ -25,7 +25,12 @@ pub(super) fn run(effort: Effort) -> Vec<Line> {
         ("sibling", "instances: 2", Mark::AtMost(MOST_SIBLING)),
         ("restarted process", "instances: 1", Mark::AtMost(MOST_RESTART)),
     ];
-    let mut lines = Vec::new();
+    let mut lines = vec![match kernel_alone(kills) {
+        Ok(time) => {
+            Line::new("the kernel alone: SIGKILL of a sleeping process to its pidfd", "µs", time, Mark::None)
+        }
+        Err(error) => Line::failed("the kernel alone", error.to_string()),
+    }];
     for (name, service, mark) in cases {
         match silences(service, kills) {
             Ok((silences, detections)) => {
@@ -37,6 +42,28 @@ pub(super) fn run(effort: Effort) -> Vec<Line> {
         }
     }
     lines
+}
+
+/// What no detection by the kernel can be quicker than: the death of a process that does nothing. The median, in
+/// microseconds.
+fn kernel_alone(kills: usize) -> Result<f64, Error> {
+    use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+    let failed = |step: &str| Error::new(format!("cannot {step}"));
+    let once = || -> Result<f64, Error> {
+        let mut child = std::process::Command::new("sleep").arg("100").spawn()?;
+        std::thread::sleep(Duration::from_millis(20));
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| failed("name it"))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| failed("watch it"))?;
+        let mut polled = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+        let killed = std::time::Instant::now();
+        kill_process(pid, Signal::KILL).map_err(|_| failed("kill it"))?;
+        rustix::event::poll(&mut polled, None).map_err(|_| failed("wait for it"))?;
+        let time = killed.elapsed();
+        child.wait()?;
+        Ok(time.as_secs_f64() * 1e6)
+    };
+    let times = std::iter::repeat_with(once).take(kills).collect::<Result<Vec<f64>, Error>>()?;
+    Ok(median(&times))
 }
 
 /// Median with the mark, and the rest of the distribution.
