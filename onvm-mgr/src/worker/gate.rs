@@ -188,7 +188,11 @@ impl Worker {
         while let Some(packet) = self.gate.as_mut().and_then(|gate| gate.queue.pop_front()) {
             let frame = packet.bytes(self.books.pool());
             let hop = self.entry.for_frame(frame, packet.descriptor().port());
-            if let Err(packet) = self.enter(packet, hop) {
+            // What is for a service without an instance waits in that one's line, and holds up no other chain here.
+            let absent = |s: &super::deliver::Service| s.nodes().is_empty() && s.waits() && !s.gone;
+            if self.services.get(hop.service).is_some_and(absent) {
+                self.park_always(hop.service, hop.position, packet, false);
+            } else if let Err(packet) = self.enter(packet, hop) {
                 if let Some(gate) = &mut self.gate {
                     gate.queue.push_front(packet);
                 }
