@@ -113,8 +113,9 @@ fn chains_change_a_thousand_times_under_load() {
         let (_, ok) = lab.ask(Request::ChainSet { chain: hops }).unwrap();
         assert!(ok);
     }
-    println!("1000 changes in {:?}", start.elapsed());
+    let took = start.elapsed();
     let (report, ledger) = verdict(manager, judge);
+    println!("1000 changes in {took:?}, {} packets", report["packets"]);
     assert_eq!((&report["reordered"], &report["missing"]), (&0.into(), &0.into()), "{report}");
     assert!(report["packets"].as_u64() > Some(10_000), "{report}");
     assert!(ledger.0["drops"].as_object().is_none_or(serde_json::Map::is_empty), "{}", ledger.0["drops"]);
