@@ -24,7 +24,7 @@ use super::table::{Entry, Table};
 use crate::slots::SLOTS;
 
 /// How long the gate waits for packets that were inside.
-const LONGEST: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_millis(500);
 
 /// Slots of the flow hash whose flows move.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,9 +152,9 @@ impl Worker {
         }
     }
 
-    /// Packets that may wait at the gate: a quarter of the pool.
+    /// Packets that may wait at the gate: half the pool.
     fn gate_room(&self) -> usize {
-        self.books.pool().geometry().buffers() as usize / 4
+        self.books.pool().geometry().buffers() as usize / 2
     }
 
     /// Packets that a source which waits may bring now, as far as the gate is concerned.

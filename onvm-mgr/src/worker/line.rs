@@ -19,7 +19,7 @@ use super::command::News;
 /// Share of the pool that may wait for one service, as a divisor; then its sources are held up.
 const LONGEST_LINE: usize = 4;
 /// How long a fence stands at most: who reads the ring may be paused.
-const FENCE_TIME: Duration = Duration::from_secs(2);
+const FENCE_TIME: Duration = Duration::from_secs(1);
 
 /// A packet in line.
 pub(super) struct Waiting {
