@@ -24,7 +24,7 @@ use super::table::{Entry, Table};
 use crate::slots::SLOTS;
 
 /// How long the gate waits for packets that were inside.
-const LONGEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// Slots of the flow hash whose flows move.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,7 +168,8 @@ impl Worker {
         match gate.state {
             State::Closed => {
                 let (books, services) = (&self.books, &self.services);
-                let in_line = services.packets_in_line();
+                // Where the last instance has died the next one waits for this change to be complete.
+                let in_line = services.packets_about_to_go();
                 gate.inside.retain(|packet| {
                     books.generation_out(packet.0) == Some(packet.1) || in_line.contains(packet)
                 });
