@@ -152,9 +152,9 @@ impl Worker {
         }
     }
 
-    /// Packets that may wait at the gate: half the pool.
+    /// Packets that may wait at the gate: a quarter of the pool.
     fn gate_room(&self) -> usize {
-        self.books.pool().geometry().buffers() as usize / 2
+        self.books.pool().geometry().buffers() as usize / 4
     }
 
     /// Packets that a source which waits may bring now, as far as the gate is concerned.
@@ -168,8 +168,7 @@ impl Worker {
         match gate.state {
             State::Closed => {
                 let (books, services) = (&self.books, &self.services);
-                // Where the last instance has died the next one waits for this change to be complete.
-                let in_line = services.packets_about_to_go();
+                let in_line = services.packets_in_line();
                 gate.inside.retain(|packet| {
                     books.generation_out(packet.0) == Some(packet.1) || in_line.contains(packet)
                 });
@@ -189,11 +188,7 @@ impl Worker {
         while let Some(packet) = self.gate.as_mut().and_then(|gate| gate.queue.pop_front()) {
             let frame = packet.bytes(self.books.pool());
             let hop = self.entry.for_frame(frame, packet.descriptor().port());
-            // What is for a service without an instance waits in that one's line, and holds up no other chain here.
-            let absent = |s: &super::deliver::Service| s.nodes().is_empty() && s.waits() && !s.gone;
-            if self.services.get(hop.service).is_some_and(absent) {
-                self.park_always(hop.service, hop.position, packet, false);
-            } else if let Err(packet) = self.enter(packet, hop) {
+            if let Err(packet) = self.enter(packet, hop) {
                 if let Some(gate) = &mut self.gate {
                     gate.queue.push_front(packet);
                 }
