@@ -239,7 +239,7 @@ fn out_of_order(packets: &[Packet]) -> usize {
 
 #[test]
 fn every_packet_past_readers_comes_out_exactly_once_and_unharmed() {
-    let (packets, mut out, _, kills) = run_capture(READERS, 2, 60_000, 20_000, "exactly once");
+    let (packets, mut out, _, kills) = run_capture(READERS, 2, 60_000, 8_000, "exactly once");
     // Order is kept while NFs live; around a death packets overtake those that wait for the next instance.
     println!("{kills} kills, {} out of order", out_of_order(&out));
     out.sort();
@@ -248,7 +248,7 @@ fn every_packet_past_readers_comes_out_exactly_once_and_unharmed() {
 
 #[test]
 fn packets_past_writers_come_out_at_most_once_and_whole() {
-    let (packets, out, ledger, kills) = run_capture(MIXED, 2, 40_000, 20_000, "at most once");
+    let (packets, out, ledger, kills) = run_capture(MIXED, 2, 40_000, 8_000, "at most once");
     let mut wanted: BTreeMap<u32, Vec<u8>> = packets
         .into_iter()
         .map(|p| {

@@ -94,6 +94,19 @@ impl Ring {
         Consumer { memory: Arc::clone(&self.memory), tail, taken: tail, head: tail }
     }
 
+    /// The position up to which entries have been published.
+    #[must_use]
+    pub fn published(&self) -> u32 {
+        self.memory.header().producer.0.head.load(Acquire)
+    }
+
+    /// Whether the consumer has released all entries before a position that [`Ring::published`] told.
+    #[must_use]
+    pub fn is_released_to(&self, position: u32) -> bool {
+        let tail = self.memory.header().consumer.0.tail.load(Acquire);
+        position.wrapping_sub(tail) > self.capacity() || position == tail
+    }
+
     /// Entries that are not released, as the peers' positions say (at most the capacity).
     #[must_use]
     pub fn occupancy(&self) -> u32 {

@@ -29,7 +29,7 @@ use crate::plan::{Affinity, Policy};
 use crate::worker::{Absent, Command, MovedSlots, Table};
 
 /// How long NFs may take to confirm a snapshot; one that does not is stopped or hangs, and its packets wait with it.
-const CONFIRM_TIME: Duration = Duration::from_secs(2);
+const CONFIRM_TIME: Duration = Duration::from_millis(400);
 
 /// Where a change is.
 enum State {

@@ -94,6 +94,12 @@ impl Services {
         self.iter().flat_map(|(_, s)| s.line.packets()).map(identity).collect()
     }
 
+    /// Those that wait for services that have an instance, and will go on.
+    pub(super) fn packets_about_to_go(&self) -> HashSet<(u32, u16)> {
+        let alive = self.iter().filter(|(_, s)| !s.slots.is_empty());
+        alive.flat_map(|(_, s)| s.line.packets()).map(identity).collect()
+    }
+
     /// Whether packets wait that could go on.
     pub(super) fn is_held_up(&self) -> bool {
         self.iter().any(|(_, s)| s.line.is_there() && !s.slots.is_empty())

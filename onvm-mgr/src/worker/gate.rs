@@ -24,7 +24,7 @@ use super::table::{Entry, Table};
 use crate::slots::SLOTS;
 
 /// How long the gate waits for packets that were inside.
-const LONGEST: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_millis(1000);
 
 /// Slots of the flow hash whose flows move.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,9 +152,9 @@ impl Worker {
         }
     }
 
-    /// Packets that may wait at the gate: a quarter of the pool.
+    /// Packets that may wait at the gate: half the pool.
     fn gate_room(&self) -> usize {
-        self.books.pool().geometry().buffers() as usize / 4
+        self.books.pool().geometry().buffers() as usize / 2
     }
 
     /// Packets that a source which waits may bring now, as far as the gate is concerned.
@@ -168,7 +168,8 @@ impl Worker {
         match gate.state {
             State::Closed => {
                 let (books, services) = (&self.books, &self.services);
-                let in_line = services.packets_in_line();
+                // Where the last instance has died the next one waits for this change to be complete.
+                let in_line = services.packets_about_to_go();
                 gate.inside.retain(|packet| {
                     books.generation_out(packet.0) == Some(packet.1) || in_line.contains(packet)
                 });
@@ -188,7 +189,11 @@ impl Worker {
         while let Some(packet) = self.gate.as_mut().and_then(|gate| gate.queue.pop_front()) {
             let frame = packet.bytes(self.books.pool());
             let hop = self.entry.for_frame(frame, packet.descriptor().port());
-            if let Err(packet) = self.enter(packet, hop) {
+            // What is for a service without an instance waits in that one's line, and holds up no other chain here.
+            let absent = |s: &super::deliver::Service| s.nodes().is_empty() && s.waits() && !s.gone;
+            if self.services.get(hop.service).is_some_and(absent) {
+                self.park_always(hop.service, hop.position, packet, false);
+            } else if let Err(packet) = self.enter(packet, hop) {
                 if let Some(gate) = &mut self.gate {
                     gate.queue.push_front(packet);
                 }

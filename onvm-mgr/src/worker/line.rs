@@ -37,7 +37,8 @@ pub(super) struct Line {
     packets: VecDeque<Waiting>,
     /// Since when packets wait for an instance.
     since: Option<Instant>,
-    fences: Vec<Ring>,
+    /// Rings, and the position to which each must have been read.
+    fences: Vec<(Ring, u32)>,
     fenced_since: Option<Instant>,
     /// The node that has a suspect now.
     tried_by: Option<usize>,
@@ -58,16 +59,19 @@ impl Line {
         self.packets.iter().map(|waiting| &waiting.packet)
     }
 
-    /// Nothing is delivered before these rings are empty.
+    /// Nothing is delivered before what is in these rings now has been read.
     pub(super) fn fence(&mut self, rings: impl IntoIterator<Item = Ring>, now: Instant) {
-        self.fences.extend(rings.into_iter().filter(|ring| ring.occupancy() > 0));
+        self.fences.extend(rings.into_iter().map(|ring| {
+            let position = ring.published();
+            (ring, position)
+        }));
         self.fenced_since = Some(now);
     }
 
     /// Whether a fence stands.
     fn is_fenced(&mut self, now: Instant) -> bool {
         let late = self.fenced_since.is_some_and(|since| now.duration_since(since) > FENCE_TIME);
-        self.fences.retain(|ring| !late && ring.occupancy() > 0);
+        self.fences.retain(|(ring, position)| !late && !ring.is_released_to(*position));
         !self.fences.is_empty()
     }
 }
