@@ -214,7 +214,7 @@ pub enum Request {
         /// What it says.
         body: serde_json::Value,
     },
-    /// Let instances take no packets for now; those wait.
+    /// Let instances take no packets until they are resumed; those wait.
     NfPause {
         /// Which.
         target: Target,
