@@ -182,7 +182,7 @@ fn writers_die_at_full_load() {
 
 #[test]
 fn writers_die_at_a_steady_rate() {
-    let _ = storm(WRITERS, 1, "gen:flows=64,rate=20k", kills_wanted(60), "steady");
+    let _ = storm(WRITERS, 1, "gen:flows=64,rate=10k", kills_wanted(60), "steady");
 }
 
 #[test]

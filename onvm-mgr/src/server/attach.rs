@@ -168,6 +168,7 @@ impl Server {
         }
         self.instances.insert(id, instance);
         self.take_place(id, service, role);
+        self.absent_service_returns(service);
         if surplus {
             self.dismiss(id);
         }

@@ -14,7 +14,7 @@
 //! place what its upstream neighbours still send. Only when those are told of the new routes do flows move, and then
 //! by a change like any other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,7 @@ use super::phase::Phase;
 use super::positions::Positions;
 use crate::events::{Event, Kind};
 use crate::plan::{Affinity, Policy};
+use crate::slots::SLOTS;
 use crate::worker::{Absent, Command, MovedSlots, Table};
 
 /// How long NFs may take to confirm a snapshot; one that does not is stopped or hangs, and its packets wait with it.
@@ -46,6 +47,8 @@ pub(super) struct Changes {
     /// The snapshot that NFs follow; while they are told of another one, that one.
     pub(super) told: Table,
     next: Table,
+    /// Owners of slots as the worker knows them: those that NFs follow, or their heirs.
+    pub(super) in_force: HashMap<ServiceId, Vec<InstanceId>>,
     /// Something was wanted since the change began.
     dirty: bool,
     began: Instant,
@@ -64,6 +67,7 @@ impl Default for Changes {
             state: State::AtRest,
             told: Table::default(),
             next: Table::default(),
+            in_force: HashMap::new(),
             dirty: false,
             began: Instant::now(),
             left: 0,
@@ -124,7 +128,8 @@ impl Server {
         let replaced = self.successors_join_change();
         if !replaced && (self.phase == Phase::Waiting || slots.is_empty() && !entries) {
             self.changes.told = next;
-            self.worker.give(Command::Route(self.worker_table()));
+            let table = self.worker_table();
+            self.worker.give(Command::Route(table));
             let _ = self.tell_routes();
             return self.settle();
         }
@@ -188,53 +193,85 @@ impl Server {
         plan.chain(live).collect()
     }
 
-    /// What the worker routes by: the snapshot that NFs follow, without the dead.
-    pub(super) fn worker_table(&self) -> Table {
+    /// What the worker routes by from now on: the snapshot that NFs follow, without the dead.
+    ///
+    /// What a dead instance had goes to whoever has it by then, even when others have come since: only a change moves
+    /// flows. Flows of a service that nobody is left of are nowhere, and go to whoever comes.
+    pub(super) fn worker_table(&mut self) -> Table {
         let mut table = self.changes.told.clone();
-        let wanted = &self.services;
-        for (service, owners) in &mut table.slots {
-            let heirs = wanted.get(service).map_or(&[][..], |s| s.owners());
+        let bypassed = |id: &ServiceId| self.changes.told.absent.get(id) == Some(&Absent::Bypass);
+        for (id, wanted) in &self.services {
+            if table.slots.contains_key(id) || bypassed(id) {
+                continue;
+            }
+            // NFs do not know it yet, and send what is for it by the relay.
+            let wanted = wanted.owners();
+            let current = self.changes.in_force.get(id).map_or(&[][..], Vec::as_slice);
+            let owner = |(slot, heir): (usize, &InstanceId)| {
+                current.get(slot).copied().filter(|id| wanted.contains(id)).unwrap_or(*heir)
+            };
+            table.slots.insert(*id, wanted.iter().enumerate().map(owner).collect());
+        }
+        for (id, owners) in &mut table.slots {
+            let current = self.changes.in_force.get(id).map_or(&[][..], Vec::as_slice);
+            let wanted = self.services.get(id).map_or(&[][..], |s| s.owners());
             for (slot, owner) in owners.iter_mut().enumerate() {
-                if !self.instances.contains_key(owner) {
-                    *owner = heirs.get(slot).copied().unwrap_or(0);
-                }
+                let heirs = [Some(*owner), current.get(slot).copied(), wanted.get(slot).copied()];
+                let lives = |id: &InstanceId| self.instances.contains_key(id);
+                *owner = heirs.into_iter().flatten().find(lives).unwrap_or(0);
             }
         }
         // Services of which nobody is left.
-        table.slots.retain(|_, owners| !owners.contains(&0));
+        table.slots.retain(|_, owners| !owners.is_empty() && !owners.contains(&0));
+        self.changes.in_force.clone_from(&table.slots);
         table
+    }
+
+    /// Lets the first instance of a service that nobody was left of have its packets at once, whatever change is under way:
+    /// that may itself wait for these packets.
+    pub(super) fn absent_service_returns(&mut self, id: ServiceId) {
+        let lives = |owner: &InstanceId| self.instances.contains_key(owner);
+        let served = self.changes.in_force.get(&id).is_some_and(|owners| owners.iter().any(lives));
+        if !served && !self.changes.is_at_rest() && self.services.contains_key(&id) {
+            let table = self.worker_table();
+            self.worker.give(Command::Slots(table));
+        }
     }
 
     /// Which slots' flows move with a snapshot, and whether packets enter elsewhere.
     fn moved(&self, next: &Table) -> (MovedSlots, bool) {
-        let told = &self.changes.told;
+        let (told, in_force) = (&self.changes.told, &self.changes.in_force);
         let mut slots = MovedSlots::none();
-        let services: BTreeSet<ServiceId> = told.slots.keys().chain(next.slots.keys()).copied().collect();
+        let services: BTreeSet<ServiceId> =
+            told.slots.keys().chain(in_force.keys()).chain(next.slots.keys()).copied().collect();
+        let lives = |owner: &&InstanceId| self.instances.contains_key(owner);
         for service in services {
-            let (before, after) = (told.slots.get(&service), next.slots.get(&service));
             if next.pinned.contains(&service) {
                 if self.pins_move(service) {
                     slots = MovedSlots::all();
                 }
                 continue;
             }
-            match (before, after) {
-                (Some(before), after) => {
-                    let relayed_only = !self.has_direct_edges_to(service);
-                    for (slot, owner) in before.iter().enumerate() {
-                        let heir = after.and_then(|a| a.get(slot));
-                        let lives = self.instances.contains_key(owner);
-                        // The worker has moved a dead instance's flows already, where no NF sends to it directly.
-                        if heir != Some(owner) && (lives || heir.is_some() && !relayed_only) {
-                            slots.add(slot);
-                        }
-                    }
-                }
+            let (known, after) = (told.slots.get(&service), next.slots.get(&service));
+            let current = in_force.get(&service);
+            if known.is_none() && current.is_none() {
                 // Packets that skipped the service may still be ahead.
-                (None, Some(_)) if next.absent.get(&service) == Some(&Absent::Bypass) => {
+                if next.absent.get(&service) == Some(&Absent::Bypass) {
                     slots = MovedSlots::all();
                 }
-                (None, _) => {}
+                continue;
+            }
+            let direct = self.has_direct_edges_to(service);
+            for slot in 0..SLOTS {
+                let heir = after.and_then(|a| a.get(slot));
+                let owner = current.and_then(|c| c.get(slot)).filter(lives);
+                let known = known.and_then(|k| k.get(slot));
+                // What NFs still send to a dead instance comes by the relay, and would be overtaken by what they send
+                // to its heir.
+                let by_relay = direct && heir.is_some() && known.is_some() && known.filter(lives).is_none();
+                if owner.is_some() && heir != owner || by_relay {
+                    slots.add(slot);
+                }
             }
         }
         (slots, !told.enters_like(next))
@@ -298,7 +335,8 @@ impl Server {
         self.changes.state = State::Opening;
         let heirs = self.replaced_by();
         self.successors_take_over();
-        self.worker.give(Command::OpenGate { table: self.worker_table(), heirs });
+        let table = self.worker_table();
+        self.worker.give(Command::OpenGate { table, heirs });
     }
 
     /// What waited at the gate is in.

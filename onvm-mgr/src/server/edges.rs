@@ -217,7 +217,8 @@ impl Server {
             return false;
         }
         let routing = |route: &Route| (route.after, route.next.clone(), route.services.clone());
-        let other_ways = routing(&settled) != routing(&instance.route);
+        // One that has no snapshot yet has sent all that it was given by the relay: nothing of its depends on this one.
+        let other_ways = instance.route.version > 0 && routing(&settled) != routing(&instance.route);
         route.version = self.edges.version;
         instance.route = Route { version: route.version, ..settled };
         self.send_to(id, Answer::Route(route), rings);

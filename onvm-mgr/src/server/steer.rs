@@ -114,7 +114,7 @@ impl Server {
 
     /// Asks those to leave whose flows have all been taken.
     pub(super) fn let_drained_leave(&mut self) {
-        let owns = |id: &InstanceId| self.changes.told.slots.values().any(|owners| owners.contains(id));
+        let owns = |id: &InstanceId| self.changes.in_force.values().any(|owners| owners.contains(id));
         let done: Vec<InstanceId> = self
             .instances
             .iter()

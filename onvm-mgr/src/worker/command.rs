@@ -25,6 +25,8 @@ pub(crate) enum Command {
     ProducerDone { edge: EdgeId },
     /// A new routing snapshot.
     Route(Table),
+    /// The same snapshot, with instances for a service that had none.
+    Slots(Table),
     /// Some flows move: hold them back at the entry; say [`News::GateQuiet`] when none of their packets is inside.
     CloseGate { next: Table, slots: MovedSlots },
     /// All NFs follow the new routes: route by them, let in what waits, and say [`News::GateOpen`].
@@ -112,6 +114,7 @@ impl Worker {
                     self.entry.follow(&table);
                     self.follow(table);
                 }
+                Command::Slots(table) => self.follow(table),
                 Command::CloseGate { next, slots } => self.close_gate(&next, slots),
                 Command::OpenGate { table, heirs } => self.open_gate(table, &heirs),
                 Command::Reap { instance, table, crashed, heir } => {

@@ -69,10 +69,11 @@ impl Worker {
             for packet in &mut burst {
                 packet.describe(packet.descriptor().with_port(port));
             }
-            let may_wait = self.ports[index].port.waits();
-            self.queue_at_gate(&mut burst, may_wait);
+            let waits = self.ports[index].port.waits();
+            self.queue_at_gate(&mut burst, waits);
         }
-        if self.throttle.any() && !self.ports[index].port.waits() {
+        let waits = self.ports[index].port.waits();
+        if self.throttle.any() && !waits {
             self.turn_away_the_closed(&mut burst, port);
         }
         let only = self.entry.only();
@@ -84,8 +85,11 @@ impl Worker {
                     None => self.entry.for_frame(packet.bytes(self.books.pool()), port),
                 };
                 self.throttle.count(entry);
-                if let Err(packet) = self.enter(packet, entry) {
-                    self.drop_at_entry(packet);
+                match self.enter(packet, entry) {
+                    Ok(()) => {}
+                    // A source that waits has brought no more than there was room for, or nearly so.
+                    Err(packet) if waits => self.park_always(entry.service, entry.position, packet, false),
+                    Err(packet) => self.drop_at_entry(packet),
                 }
             }
         }

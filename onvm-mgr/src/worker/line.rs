@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use onvm_lib::packet::DropReason;
 use onvm_lib::pool::Packet;
-use onvm_lib::protocol::ServiceId;
+use onvm_lib::protocol::{InstanceId, ServiceId};
 use onvm_lib::ring::Ring;
 
 use super::Worker;
@@ -30,6 +30,14 @@ pub(super) struct Waiting {
     suspect: bool,
 }
 
+/// A ring that must have been read to a position before anything goes on.
+struct Fence {
+    ring: Ring,
+    position: u32,
+    /// Who reads it.
+    reader: InstanceId,
+}
+
 /// A service's line.
 #[derive(Default)]
 pub(super) struct Line {
@@ -37,8 +45,7 @@ pub(super) struct Line {
     packets: VecDeque<Waiting>,
     /// Since when packets wait for an instance.
     since: Option<Instant>,
-    /// Rings, and the position to which each must have been read.
-    fences: Vec<(Ring, u32)>,
+    fences: Vec<Fence>,
     fenced_since: Option<Instant>,
     /// The node that has a suspect now.
     tried_by: Option<usize>,
@@ -51,6 +58,12 @@ impl Line {
         !self.packets.is_empty() || !self.fences.is_empty() || self.tried_by.is_some()
     }
 
+    /// Whether what holds it up ends by itself: an instance comes or is given up, a fence comes down, a suspect is worked
+    /// off or kills.
+    pub(super) fn is_held(&self, absent: bool) -> bool {
+        absent && !self.packets.is_empty() || !self.fences.is_empty() || self.tried_by.is_some()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.packets.len()
     }
@@ -59,19 +72,25 @@ impl Line {
         self.packets.iter().map(|waiting| &waiting.packet)
     }
 
-    /// Nothing is delivered before what is in these rings now has been read.
-    pub(super) fn fence(&mut self, rings: impl IntoIterator<Item = Ring>, now: Instant) {
-        self.fences.extend(rings.into_iter().map(|ring| {
-            let position = ring.published();
-            (ring, position)
+    /// Nothing is delivered before what is in these rings now has been read, by the instances that stand with them.
+    pub(super) fn fence(&mut self, rings: impl IntoIterator<Item = (Ring, InstanceId)>, now: Instant) {
+        self.fences.extend(rings.into_iter().map(|(ring, reader)| Fence {
+            position: ring.published(),
+            ring,
+            reader,
         }));
         self.fenced_since = Some(now);
+    }
+
+    /// A reader has died, and what it had not read stands in line for its successors.
+    pub(super) fn unfence(&mut self, reader: InstanceId) {
+        self.fences.retain(|fence| fence.reader != reader);
     }
 
     /// Whether a fence stands.
     fn is_fenced(&mut self, now: Instant) -> bool {
         let late = self.fenced_since.is_some_and(|since| now.duration_since(since) > FENCE_TIME);
-        self.fences.retain(|(ring, position)| !late && !ring.is_released_to(*position));
+        self.fences.retain(|fence| !late && !fence.ring.is_released_to(fence.position));
         !self.fences.is_empty()
     }
 }
@@ -85,7 +104,7 @@ impl Worker {
     pub(super) fn park(&mut self, service: ServiceId, position: u16, packet: Packet) -> Result<(), Packet> {
         let now = self.now;
         let giving_up = self.giving_up;
-        let longest = self.books.pool().geometry().buffers() as usize / LONGEST_LINE;
+        let longest = self.longest_line();
         let state = self.services.entry(service);
         let absent = state.nodes().is_empty();
         if giving_up && absent {
@@ -105,6 +124,11 @@ impl Worker {
             self.tell(News::Waiting { service });
         }
         Ok(())
+    }
+
+    /// Packets that may wait for one service.
+    pub(super) fn longest_line(&self) -> usize {
+        self.books.pool().geometry().buffers() as usize / LONGEST_LINE
     }
 
     /// Parks a packet whatever the length of the line: for packets that must not go back where they came from.
@@ -149,11 +173,6 @@ impl Worker {
                 }
                 break;
             }
-        }
-        if let Some(state) = self.services.get_mut(service)
-            && !state.nodes().is_empty()
-        {
-            state.line.since = None;
         }
     }
 
@@ -207,8 +226,10 @@ impl Worker {
         let (usual, now) = (self.wait_for_instance, self.now);
         let mut expired = Vec::new();
         for (id, state) in self.services.iter_mut() {
-            // Also a line that formed while there was an instance, which has died since.
-            if state.nodes().is_empty() && state.line.len() > 0 {
+            if !state.nodes().is_empty() {
+                state.line.since = None;
+            } else if state.line.len() > 0 {
+                // Also a line that formed while there was an instance, which has died since.
                 state.line.since.get_or_insert(now);
             }
             let wait = state.wait(usual);

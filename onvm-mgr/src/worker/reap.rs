@@ -77,6 +77,7 @@ impl Worker {
             }
         }
         self.open_edges_of_dead(instance);
+        self.services.iter_mut().for_each(|(_, service)| service.line.unfence(instance));
         self.tell(News::Reaped { instance, in_hand: dead.in_hand, passed_to_others: dead.waiting });
         self.audits.push(Audit::sweep());
         self.flush_parked();
@@ -94,10 +95,17 @@ impl Worker {
         let Some(service) = self.nodes[index].as_ref().map(|n| n.service) else { return };
         let after = given(&self.nodes);
         let relayed = (0..self.nodes.len()).filter(|i| *i != index && before[*i] != after[*i]);
-        let mut rings: Vec<Ring> =
-            relayed.filter_map(|i| self.nodes[i].as_ref()).map(|n| n.inbound.ring()).collect();
-        let passed_on = self.edges.values().filter(|e| e.from == instance && e.to != instance);
-        rings.extend(passed_on.map(|e| e.ring.clone()));
+        let mut rings: Vec<(Ring, InstanceId)> =
+            relayed.filter_map(|i| self.nodes[i].as_ref()).map(|n| (n.inbound.ring(), n.instance)).collect();
+        let from_it: Vec<EdgeId> =
+            self.edges.iter().filter(|(_, e)| e.from == instance).map(|(id, _)| *id).collect();
+        for id in from_it {
+            // What its reader left is for us to pass on.
+            self.empty_heir(id, true);
+            let read =
+                self.edges.get(&id).filter(|e| e.to != instance && self.by_instance.contains_key(&e.to));
+            rings.extend(read.map(|e| (e.ring.clone(), e.to)));
+        }
         let now = self.now;
         self.services.entry(service).line.fence(rings, now);
     }
@@ -139,16 +147,9 @@ impl Worker {
         if self.nodes[index].as_ref().is_some_and(|n| !n.mirrors.is_empty()) {
             self.mirror(index, &packet);
         }
-        let destination = packet.descriptor().destination();
-        let Err(packet) = self.pass_on(service, packet) else { return };
         // Only deliveries can fail for want of room.
-        let (to, position) = match destination.op() {
-            Op::Next => {
-                let hop = self.table.next(destination.argument(), service);
-                (hop.service, hop.position)
-            }
-            _ => (destination.argument(), 0),
-        };
+        let (to, position) = self.delivered_to(service, &packet);
+        let Err(packet) = self.pass_on(service, packet) else { return };
         self.park_always(to, position, packet, false);
     }
 

@@ -104,7 +104,7 @@ impl Worker {
         }
         match self.pass_on(service, packet) {
             Ok(()) => true,
-            Err(packet) => self.wait_or_drop(index, holder, packet),
+            Err(packet) => self.wait_or_drop(index, service, holder, packet),
         }
     }
 
@@ -140,12 +140,35 @@ impl Worker {
         Ok(())
     }
 
+    /// The service that a packet from `service` is delivered to, and its position there.
+    pub(super) fn delivered_to(&self, service: ServiceId, packet: &Packet) -> (ServiceId, u16) {
+        let destination = packet.descriptor().destination();
+        match destination.op() {
+            Op::Next => {
+                let hop = self.table.next(destination.argument(), service);
+                (hop.service, hop.position)
+            }
+            _ => (destination.argument(), 0),
+        }
+    }
+
     /// There is no room ahead for a packet: it stays in the ring that it came by, but not for ever.
     #[cold]
-    fn wait_or_drop(&mut self, index: usize, holder: onvm_lib::pool::Holder, packet: Packet) -> bool {
+    fn wait_or_drop(
+        &mut self,
+        index: usize,
+        service: ServiceId,
+        holder: onvm_lib::pool::Holder,
+        packet: Packet,
+    ) -> bool {
         let now = std::time::Instant::now();
+        let (to, _) = self.delivered_to(service, &packet);
+        // What holds a line up has a limit of its own.
+        let held = self.services.get(to).is_some_and(|s| s.line.is_held(s.nodes().is_empty()));
         let Some(node) = &mut self.nodes[index] else { return true };
-        if Self::out_of_patience(&mut node.blocked_since, now) {
+        if held {
+            node.blocked_since = None;
+        } else if Self::out_of_patience(&mut node.blocked_since, now) {
             self.drop_packet(packet, DropReason::Backpressure);
             return true;
         }

@@ -295,9 +295,16 @@ impl Worker {
                 queue.waiting += edge.ring.occupancy();
             }
         }
-        let services = &self.services;
+        let (services, longest) = (&self.services, u32::try_from(self.longest_line()).unwrap_or(u32::MAX));
+        let several = self.throttle.chains.len() > 1;
         let busiest = |service| {
-            let nodes = services.get(service).map_or(&[][..], |s| s.nodes());
+            let Some(state) = services.get(service) else { return Queue::default() };
+            let nodes = state.nodes();
+            if nodes.is_empty() && several {
+                // What waits for an instance that does not come must not fill up services that other chains use.
+                let waiting = u32::try_from(state.line.len()).unwrap_or(u32::MAX);
+                return Queue { waiting, room: longest };
+            }
             let mut last = usize::MAX;
             let mut most = Queue::default();
             // Neighbouring slots mostly have the same owner.
