@@ -23,8 +23,9 @@ use crate::life::State;
 
 /// How long a successor may take to attach.
 const ATTACH_TIME: Duration = Duration::from_secs(10);
-/// How long each half of the hand-over of a state may take.
-const HAND_OVER_TIME: Duration = Duration::from_secs(10);
+/// How long each half of the hand-over of a state may take at most: packets of flows that move wait for it. One that takes
+/// longer than the time after which an instance is taken for hung hangs.
+const LONGEST_HAND_OVER: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -170,6 +171,7 @@ impl Server {
         let hands_over = |server: &Self, id: Option<InstanceId>| {
             id.and_then(|id| server.instances.get(&id)).is_some_and(|i| i.hello.hands_over)
         };
+        let until = Instant::now() + self.hand_over_time();
         let mut asked = Vec::new();
         for index in 0..self.replacements.len() {
             let (old, new, step) =
@@ -182,7 +184,7 @@ impl Server {
             let both = !fresh && hands_over(self, Some(old)) && hands_over(self, new);
             let replacement = &mut self.replacements[index];
             replacement.step = if both { Step::Asked } else { Step::Ready };
-            replacement.until = Instant::now() + HAND_OVER_TIME;
+            replacement.until = until;
             if both {
                 asked.push(old);
             }
@@ -191,6 +193,10 @@ impl Server {
             self.send_to(old, Answer::HandOver, Vec::new());
         }
         self.all_handed_over()
+    }
+
+    fn hand_over_time(&self) -> Duration {
+        self.options.hang_timeout.map_or(LONGEST_HAND_OVER, |hung| hung.min(LONGEST_HAND_OVER))
     }
 
     fn all_handed_over(&self) -> bool {
@@ -205,6 +211,7 @@ impl Server {
 
     /// An instance hands over its state; none if it has none.
     pub(super) fn state_came(&mut self, old: InstanceId, file: Option<OwnedFd>) {
+        let until = Instant::now() + self.hand_over_time();
         let Some(replacement) = self.replacements.iter_mut().find(|r| r.old == old && r.step == Step::Asked)
         else {
             return;
@@ -212,7 +219,7 @@ impl Server {
         match (file, replacement.new) {
             (Some(file), Some(new)) => {
                 replacement.step = Step::Given;
-                replacement.until = Instant::now() + HAND_OVER_TIME;
+                replacement.until = until;
                 self.send_to(new, Answer::TakeOver, vec![Enclosure::File(file)]);
             }
             _ => replacement.step = Step::Ready,
