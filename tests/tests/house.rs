@@ -12,7 +12,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "onvm-lib/src/pool/memory.rs",
     "onvm-lib/src/pool/books.rs",
     "onvm-lib/src/packet/burst.rs",
-    "onvm-lib/src/node/mod.rs",
+    "onvm-lib/src/node/",
     "onvm-lib/src/runtime/hands.rs",
     "onvm-mgr/src/ports/afpacket/",
     "onvm-mgr/src/ports/xdp/",

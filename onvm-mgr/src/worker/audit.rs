@@ -214,7 +214,9 @@ impl Worker {
         let parked = self.services.parked();
         let outgoing: usize = self.ports.iter().map(|p| p.outgoing.len()).sum();
         let at_ports: usize = self.ports.iter().map(|p| p.port.holds()).sum();
-        let with_worker = (parked + outgoing + self.at_gate()) as u64;
+        let unburied = self.unburied.iter().filter(|u| u.holds_packet()).count();
+        let empty = (self.unburied.len() - unburied) as u64;
+        let with_worker = (parked + outgoing + self.at_gate() + unburied) as u64;
         let (mut out, mut with_packet, mut held) = (0, 0, 0);
         for (buffer, generation, packet) in self.books.out() {
             out += 1;
@@ -238,7 +240,7 @@ impl Worker {
             free: u64::from(self.books.free_count()),
             in_rings: out - held - lost,
             held,
-            with_worker: with_worker + at_ports as u64,
+            with_worker: with_worker + empty + at_ports as u64,
             lost,
             balances: false,
         };
