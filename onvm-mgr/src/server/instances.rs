@@ -206,8 +206,14 @@ impl Server {
         if let Err(error) = rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
             log::debug!("instance {id} is gone: {error}");
         }
-        self.go(id, State::Gone, "kernel", "its packet thread has ended");
+        let seen = Event::new(Kind::State);
         self.take_out(id, true);
+        let Some(instance) = self.dying.get_mut(&id) else { return };
+        if let Ok(change) = instance.life.go(State::Gone) {
+            instance.last_change = Some(change);
+            let event = seen.change(change).by("kernel").why("its packet thread has ended");
+            self.events.record(event.instance(id, instance.service(), instance.pid_number()));
+        }
     }
 
     /// The kernel says that an instance's process is gone.
@@ -232,17 +238,18 @@ impl Server {
         if let Some(token) = self.instances.get(&id).map(|i| i.token) {
             self.hear_out(token);
         }
-        self.remember(id);
         let Some(instance) = self.instances.remove(&id) else { return };
-        if let Some(peer) = self.peers.remove(&instance.token) {
-            let _ = epoll::delete(&self.epoll, &peer.line);
-        }
-        self.cores.release(instance.core);
         self.predecessor_inherits(id);
         let heir = self.pass_on_slots(id, &instance);
         self.edges.instance_died(id);
         let (table, crashed) = (self.worker_table(), !instance.leaving);
         self.worker.give(Command::Reap { instance: id, table, crashed, lingers, heir });
+        // Packets wait for what comes before; the rest has time.
+        if let Some(peer) = self.peers.remove(&instance.token) {
+            let _ = epoll::delete(&self.epoll, &peer.line);
+        }
+        self.cores.release(instance.core);
+        self.remember(id, &instance);
         self.dying.insert(id, instance);
     }
 
@@ -319,10 +326,9 @@ impl Server {
     }
 
     /// Keeps an instance's figures for the ledger.
-    fn remember(&mut self, id: InstanceId) {
-        let Some(instance) = self.instances.get(&id) else { return };
+    fn remember(&mut self, id: InstanceId, instance: &Instance) {
         let end = if instance.leaving { "left" } else { "died" };
-        let mut body = self.instance_body(id, &crate::worker::Totals::default());
+        let mut body = self.instance_body(id, instance, &crate::worker::Totals::default());
         body["state"] = end.into();
         self.departed.push_back(body);
         if self.departed.len() > MAX_DEPARTED {
