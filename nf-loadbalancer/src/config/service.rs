@@ -238,7 +238,7 @@ fn table_size(cursor: &Cursor<'_>, backends: usize) -> Option<u32> {
 }
 
 pub(crate) fn is_prime(n: u32) -> bool {
-    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0)
+    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d))
 }
 
 fn source_nat(table: &Table<'_>, (mode, vip): (Mode, IpAddr), config: &Config) -> Option<SourceNat> {
