@@ -1,5 +1,7 @@
 //! Processors: where a thread may run.
 
+use std::sync::OnceLock;
+
 use rustix::io::{Errno, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -25,6 +27,19 @@ impl Allowed {
     }
 }
 
+/// Where the first thread that was pinned could run before.
+static BEFORE_PINNING: OnceLock<Option<Allowed>> = OnceLock::new();
+
+/// Lets the calling thread run wherever the process could before any of its threads was pinned: for work beside the
+/// packets, whose threads inherit the one processor of the thread that starts them.
+pub(crate) fn leave_pinned() {
+    if let Some(Some(before)) = BEFORE_PINNING.get()
+        && let Err(error) = before.restore()
+    {
+        log::debug!("cannot leave the processor of the packets: {error}");
+    }
+}
+
 /// Keeps the calling thread on one processor, counted from 0.
 ///
 /// # Errors
@@ -33,6 +48,7 @@ pub fn pin(core: u32) -> Result<()> {
     if core as usize >= CpuSet::MAX_CPU {
         return Err(Errno::INVAL);
     }
+    BEFORE_PINNING.get_or_init(|| Allowed::now().ok());
     let mut set = CpuSet::new();
     set.set(core as usize);
     sched_setaffinity(None, &set)

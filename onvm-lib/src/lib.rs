@@ -15,6 +15,8 @@ pub mod pool;
 #[cfg(not(loom))]
 pub mod prelude;
 pub mod protocol;
+#[cfg(not(loom))]
+pub mod reload;
 pub mod ring;
 #[cfg(not(loom))]
 pub mod runtime;
