@@ -8,6 +8,7 @@ pub mod arguments;
 pub mod capture;
 pub mod cpu;
 pub mod document;
+pub mod flow_table;
 pub mod idle;
 pub mod node;
 pub mod packet;
