@@ -56,6 +56,25 @@ impl Header {
         self.rest & V6 != 0
     }
 
+    /// Of an IPv4 header: both addresses, the source in the upper half; and ports and protocol from the highest bits
+    /// down.
+    #[inline(always)]
+    pub(crate) fn words_v4(&self) -> [u64; 2] {
+        [self.addresses[0], self.rest]
+    }
+
+    /// Ports and protocol, from the highest bits down; the lower three bytes are something else.
+    #[inline(always)]
+    pub(crate) fn rest(&self) -> u64 {
+        self.rest
+    }
+
+    /// Of an IPv6 header: two words of source, two of destination.
+    #[inline(always)]
+    pub(crate) fn words_v6(&self) -> [u64; 4] {
+        self.addresses
+    }
+
     /// The source address.
     #[must_use]
     pub fn source(&self) -> IpAddr {

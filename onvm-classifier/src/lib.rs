@@ -4,12 +4,24 @@
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
 
+mod bits;
+mod change;
 pub mod classbench;
+mod cut;
+mod group;
+mod grow;
 mod header;
+mod plan;
+#[cfg(target_arch = "x86_64")]
+mod quick;
 mod rule;
+mod tree;
 
+use change::Order;
+use group::{Group, GroupV4, GroupV6};
 pub use header::Header;
 pub use rule::{Ports, Rule5};
+use tree::Forest;
 
 /// In the answers of [`Classifier::classify_burst`]: no rule matches.
 pub const NONE: u32 = u32::MAX;
@@ -17,7 +29,15 @@ pub const NONE: u32 = u32::MAX;
 /// A compiled set of rules.
 #[derive(Clone, Debug)]
 pub struct Classifier {
+    /// By slot: all rules that ever were.
     rules: Vec<Rule5>,
+    order: Order,
+    v4: Forest<GroupV4>,
+    v6: Forest<GroupV6>,
+    /// How many rules there were when the trees were built.
+    built: usize,
+    /// Whether the processor can go the quick way.
+    quick: bool,
 }
 
 impl Classifier {
@@ -27,25 +47,56 @@ impl Classifier {
     /// With 2³¹ rules or more.
     #[must_use]
     pub fn build(rules: &[Rule5]) -> Classifier {
-        assert!(rules.len() < 1 << 31, "{} rules are too many", rules.len());
-        Classifier { rules: rules.to_vec() }
+        let count = u32::try_from(rules.len()).ok().filter(|count| *count < 1 << 31);
+        let count = count.unwrap_or_else(|| panic!("{} rules are more than 2³¹ - 1", rules.len()));
+        let mut by_slot = Vec::with_capacity(change::with_spare(rules.len()));
+        by_slot.extend_from_slice(rules);
+        Classifier {
+            rules: by_slot,
+            order: Order::new(count),
+            v4: grown(rules),
+            v6: grown(rules),
+            built: rules.len(),
+            quick: has_quick_way(),
+        }
+    }
+
+    /// The same, but without instructions that not every processor has; for comparisons. Gives the same answers.
+    #[must_use]
+    pub fn without_simd(mut self) -> Classifier {
+        self.quick = false;
+        self
     }
 
     /// The rules, in order, with all changes made since.
     pub fn rules(&self) -> impl ExactSizeIterator<Item = &Rule5> {
-        self.rules.iter()
+        self.order.slots().iter().map(|slot| &self.rules[*slot as usize])
     }
 
     /// How many rules there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rules.len()
+        self.order.slots().len()
     }
 
     /// Whether there is no rule.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.len() == 0
+    }
+
+    /// Rules that were inserted, removed or replaced since the trees were built. From about an eighth of all on, it is
+    /// worth building anew.
+    #[must_use]
+    pub fn changes(&self) -> usize {
+        let inserted = self.rules.len() - self.built;
+        inserted + (self.rules.len() - self.len())
+    }
+
+    /// Memory that the trees, the order and the rules take, in bytes; without what is kept free for changes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.v4.bytes() + self.v6.bytes() + self.order.bytes() + size_of_val(&self.rules[..])
     }
 
     /// The lowest index of a rule that `header` matches.
@@ -57,10 +108,18 @@ impl Classifier {
     /// The lowest index of a rule that `header` matches and `accept` takes: for rules with further conditions.
     /// `accept` may be asked about matching rules in any order, and not about all.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "there are fewer than 2³¹ rules")]
     pub fn classify_if(&self, header: &Header, mut accept: impl FnMut(u32) -> bool) -> Option<u32> {
-        let matching = |(index, rule): (usize, &Rule5)| rule.matches(header).then_some(index as u32);
-        self.rules.iter().enumerate().filter_map(matching).find(|index| accept(*index))
+        let mut best = NONE;
+        let mut found = |slot: u32| match self.order.index(slot) {
+            Some(index) if index >= best => true,
+            Some(index) if accept(index) => {
+                best = index;
+                true
+            }
+            _ => false,
+        };
+        self.search(header, &mut found);
+        (best != NONE).then_some(best)
     }
 
     /// Writes for each header the lowest index of a rule that it matches, or [`NONE`].
@@ -68,7 +127,15 @@ impl Classifier {
     /// # Panics
     /// If there is less room in `out` than there are headers.
     pub fn classify_burst(&self, headers: &[Header], out: &mut [u32]) {
-        for (header, out) in headers.iter().zip(&mut out[..headers.len()]) {
+        let out = &mut out[..headers.len()];
+        #[cfg(target_arch = "x86_64")]
+        if self.quick {
+            for (headers, out) in headers.chunks(quick::BURST).zip(out.chunks_mut(quick::BURST)) {
+                self.burst(headers, out);
+            }
+            return;
+        }
+        for (header, out) in headers.iter().zip(out) {
             *out = self.classify(header).unwrap_or(NONE);
         }
     }
@@ -78,7 +145,10 @@ impl Classifier {
     /// # Panics
     /// If `index` is above the number of rules.
     pub fn insert(&mut self, index: usize, rule: Rule5) {
-        self.rules.insert(index, rule);
+        let at = self.checked(index, self.len() + 1);
+        let slot = self.order.insert(at);
+        self.rules.push(rule);
+        self.plant(slot);
     }
 
     /// Takes a rule out; the index of those after it becomes less by one.
@@ -86,7 +156,8 @@ impl Classifier {
     /// # Panics
     /// If there is no rule with this index.
     pub fn remove(&mut self, index: usize) -> Rule5 {
-        self.rules.remove(index)
+        let at = self.checked(index, self.len());
+        self.rules[self.order.remove(at) as usize]
     }
 
     /// Puts another rule in the place of one, which is returned.
@@ -94,6 +165,44 @@ impl Classifier {
     /// # Panics
     /// If there is no rule with this index.
     pub fn replace(&mut self, index: usize, rule: Rule5) -> Rule5 {
-        std::mem::replace(&mut self.rules[index], rule)
+        let at = self.checked(index, self.len());
+        let (old, slot) = self.order.replace(at);
+        self.rules.push(rule);
+        self.plant(slot);
+        self.rules[old as usize]
     }
+
+    fn checked(&self, index: usize, below: usize) -> u32 {
+        assert!(index < below, "there is no place {index} among {} rules", self.len());
+        u32::try_from(index).expect("there are fewer than 2³¹ rules")
+    }
+
+    fn plant(&mut self, slot: u32) {
+        self.v4.insert(slot, &self.rules, &self.order);
+        self.v6.insert(slot, &self.rules, &self.order);
+    }
+
+    fn search(&self, header: &Header, found: &mut impl FnMut(u32) -> bool) {
+        #[cfg(target_arch = "x86_64")]
+        if self.quick {
+            return self.search_quickly(header, found);
+        }
+        if header.is_v6() { self.v6.search(header, found) } else { self.v4.search(header, found) }
+    }
+}
+
+/// The trees of one family.
+fn grown<G: Group>(rules: &[Rule5]) -> Forest<G> {
+    let of_family = grow::Rules::of_family::<G>((0..).zip(rules));
+    grow::forest(&of_family, plan::lengths::<G>(&of_family))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_quick_way() -> bool {
+    quick::available()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_quick_way() -> bool {
+    false
 }

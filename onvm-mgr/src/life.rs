@@ -1,18 +1,18 @@
 //! The states of an instance, and which may follow which.
 //!
 //! ```text
-//! Starting ──attached──▶ Ready ──gets flows──▶ Running ⇄ Paused
-//!                          │                      │        │
-//!                          │                      ▼        │
-//!                          └─────────────────▶ Draining ◀──┘
+//! Starting ──set up──▶ Ready ──gets flows──▶ Running ⇄ Paused
+//!     │                  │                      │        │
+//!     │                  │                      ▼        │
+//!     └──────────────────┴─────────────────▶ Draining ◀──┘
 //!                                                 │  ▲
 //!             a replacement that failed: Running ◀┘
 //! any state ──the kernel says that the process is gone──▶ Gone
 //! ```
 //! | State | Means |
 //! |---|---|
-//! | Starting | the manager has started the process; it has not attached |
-//! | Ready | attached; it stands by, or waits for its share of the flows |
+//! | Starting | it has attached and sets itself up: reads its rules, makes its tables |
+//! | Ready | it has said that it follows its routes; it stands by, or waits for its share of the flows |
 //! | Running | it owns flows |
 //! | Paused | it owns flows and takes no packets; they wait |
 //! | Draining | its flows are taken from it; it finishes what is inside, and leaves |
@@ -20,7 +20,7 @@
 //!
 //! | Prohibited | Why |
 //! |---|---|
-//! | Starting to Running, Paused, Draining | who has not attached can own no flow |
+//! | Starting to Running, Paused | who is not set up can own no flow |
 //! | Ready to Paused | there is nothing that it could stop taking |
 //! | Draining to Ready, Paused | it must work off what is inside |
 //! | Gone to anything | an id is never used again |
@@ -58,7 +58,7 @@ impl State {
         match (self, to) {
             (Gone, _) => false,
             (_, Gone) => true,
-            (Starting, to) => to == Ready,
+            (Starting, to) => matches!(to, Ready | Draining),
             (Ready, to) => matches!(to, Running | Draining),
             (Running, to) => matches!(to, Paused | Draining),
             (Paused, to) => matches!(to, Running | Draining),
@@ -97,7 +97,7 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// Its process has been started.
+    /// It has attached.
     pub(crate) fn new() -> Self {
         Self { state: State::Starting, since: Instant::now() }
     }
@@ -133,6 +133,7 @@ mod tests {
     fn every_step_is_allowed_or_prohibited_as_drawn() {
         let drawn = [
             (Starting, Ready),
+            (Starting, Draining),
             (Ready, Running),
             (Ready, Draining),
             (Running, Paused),

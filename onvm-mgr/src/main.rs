@@ -18,6 +18,7 @@ mod server;
 mod slots;
 mod supervisor;
 mod tables;
+mod watchman;
 mod worker;
 
 use std::ffi::OsString;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use onvm_tests::{LIMIT, Lab, made_capture, read_capture, sample};
+use onvm_tests::{LIMIT, Lab, made_capture, read_capture, sample, wait_until};
 
 /// What tshark makes of a capture: a line for each packet.
 fn tshark(path: &Path) -> Option<String> {
@@ -149,10 +149,13 @@ fn held_packets_come_out_in_the_end() {
     let packets = made_capture(&input, 900, 4);
     let port = pcap(&input, &format!(",out={}", out.display()));
     let mut manager = lab.manager(&["--port", &port, "--chain", "1", "--stay"]);
-    let mut nf = lab.nf("probe_nf", &["-r", "1", "--say", "hold", "--hold-ms", "700"]);
+    let mut nf = lab.nf("probe_nf", &["-r", "1", "--say", "hold", "--hold-ms", "1500"]);
     manager.wait_until("all packets inside", |l| l.packets("received") == 900);
-    let (audit, balanced) = manager.audit();
-    assert!(balanced && audit["pool"]["held"] == 900, "{audit}");
+    wait_until("all packets held", || {
+        let (audit, balanced) = manager.audit();
+        assert!(balanced && audit["packets"]["inside"] == 900, "{audit}");
+        audit["pool"]["held"] == 900
+    });
     manager.wait_until("release", |l| l.packets("sent") == 900);
     let ledger = { manager.process.is_running().then(|| manager.stop(LIMIT)).expect("it stays") };
     ledger.assert_clean();

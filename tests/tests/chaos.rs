@@ -141,13 +141,20 @@ impl<'a> Chaos<'a> {
     }
 }
 
+/// Packets that were lost: in the hands of one that died, or set aside because they were so twice in a row, which
+/// chance brings about now and then.
+fn lost(ledger: &Ledger) -> u64 {
+    ledger.drops(DropReason::Reaped) + ledger.drops(DropReason::Quarantined)
+}
+
 fn assert_causes(ledger: &Ledger, kills: u64) {
     ledger.assert_clean();
     let reaped = ledger.drops(DropReason::Reaped);
     println!("{kills} kills: {} packets, {reaped} reaped", ledger.packets("received"));
     assert!(reaped <= kills * BURST, "{reaped} reaped at {kills} kills");
-    assert_eq!(ledger.packets("dropped"), reaped, "other drops: {}", ledger.0["drops"]);
-    assert_eq!(ledger.packets("received"), ledger.packets("sent") + reaped);
+    assert!(ledger.drops(DropReason::Quarantined) <= 1 + kills / 20, "{}", ledger.0["drops"]);
+    assert_eq!(ledger.packets("dropped"), lost(ledger), "other drops: {}", ledger.0["drops"]);
+    assert_eq!(ledger.packets("received"), ledger.packets("sent") + lost(ledger));
 }
 
 fn storm(cast: Cast, most: usize, port: &str, kills: u64, what: &str) -> Ledger {
@@ -188,7 +195,7 @@ fn writers_die_at_a_steady_rate() {
 #[test]
 fn readers_lose_nothing_when_they_die() {
     let ledger = storm(READERS, 2, "gen:flows=64", kills_wanted(100), "readers");
-    assert_eq!(ledger.packets("dropped"), 0);
+    assert_eq!(ledger.drops(DropReason::Reaped), 0, "{}", ledger.0["drops"]);
 }
 
 /// Every packet of a capture whose packets all differ.
@@ -239,11 +246,14 @@ fn out_of_order(packets: &[Packet]) -> usize {
 
 #[test]
 fn every_packet_past_readers_comes_out_exactly_once_and_unharmed() {
-    let (packets, mut out, _, kills) = run_capture(READERS, 2, 60_000, 8_000, "exactly once");
+    let (mut packets, mut out, ledger, kills) = run_capture(READERS, 2, 60_000, 8_000, "exactly once");
     // Order is kept while NFs live; around a death packets overtake those that wait for the next instance.
     println!("{kills} kills, {} out of order", out_of_order(&out));
     out.sort();
-    assert!(out == packets, "{} packets in, {} out", packets.len(), out.len());
+    let set_aside = usize::try_from(ledger.drops(DropReason::Quarantined)).unwrap();
+    assert_eq!(packets.len(), out.len() + set_aside, "{}", ledger.0["drops"]);
+    packets.retain(|packet| set_aside == 0 || out.binary_search(packet).is_ok());
+    assert!(out == packets, "{} packets out that did not come in like that", out.len());
 }
 
 #[test]
@@ -264,5 +274,5 @@ fn packets_past_writers_come_out_at_most_once_and_whole() {
             "packet {number}, after {kills} kills"
         );
     }
-    assert_eq!(wanted.len() as u64, ledger.drops(DropReason::Reaped));
+    assert_eq!(wanted.len() as u64, lost(&ledger));
 }

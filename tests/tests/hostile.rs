@@ -138,6 +138,11 @@ fn garbage_in_the_node_page() {
 }
 
 #[test]
+fn deaths_that_are_lies() {
+    let _ = Siege::new(false).hold("life", &[]);
+}
+
+#[test]
 fn garbage_in_the_pool() {
     let mut siege = Siege::new(true);
     siege.mirror_to_attackers = true;

@@ -164,7 +164,8 @@ fn microseconds(ns: u64) -> f64 {
 
 /// From each kill to the event that tells of it.
 fn detections(events: &[Value], kill_times: &[u64]) -> Vec<f64> {
-    let crashed = events.iter().filter(|e| e["event"] == "crashed");
+    // The thread's end is told before that of the process, where the kernel tells of it.
+    let crashed = events.iter().filter(|e| e["event"] == "crashed" || e["to"] == "gone");
     let times: Vec<u64> = crashed.filter_map(|e| e["time_ns"].as_u64()).collect();
     let first_after = |kill: &u64| times.iter().find(|t| *t > kill).map(|t| t - kill);
     kill_times.iter().filter_map(first_after).map(microseconds).collect()

@@ -4,9 +4,12 @@
 //! byte    0  turn                       the NF's current turn, for the reaper
 //!       128  counters                   64 of 8 bytes, for statistics only: the ledger never believes them
 //!       640  held                       1,024 descriptors; both words zero where none is held
+//!     17024  life                       whether the thread with the packets lives (see `lifeline`)
 //! ```
 //! Written by the NF, read by the manager, one page per NF, so an NF can spoil only its own figures.
 #![allow(unsafe_code)]
+
+mod lifeline;
 
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
@@ -16,6 +19,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::packet::{DropReason, HELD, Held};
 use crate::ring::Descriptor;
 use crate::shm::{Access, Error, Pages, Region};
+
+pub(crate) use lifeline::Lifeline;
+pub use lifeline::{Vital, vital};
 
 /// What is counted per NF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +75,18 @@ struct Layout {
     turn: TurnLine,
     counters: [AtomicU64; COUNTERS],
     held: [[AtomicU64; 2]; HELD],
+    life: LifeCell,
+}
+
+#[repr(C, align(128))]
+struct LifeCell {
+    word: AtomicU32,
 }
 
 const _: () = {
     assert!(std::mem::offset_of!(Layout, counters) == 128);
     assert!(std::mem::offset_of!(Layout, held) == 640);
+    assert!(std::mem::offset_of!(Layout, life) == 17_024);
 };
 
 /// One NF's page.
@@ -151,6 +164,12 @@ impl NodePage {
     fn layout(&self) -> &Layout {
         // SAFETY: page-aligned, size_of::<Layout>() bytes at least, alive while self is; atomics only.
         unsafe { self.layout.as_ref() }
+    }
+
+    /// The futex of the thread with the packets; [`vital`] reads it.
+    #[must_use]
+    pub fn life(&self) -> &AtomicU32 {
+        &self.layout().life.word
     }
 
     /// The NF's current turn.

@@ -27,7 +27,7 @@ use super::route::{RELAY, Routing};
 use super::tell::Control;
 use super::{Common, NetworkFunction};
 use crate::idle::{Idle, Manner};
-use crate::node::{Counter, HeldTable, NodePage};
+use crate::node::{Counter, HeldTable, Lifeline, NodePage};
 use crate::packet::{Access as _, Clock, DropReason, MAX_BURST, MAX_ENTRIES};
 use crate::pool::Pool;
 use crate::protocol::{EdgeId, InstanceId, Line};
@@ -63,6 +63,8 @@ struct Live<'a, N: NetworkFunction> {
     line: Line,
     ears: Ears,
     page: NodePage,
+    /// By which the manager hears of this thread's death; let go of in [`Live::leave`].
+    lifeline: Option<Lifeline>,
     barriers: Barriers,
     inputs: Vec<Input>,
     /// Markers that came before the news of the edge that they open.
@@ -108,6 +110,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             line,
             ears,
             hands: Hands::new(pool, HeldTable::new(page.clone()), Clock::default()),
+            lifeline: Some(Lifeline::tie(page.clone())),
             page,
             barriers,
             inputs: vec![input],

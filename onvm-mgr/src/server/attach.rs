@@ -119,11 +119,12 @@ impl Server {
         {
             log::warn!("cannot watch {}: {error}", hello.name);
         }
+        if pidfd.is_some() {
+            self.watchman.watch(id, outfit.page.clone());
+        }
         self.next_instance = self.next_instance.max(id + 1);
         self.used_ids.insert(id);
-        let start_token = hello.token.clone().unwrap_or_default();
-        let surplus = self.supervisor.is_surplus(&self.plan.services, &start_token, hello.service);
-        let role = if surplus { Role::Standby } else { self.role_for(&hello) };
+        let role = self.role_for(&hello);
         let instance = Instance {
             token,
             pid,
@@ -142,6 +143,7 @@ impl Server {
             role,
             inbound: outfit.inbound.clone(),
             pulse: Pulse::default(),
+            last_change: None,
             killed_for: None,
             hello,
         };
@@ -167,14 +169,31 @@ impl Server {
             self.supervisor.attached(&start_token, service, pid, id);
         }
         self.instances.insert(id, instance);
-        self.take_place(id, service, role);
-        self.absent_service_returns(service);
-        if surplus {
+        if let Role::Successor(old) = role {
+            self.successor_attached(old, id);
+        }
+        // When it has set itself up it says that it follows this one.
+        let _ = self.tell_routes();
+        Ok(())
+    }
+
+    /// An instance has set itself up and follows its first snapshot.
+    pub(super) fn is_ready(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get(&id) else { return };
+        if instance.life.state() != State::Starting || instance.leaving {
+            return;
+        }
+        let (service, role) = (instance.service(), instance.role);
+        let start_token = instance.hello.token.clone().unwrap_or_default();
+        self.go(id, State::Ready, "manager", "it has set itself up");
+        if self.supervisor.is_surplus(&self.plan.services, &start_token, service) {
             self.dismiss(id);
+        } else {
+            self.take_place(id, service, role);
+            self.absent_service_returns(service);
         }
         self.routes_changed();
         self.start_when_ready();
-        Ok(())
     }
 
     /// What a new instance is there for.
@@ -195,12 +214,11 @@ impl Server {
 
     /// Gives a new instance its place.
     fn take_place(&mut self, id: InstanceId, service: ServiceId, role: Role) {
-        self.go(id, State::Ready, "manager", "it attached");
         match role {
             Role::Standby => {}
             Role::Successor(old) if self.instances.contains_key(&old) => {
                 let stands_by = self.instances[&old].role == Role::Standby;
-                self.successor_attached(old, id);
+                self.successor_ready(old, id);
                 if !stands_by {
                     self.takes_share(id, "operator", "it takes another's place");
                 } else if let Some(instance) = self.instances.get_mut(&id) {

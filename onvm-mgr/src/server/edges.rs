@@ -21,6 +21,7 @@ use onvm_lib::ring::Ring;
 
 use super::Server;
 use super::instances::Enclosure;
+use crate::life::State;
 use crate::worker::{Command, Table};
 
 /// One direct edge.
@@ -209,7 +210,9 @@ impl Server {
         }
         let Some(instance) = self.instances.get_mut(&id) else { return false };
         let settled = Route { consume: vec![], produce: vec![], finish: vec![], ..route.clone() };
-        if route.consume.is_empty()
+        // Everyone has a first one, by whose confirmation it is ready.
+        if instance.route.version > 0
+            && route.consume.is_empty()
             && route.produce.is_empty()
             && route.finish.is_empty()
             && settled == instance.route
@@ -217,8 +220,9 @@ impl Server {
             return false;
         }
         let routing = |route: &Route| (route.after, route.next.clone(), route.services.clone());
-        // One that has no snapshot yet has sent all that it was given by the relay: nothing of its depends on this one.
-        let other_ways = instance.route.version > 0 && routing(&settled) != routing(&instance.route);
+        // One that is not ready has no packets that could take another way.
+        let ready = instance.life.state() != State::Starting;
+        let other_ways = ready && routing(&settled) != routing(&instance.route);
         route.version = self.edges.version;
         instance.route = Route { version: route.version, ..settled };
         self.send_to(id, Answer::Route(route), rings);
@@ -252,6 +256,7 @@ impl Server {
     pub(super) fn routed(&mut self, id: InstanceId, version: u64) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         instance.confirmed = instance.confirmed.max(version);
+        self.is_ready(id);
         let mut done = Vec::new();
         for (edge, e) in self.edges.all.iter_mut().filter(|(_, e)| e.from == id && !e.producer_done) {
             if e.stopped_by.is_some_and(|stopped| stopped <= version) {

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal};
 use super::Server;
 use super::pulse::Pulse;
 use crate::events::{Event, Kind};
-use crate::life::{Life, State};
+use crate::life::{Change, Life, State};
 use crate::worker::Command;
 
 /// How long a process may live on after its connection has ended.
@@ -51,6 +51,8 @@ pub(super) struct Instance {
     /// The ring from the worker, to see whether it works off what is there.
     pub(super) inbound: Ring,
     pub(super) pulse: Pulse,
+    /// Its last change of state.
+    pub(super) last_change: Option<Change>,
     /// By whom and why it is killed, when it is.
     pub(super) killed_for: Option<(&'static str, String)>,
 }
@@ -196,29 +198,59 @@ impl Server {
         }
     }
 
+    /// The thread of an instance that had packets in its hands is dead: others go on with its work at once. The end of its
+    /// process follows.
+    pub(super) fn stopped_working(&mut self, id: InstanceId) {
+        let Some(pidfd) = self.instances.get(&id).and_then(|i| i.pidfd.as_ref()) else { return };
+        // Most likely that is why it died. If it was that thread alone, the rest is of no use.
+        if let Err(error) = rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
+            log::debug!("instance {id} is gone: {error}");
+        }
+        let seen = Event::new(Kind::State);
+        self.take_out(id, true);
+        let Some(instance) = self.dying.get_mut(&id) else { return };
+        if let Ok(change) = instance.life.go(State::Gone) {
+            instance.last_change = Some(change);
+            let event = seen.change(change).by("kernel").why("its packet thread has ended");
+            self.events.record(event.instance(id, instance.service(), instance.pid_number()));
+        }
+    }
+
     /// The kernel says that an instance's process is gone.
     pub(super) fn died(&mut self, id: InstanceId) {
+        self.watchman.forget(id);
+        if self.instances.contains_key(&id) {
+            self.take_out(id, false);
+        }
+        let Some(instance) = self.dying.remove(&id) else { return };
+        if let Some(pidfd) = &instance.pidfd {
+            let _ = epoll::delete(&self.epoll, pidfd);
+        }
+        self.worker.give(Command::Bury { instance: id });
+        let how = self.record_end(id, instance);
+        self.replacement_lost(id, &how);
+        self.routes_changed();
+    }
+
+    /// Gives an instance's packets and slots to others. With `lingers` its process is not gone yet.
+    fn take_out(&mut self, id: InstanceId, lingers: bool) {
         // What it said last may still be unread, its good-bye among it.
         if let Some(token) = self.instances.get(&id).map(|i| i.token) {
             self.hear_out(token);
         }
-        self.remember(id);
         let Some(instance) = self.instances.remove(&id) else { return };
-        if let Some(pidfd) = &instance.pidfd {
-            let _ = epoll::delete(&self.epoll, pidfd);
-        }
+        self.predecessor_inherits(id);
+        let heir = self.pass_on_slots(id, &instance);
+        self.edges.instance_died(id);
+        let (table, crashed) = (self.worker_table(), !instance.leaving);
+        self.worker.give(Command::Reap { instance: id, table, crashed, lingers, heir });
+        // Packets wait for what comes before; the rest has time.
         if let Some(peer) = self.peers.remove(&instance.token) {
             let _ = epoll::delete(&self.epoll, &peer.line);
         }
         self.cores.release(instance.core);
-        self.predecessor_inherits(id);
-        let heir = self.pass_on_slots(id, &instance);
-        self.edges.instance_died(id);
-        let table = self.worker_table();
-        self.worker.give(Command::Reap { instance: id, table, crashed: !instance.leaving, heir });
-        let how = self.record_end(id, instance);
-        self.replacement_lost(id, &how);
-        self.routes_changed();
+        self.remember(id, &instance);
+        self.dying.insert(id, instance);
     }
 
     /// The slots of an instance that is gone go to one that stands by, else to its siblings. Returns who stood by.
@@ -231,7 +263,9 @@ impl Server {
             return None;
         }
         let stays = |i: &Instance| !enough && !i.leaving && i.killed_for.is_none();
-        let stands_by = |i: &Instance| i.service() == service && i.role == Role::Standby && stays(i);
+        let stands_by = |i: &Instance| {
+            i.service() == service && i.role == Role::Standby && i.life.state() == State::Ready && stays(i)
+        };
         let heir = self.instances.iter().find(|(_, i)| stands_by(i)).map(|(heir, _)| *heir);
         if let Some(heir) = heir {
             slots.replace(id, heir);
@@ -258,6 +292,7 @@ impl Server {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         match instance.life.go(to) {
             Ok(change) => {
+                instance.last_change = Some(change);
                 let event = Event::new(Kind::State).change(change).by(by).why(why);
                 self.events.record(event.instance(id, instance.service(), instance.pid_number()));
             }
@@ -282,19 +317,18 @@ impl Server {
         }
         let event =
             Event::new(kind).instance(id, instance.service(), instance.pid_number()).by(by).why(why.as_str());
-        let event = match instance.life.go(State::Gone) {
-            Ok(change) => event.change(change),
-            Err(_) => event,
+        let event = match instance.life.go(State::Gone).ok().or(instance.last_change) {
+            Some(change) => event.change(change),
+            None => event,
         };
         self.events.record(event);
         why
     }
 
     /// Keeps an instance's figures for the ledger.
-    fn remember(&mut self, id: InstanceId) {
-        let Some(instance) = self.instances.get(&id) else { return };
+    fn remember(&mut self, id: InstanceId, instance: &Instance) {
         let end = if instance.leaving { "left" } else { "died" };
-        let mut body = self.instance_body(id, &crate::worker::Totals::default());
+        let mut body = self.instance_body(id, instance, &crate::worker::Totals::default());
         body["state"] = end.into();
         self.departed.push_back(body);
         if self.departed.len() > MAX_DEPARTED {

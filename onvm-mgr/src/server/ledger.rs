@@ -9,6 +9,7 @@ use onvm_lib::packet::DropReason;
 use serde_json::{Map, Value, json};
 
 use super::Server;
+use super::instances::Instance;
 use crate::tables;
 use crate::worker::{AuditReport, Command, Totals};
 
@@ -33,7 +34,8 @@ impl Server {
             totals.drops.iter().map(|(reason, n)| (reason.name().to_string(), json!(n))).collect();
         let pushed_back =
             totals.drops.iter().filter(|(r, _)| *r == DropReason::Backpressure).map(|(_, n)| n).sum::<u64>();
-        let instances: Vec<Value> = self.instances.keys().map(|id| self.instance_body(*id, totals)).collect();
+        let instances: Vec<Value> =
+            self.instances.iter().map(|(id, i)| self.instance_body(*id, i, totals)).collect();
         json!({
             "phase": self.phase.name(),
             "uptime_s": self.started.elapsed().as_secs_f64(),
@@ -70,8 +72,7 @@ impl Server {
         })
     }
 
-    pub(super) fn instance_body(&self, id: u32, totals: &Totals) -> Value {
-        let Some(instance) = self.instances.get(&id) else { return Value::Null };
+    pub(super) fn instance_body(&self, id: u32, instance: &Instance, totals: &Totals) -> Value {
         let counters = instance.page.counters();
         let count = |counter| counters.get(counter);
         let drops: Map<String, Value> = DropReason::ALL

@@ -56,6 +56,7 @@ use crate::plan::{Plan, Policy};
 use crate::ports;
 use crate::slots::SlotTable;
 use crate::supervisor::Supervisor;
+use crate::watchman::Watchman;
 use crate::worker::{self, Handle, News};
 
 use answers::Pending;
@@ -81,6 +82,9 @@ pub(super) struct Server {
     peers: HashMap<u64, Peer>,
     next_token: u64,
     instances: BTreeMap<InstanceId, Instance>,
+    /// Their threads with the packets have died, and the ends of their processes will follow.
+    dying: BTreeMap<InstanceId, Instance>,
+    watchman: Watchman,
     next_instance: InstanceId,
     /// Ids that were given out; none is given twice.
     used_ids: BTreeSet<InstanceId>,
@@ -209,7 +213,9 @@ impl Server {
         let (news_sender, news) = channel();
         let bell = events::news_bell(&epoll)?;
         events::watch(&epoll, listener.as_fd(), events::LISTENER)?;
-        let worker = start_worker(start, &pool, &cores, news_sender, Arc::new(bell))?;
+        let bell: Arc<dyn Fn() + Send + Sync> = Arc::new(bell);
+        let watchman = Watchman::new(news_sender.clone(), Arc::clone(&bell));
+        let worker = start_worker(start, &pool, &cores, news_sender, bell)?;
         let options = ServerOptions::new(start, &plan);
         let now = Instant::now();
         Ok(Self {
@@ -224,6 +230,8 @@ impl Server {
             peers: HashMap::new(),
             next_token: events::FIRST_PEER,
             instances: BTreeMap::new(),
+            dying: BTreeMap::new(),
+            watchman,
             next_instance: 1,
             used_ids: BTreeSet::new(),
             departed: std::collections::VecDeque::new(),

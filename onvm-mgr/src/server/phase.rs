@@ -66,6 +66,7 @@ impl Server {
                 News::Violation { instance } => {
                     self.kill(instance, "it wrote nonsense where its ring's positions stand".into());
                 }
+                News::Died { instance } => self.stopped_working(instance),
                 News::Reaped { instance, in_hand, passed_to_others } => {
                     log::info!(
                         "instance {instance} cleared up: {in_hand} packets were in its hands, \
@@ -127,7 +128,8 @@ impl Server {
     }
 
     fn end_if_alone(&mut self) {
-        if matches!(self.phase, Phase::Stopping { .. }) && self.instances.is_empty() {
+        if matches!(self.phase, Phase::Stopping { .. }) && self.instances.is_empty() && self.dying.is_empty()
+        {
             self.phase = Phase::Ended;
         }
     }
@@ -199,7 +201,7 @@ impl Server {
 
     /// Closes everything and prints the ledger.
     pub(super) fn end(mut self) -> ExitCode {
-        for id in self.instances.keys() {
+        for id in self.instances.keys().chain(self.dying.keys()) {
             log::error!("instance {id} is still there: its packets are not accounted for");
         }
         // No new connections, and no socket left behind, from here on.

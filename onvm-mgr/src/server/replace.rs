@@ -1,8 +1,8 @@
 //! One instance takes the place of another: a new version, or the same program started afresh.
 //!
 //! ```text
-//! successor started ──attached──▶ change of routes ──gate closed, nothing inside──▶ old one hands its state over
-//!       │ does not attach                                                              │
+//! successor started ──set up──▶ change of routes ──gate closed, nothing inside──▶ old one hands its state over
+//!       │ does not come                                                                │
 //!       ▼                                                                              ▼
 //! given up: the old one goes on ◀──cannot read it, too late── successor takes the state ──▶ routes change, old one leaves
 //! ```
@@ -23,16 +23,18 @@ use crate::life::State;
 
 /// How long a successor may take to attach.
 const ATTACH_TIME: Duration = Duration::from_secs(10);
+/// How long it may then take to set itself up: to read its rules, to make its tables.
+const SET_UP_TIME: Duration = Duration::from_secs(60);
 /// How long each half of the hand-over of a state may take at most: packets of flows that move wait for it. One that takes
 /// longer than the time after which an instance is taken for hung hangs.
 const LONGEST_HAND_OVER: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// The successor has not attached yet.
+    /// The successor has not attached yet, or sets itself up.
     Starting,
     /// It waits for the next change of routes.
-    Attached,
+    SetUp,
     /// The change of routes that is under way gives it its predecessor's flows.
     Moving,
     /// The old one was asked for its state.
@@ -143,11 +145,18 @@ impl Server {
         self.replacements.iter().find(|r| r.start_token == start_token).map(|r| r.old)
     }
 
-    /// A successor has attached: its predecessor's slots become its own.
+    /// A successor has attached, and sets itself up.
     pub(super) fn successor_attached(&mut self, old: InstanceId, new: InstanceId) {
+        if let Some(replacement) = self.replacements.iter_mut().find(|r| r.old == old) {
+            replacement.new = Some(new);
+            replacement.until = Instant::now() + SET_UP_TIME;
+        }
+    }
+
+    /// A successor is ready: its predecessor's slots become its own.
+    pub(super) fn successor_ready(&mut self, old: InstanceId, new: InstanceId) {
         let Some(replacement) = self.replacements.iter_mut().find(|r| r.old == old) else { return };
-        replacement.new = Some(new);
-        replacement.step = Step::Attached;
+        replacement.step = Step::SetUp;
         let service = self.instances.get(&old).map(super::instances::Instance::service);
         if let Some(slots) = service.and_then(|service| self.services.get_mut(&service)) {
             slots.replace(old, new);
@@ -159,7 +168,7 @@ impl Server {
     /// A change of routes begins: those that have attached are in it. Returns whether there are any.
     pub(super) fn successors_join_change(&mut self) -> bool {
         let mut any = false;
-        for replacement in self.replacements.iter_mut().filter(|r| r.step == Step::Attached) {
+        for replacement in self.replacements.iter_mut().filter(|r| r.step == Step::SetUp) {
             replacement.step = Step::Moving;
             any = true;
         }
@@ -297,7 +306,7 @@ impl Server {
         } else if let Some(index) = self.replacements.iter().position(|r| r.old == id) {
             // It has left in order, or died on the way: either way the successor has its place.
             let replacement = self.replacements.remove(index);
-            let Some(new) = replacement.new else {
+            let Some(new) = replacement.new.filter(|_| replacement.step != Step::Starting) else {
                 return self.left_before_its_successor_came(replacement);
             };
             self.supervisor_substitutes(id, &replacement.start_token);
@@ -322,6 +331,9 @@ impl Server {
         while let Some(index) = self.replacements.iter().position(starting) {
             let replacement = self.replacements.remove(index);
             self.supervisor_gives_up(&replacement.start_token);
+            if let Some(new) = replacement.new {
+                self.kill(new, "its service is gone from the plan".into());
+            }
             if let Some(order) = &replacement.order {
                 order.failed(replacement.old, "the service is gone from the plan");
             }
@@ -361,6 +373,9 @@ impl Server {
         let late = |r: &Replacement| now >= r.until && r.step.has_deadline();
         while let Some(index) = self.replacements.iter().position(late) {
             let why = match self.replacements[index].step {
+                Step::Starting if self.replacements[index].new.is_some() => {
+                    "its successor did not set itself up in time"
+                }
                 Step::Starting => "its successor did not attach in time",
                 Step::Asked => "it did not hand over its state in time",
                 _ => "its successor did not read its state in time",

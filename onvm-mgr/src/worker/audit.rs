@@ -5,7 +5,7 @@
 //! ring that it left nor in the one that it entered), so what was not seen is looked for again, until it has been
 //! seen, has come home, or [`SEARCH`] has passed: then it is lost. No NF has to stop for that.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ use super::command::News;
 const SEARCH: Duration = Duration::from_millis(300);
 /// How often it is looked for meanwhile.
 const LOOK: Duration = Duration::from_millis(2);
+/// How long after a death the search begins: first others go on with its packets.
+const SWEEP_LATER: Duration = Duration::from_millis(20);
 /// Looks that must have missed it, however long they took: a packet that circles slips past a few.
 const LOOKS: u32 = 50;
 
@@ -75,10 +77,16 @@ pub(super) struct Audit {
     missing: HashMap<u32, u16>,
 }
 
-/// Where a buffer was seen.
+/// Which of the buffers that are out were seen where, by buffer.
 struct Seen {
-    in_rings: HashSet<(u32, u16)>,
-    held: HashSet<(u32, u16)>,
+    in_rings: Vec<bool>,
+    held: Vec<bool>,
+}
+
+impl Seen {
+    fn anywhere(&self, buffer: u32) -> bool {
+        self.in_rings[buffer as usize] || self.held[buffer as usize]
+    }
 }
 
 impl Audit {
@@ -98,16 +106,13 @@ impl Audit {
     }
 
     pub(super) fn sweep() -> Self {
-        Self::new(Purpose::Sweep)
+        let sweep = Self::new(Purpose::Sweep);
+        Self { next_look: sweep.next_look + SWEEP_LATER, ..sweep }
     }
 
     fn new(purpose: Purpose) -> Self {
         Self { purpose, started: None, next_look: Instant::now(), looks: 0, missing: HashMap::new() }
     }
-}
-
-fn identity(d: &Descriptor) -> (u32, u16) {
-    (d.buffer(), d.generation())
 }
 
 impl Worker {
@@ -147,9 +152,7 @@ impl Worker {
                     audit.missing.retain(|b, g| books.generation_out(*b) == Some(*g));
                 }
             }
-            let found =
-                |b: &u32, g: &mut u16| seen.in_rings.contains(&(*b, *g)) || seen.held.contains(&(*b, *g));
-            audit.missing.retain(|b, g| !found(b, g));
+            audit.missing.retain(|buffer, _| !seen.anywhere(*buffer));
             let late = audit.started.is_some_and(|s| now - s >= SEARCH) && audit.looks >= LOOKS;
             if audit.missing.is_empty() || late {
                 self.finish_audit(audit, seen);
@@ -194,8 +197,15 @@ impl Worker {
 
     /// Looks into everything that can be looked into.
     fn look(&self) -> Seen {
-        let mut seen = Seen { in_rings: HashSet::new(), held: HashSet::new() };
-        let mut ring = |ring: &Ring| seen.in_rings.extend(ring.entries().iter().map(identity));
+        let buffers = self.books.pool().geometry().buffers() as usize;
+        let mut seen = Seen { in_rings: vec![false; buffers], held: vec![false; buffers] };
+        let is_out = |d: &Descriptor| self.books.generation_out(d.buffer()) == Some(d.generation());
+        let mark = |of: &mut [bool], descriptors: &[Descriptor]| {
+            for descriptor in descriptors.iter().filter(|d| is_out(d)) {
+                of[descriptor.buffer() as usize] = true;
+            }
+        };
+        let mut ring = |ring: &Ring| mark(&mut seen.in_rings, &ring.entries());
         for node in self.nodes.iter().flatten() {
             ring(&node.inbound.ring());
             ring(&node.outbound.ring());
@@ -205,7 +215,7 @@ impl Worker {
         }
         self.edges.values().for_each(|e| ring(&e.ring));
         for node in self.nodes.iter().flatten() {
-            seen.held.extend(node.page.held().iter().map(identity));
+            mark(&mut seen.held, &node.page.held());
         }
         seen
     }
@@ -214,12 +224,14 @@ impl Worker {
         let parked = self.services.parked();
         let outgoing: usize = self.ports.iter().map(|p| p.outgoing.len()).sum();
         let at_ports: usize = self.ports.iter().map(|p| p.port.holds()).sum();
-        let with_worker = (parked + outgoing + self.at_gate()) as u64;
+        let unburied = self.unburied.iter().filter(|u| u.holds_packet()).count();
+        let empty = (self.unburied.len() - unburied) as u64;
+        let with_worker = (parked + outgoing + self.at_gate() + unburied) as u64;
         let (mut out, mut with_packet, mut held) = (0, 0, 0);
-        for (buffer, generation, packet) in self.books.out() {
+        for (buffer, _, packet) in self.books.out() {
             out += 1;
             with_packet += u64::from(packet);
-            held += u64::from(seen.held.contains(&(buffer, generation)));
+            held += u64::from(seen.held[buffer as usize]);
         }
         let sum = |reasons: &[u64]| reasons.iter().sum::<u64>();
         let mut packets = PacketSum {
@@ -238,7 +250,7 @@ impl Worker {
             free: u64::from(self.books.free_count()),
             in_rings: out - held - lost,
             held,
-            with_worker: with_worker + at_ports as u64,
+            with_worker: with_worker + empty + at_ports as u64,
             lost,
             balances: false,
         };

@@ -32,9 +32,11 @@ pub(crate) enum Command {
     /// All NFs follow the new routes: route by them, let in what waits, and say [`News::GateOpen`].
     /// Flows that are pinned to the first of each pair of instances go to the second.
     OpenGate { table: Table, heirs: Vec<(InstanceId, InstanceId)> },
-    /// An instance's process is gone; route by the new snapshot and clear up after it. Flows that are pinned to it go to
-    /// the heir.
-    Reap { instance: InstanceId, table: Table, crashed: bool, heir: Option<InstanceId> },
+    /// An instance is gone; route by the new snapshot and clear up after it. Flows that are pinned to it go to the heir.
+    /// With `lingers` the end of its process follows.
+    Reap { instance: InstanceId, table: Table, crashed: bool, lingers: bool, heir: Option<InstanceId> },
+    /// An instance's process is gone: nobody writes to what it had in its hands any more.
+    Bury { instance: InstanceId },
     /// Open the ports.
     StartReceiving,
     /// Receive nothing more; say [`News::Drained`] when all has come out.
@@ -54,6 +56,8 @@ pub(crate) enum Command {
 /// What the worker tells the control thread.
 #[derive(Debug)]
 pub(crate) enum News {
+    /// The thread of an instance that has packets in its hands is dead: from who watches over them.
+    Died { instance: InstanceId },
     /// Every finite source has ended, or receiving was stopped, and every packet has come out.
     Drained,
     /// A port had an error that the user must know of.
@@ -117,11 +121,12 @@ impl Worker {
                 Command::Slots(table) => self.follow(table),
                 Command::CloseGate { next, slots } => self.close_gate(&next, slots),
                 Command::OpenGate { table, heirs } => self.open_gate(table, &heirs),
-                Command::Reap { instance, table, crashed, heir } => {
+                Command::Reap { instance, table, crashed, lingers, heir } => {
                     self.pass_pins(heir.map(|heir| (instance, heir)).as_slice());
                     self.follow(table);
-                    self.reap(instance, crashed);
+                    self.reap(instance, crashed, lingers);
                 }
+                Command::Bury { instance } => self.bury(instance),
                 Command::StartReceiving => {
                     self.receiving = true;
                     self.ports.iter_mut().for_each(|p| p.port.start());

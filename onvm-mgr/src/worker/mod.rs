@@ -48,6 +48,7 @@ use audit::Audit;
 use deliver::Services;
 use gate::Gate;
 use node::{DirectEdge, Node};
+use reap::Unburied;
 use rest::Sleeper;
 use table::Entry;
 use throttle::Throttle;
@@ -138,6 +139,8 @@ pub(crate) struct Worker {
     audits: Vec<Audit>,
     /// Packets that were in the hands of an instance that died, and how many such instances there were.
     suspects: HashMap<(u32, u16), u32>,
+    /// What dead instances had in their hands whose processes are not gone yet.
+    unburied: Vec<Unburied>,
     /// Closed while flows move.
     gate: Option<Gate>,
     incoming: Vec<Packet>,
@@ -247,6 +250,7 @@ impl Worker {
             stay: setup.stay,
             packet_limit: setup.packet_limit.unwrap_or(u64::MAX),
             audits: Vec::new(),
+            unburied: Vec::new(),
             gate: None,
             suspects: HashMap::new(),
             incoming: Vec::with_capacity(BURST),

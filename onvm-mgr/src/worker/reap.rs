@@ -1,7 +1,7 @@
 //! Clearing up after an NF that is gone.
 //!
-//! Called when the kernel has said that the process is dead, so nothing it left changes any more. What stood
-//! in its incoming rings is still its to answer for, except what it had passed on already:
+//! Called when the kernel has said that the thread with the packets is dead, so nobody works on what it left. What stood in
+//! its incoming rings is still its to answer for, except what it had passed on already:
 //!
 //! 1. Empty its outgoing ring to us: those packets were delivered.
 //! 2. Collect what it had passed on in its last turn, from all its outgoing rings ([`Ring::passed_on`]).
@@ -9,6 +9,8 @@
 //!    be half rewritten: dropped as `reaped`, unless the NF only reads. What it had not touched goes on untouched.
 //! 4. Direct edges to it: their producers live and may still write. The worker reads in its place until the
 //!    producer has confirmed that it stopped. Direct edges from it: their consumers empty them.
+//! 5. Buffers that it had in its hands to write to are nobody's until its *process* is gone, whose other threads may
+//!    run a moment longer ([`Worker::bury`]).
 //!
 //! [`Ring::passed_on`]: onvm_lib::ring::Ring::passed_on
 
@@ -37,11 +39,27 @@ struct Dead {
     waiting: u64,
     /// It did not leave in order: what it had in its hands may have killed it.
     crashed: bool,
+    /// Its process is not gone yet.
+    lingers: bool,
+}
+
+/// A buffer that a dead instance had in its hands to write to.
+pub(super) struct Unburied {
+    instance: InstanceId,
+    packet: Packet,
+    /// Why its packet is dropped; none if it is empty.
+    reason: Option<DropReason>,
+}
+
+impl Unburied {
+    pub(super) fn holds_packet(&self) -> bool {
+        self.reason.is_some()
+    }
 }
 
 impl Worker {
-    /// `crashed` if it did not leave in order.
-    pub(super) fn reap(&mut self, instance: InstanceId, crashed: bool) {
+    /// `crashed` if it did not leave in order, `lingers` if its process is not gone yet.
+    pub(super) fn reap(&mut self, instance: InstanceId, crashed: bool, lingers: bool) {
         let Some(index) = self.by_instance.get(&instance).copied() else { return };
         self.now = std::time::Instant::now();
         self.fence_line(index, instance);
@@ -52,7 +70,7 @@ impl Worker {
             .retain(|packet, _| books.generation_out(packet.0) == Some(packet.1) || in_line.contains(packet));
         self.sleeper.remove(node.doorbell.as_fd());
         let passed_on = self.passed_on(&node);
-        let mut dead = Dead { node, passed_on, in_hand: 0, waiting: 0, crashed };
+        let mut dead = Dead { node, passed_on, in_hand: 0, waiting: 0, crashed, lingers };
         let inbound = dead.node.inbound.ring();
         self.walk(&mut dead, &inbound);
         if let Some(empties) = dead.node.empties.as_ref().map(onvm_lib::ring::Producer::ring) {
@@ -231,11 +249,16 @@ impl Worker {
         let empty = descriptor.destination().op() == Op::Empty;
         let position = descriptor.destination().argument();
         let Ok(packet) = self.books.receive(descriptor, dead.node.holder) else { return };
-        if empty {
+        let reason = (!empty).then_some(DropReason::Reaped);
+        if empty && !in_hand {
             self.books.free(packet);
-        } else if in_hand && !dead.node.reads_only {
-            dead.in_hand += 1;
-            self.drop_packet(packet, DropReason::Reaped);
+        } else if empty || in_hand && !dead.node.reads_only {
+            dead.in_hand += u64::from(!empty);
+            if dead.lingers && dead.node.own_pool.is_none() {
+                self.unburied.push(Unburied { instance: dead.node.instance, packet, reason });
+            } else {
+                self.let_go(packet, reason);
+            }
         } else {
             dead.waiting += 1;
             // An isolated NF may have written another length into its ring: what lies there now must be its own bytes.
@@ -243,6 +266,22 @@ impl Worker {
                 packet.copy_from(self.books.pool(), own);
             }
             self.present_again(dead, position, packet, in_hand);
+        }
+    }
+
+    fn let_go(&mut self, packet: Packet, reason: Option<DropReason>) {
+        match reason {
+            Some(reason) => self.drop_packet(packet, reason),
+            None => self.books.free(packet),
+        }
+    }
+
+    /// Frees what a dead instance had in its hands: its process is gone.
+    pub(super) fn bury(&mut self, instance: InstanceId) {
+        for Unburied { packet, reason, .. } in
+            self.unburied.extract_if(.., |u| u.instance == instance).collect::<Vec<_>>()
+        {
+            self.let_go(packet, reason);
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use onvm_lib::protocol::{Answer, Hello, Line, PROTOCOL_VERSION, Request, Say, Target, Welcome};
@@ -53,11 +54,12 @@ fn attach(socket: &Path, hello: Hello) -> Loot {
     let mut next = || fds.next().expect("a descriptor");
     let (pool, page, to, from, doorbell) = (next(), next(), next(), next(), next());
     let ring = |fd, capacity| Ring::open("loot", fd, capacity).expect("a ring");
+    let page_bytes = usize::try_from(rustix::fs::fstat(&page).expect("a file").st_size).expect("a size");
     Loot {
         inbound: ring(to, welcome.inbound.capacity),
         outbound: ring(from, welcome.outbound.capacity),
         empties: welcome.empties.map(|grant| ring(next(), grant.capacity)),
-        page: Region::from_fd("loot", page, 4096, Access::ReadWrite).expect("a page"),
+        page: Region::from_fd("loot", page, page_bytes, Access::ReadWrite).expect("a page"),
         pool,
         doorbell,
         line,
@@ -152,14 +154,26 @@ fn twice(loot: &mut Loot, ends: &mut Ends, dice: &mut Dice) {
     ring_doorbell(loot);
 }
 
+/// Where the page has the word by which the manager hears of a death: see `node/mod.rs`.
+const LIFE: usize = 17_024;
+
 fn page(loot: &mut Loot, dice: &mut Dice) {
     if dice.below(2) == 0 {
-        return scribble(&loot.page, 0, usize::MAX >> 1, dice);
+        return scribble(&loot.page, 0, LIFE, dice);
     }
-    for at in (0..loot.page.len() - 7).step_by(8) {
+    for at in (0..LIFE - 7).step_by(8) {
         // SAFETY: as in scribble.
         unsafe { loot.page.base().as_ptr().add(at).cast::<u64>().write_volatile(u64::MAX) };
     }
+}
+
+/// Says again and again that the thread is another one; now and then that it has died.
+fn life(loot: &mut Loot, dice: &mut Dice) {
+    let died = u64::from(dice.below(1_000_000) == 0) << 30;
+    // SAFETY: the mapping is live and writable, and the word is inside it.
+    let word = unsafe { &*loot.page.base().as_ptr().add(LIFE).cast::<std::sync::atomic::AtomicU32>() };
+    word.store(u32::try_from(dice.any() & 0x3fff_ffff | died).unwrap_or(0), Ordering::Release);
+    let _ = rustix::thread::futex::wake(word, rustix::thread::futex::Flags::empty(), 1);
 }
 
 fn pool(loot: &mut Loot, dice: &mut Dice) {
@@ -264,6 +278,9 @@ fn main() {
         empties: loot.empties.as_ref().map(Ring::consumer),
     };
     let end = Instant::now() + Duration::from_millis(time.parse().expect("a time"));
+    // Until it says that it follows its first routes it has no packets.
+    let Ok((Answer::Route(route), _)) = loot.line.receive::<Answer>(true) else { panic!("no routes") };
+    loot.line.send(&Say::Routed { version: route.version }, &[], true).expect("a manager");
     println!("attached");
     while Instant::now() < end {
         match attack.as_str() {
@@ -273,6 +290,7 @@ fn main() {
             "orders" => orders(&mut loot, &mut ends.outbound, &mut dice),
             "twice" => twice(&mut loot, &mut ends, &mut dice),
             "page" => page(&mut loot, &mut dice),
+            "life" => life(&mut loot, &mut dice),
             "pool" => pool(&mut loot, &mut dice),
             "doorbell" => doorbell(&mut loot),
             "flood" => flood(&mut loot, socket, &mut dice),

@@ -44,6 +44,7 @@ impl<N: NetworkFunction> Live<'_, N> {
                 log::debug!("cannot say good-bye: {error}");
             }
         }
+        self.lifeline = None;
     }
 
     /// Prints a report and returns it.
