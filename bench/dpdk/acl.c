@@ -1,6 +1,6 @@
 /* DPDK's librte_acl as a peer of the classifier: rules as its own l3fwd-acl lays them out, five fields of IPv4.
  *
- * usage: acl FILE CORE
+ * usage: acl FILE CORE huge|plain
  * FILE, all little-endian: u32 rules, u32 headers; then per rule src, src length, dst, dst length, first and last
  * source port, first and last destination port, protocol, protocol mask (u32 each), then per header source,
  * destination, source port, destination port, protocol (u32 each).
@@ -12,13 +12,12 @@
  */
 #define _GNU_SOURCE
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <signal.h>
 #include <time.h>
 
 #include <rte_acl.h>
@@ -68,13 +67,6 @@ static uint32_t word(FILE *file) {
     return value;
 }
 
-/* Without reserved huge pages the kernel is asked for transparent ones, which the other contender has, too. */
-static int advise(const struct rte_memseg_list *list, void *unused) {
-    (void)unused;
-    madvise(list->base_va, list->len, MADV_HUGEPAGE);
-    return 0;
-}
-
 static struct rte_acl_ctx *build(FILE *file, uint32_t count, const char **algorithm) {
     struct rte_acl_param parameters = {"acl", SOCKET_ID_ANY, RTE_ACL_RULE_SZ(FIELDS), count};
     struct rte_acl_ctx *context = rte_acl_create(&parameters);
@@ -118,22 +110,21 @@ static void pass(const struct rte_acl_ctx *context) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3)
-        die("usage: acl FILE CORE");
+    if (argc != 4)
+        die("usage: acl FILE CORE huge|plain");
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(atoi(argv[2]), &set);
     if (sched_setaffinity(0, sizeof set, &set) != 0)
         die("cannot pin to the core");
-    char *arguments[] = {"acl", "--no-huge", "--no-pci", "--no-telemetry", "--log-level=4", "--lcores", NULL, "-m",
-                         "6144", NULL};
     char lcores[32];
     snprintf(lcores, sizeof lcores, "0@%s", argv[2]);
-    arguments[6] = lcores;
+    int huge = strcmp(argv[3], "huge") == 0;
+    char *arguments[] = {"acl", "--no-pci", "--no-telemetry", "--log-level=4", "--lcores", lcores,
+                         huge ? "--in-memory" : "--no-huge", "-m", huge ? "64" : "6144", NULL};
     if (rte_eal_init(9, arguments) < 0)
         die("EAL does not start");
-    rte_memseg_list_walk(advise, NULL);
 
     FILE *file = fopen(argv[1], "rb");
     if (file == NULL)

@@ -4,11 +4,13 @@
 //! more than figures. `scripts/bench.sh` sets up what it needs.
 #![deny(unsafe_code)]
 
+mod acl;
 mod bare;
 mod machine;
 mod measure;
 mod platform;
 mod rows;
+mod rules;
 mod table;
 
 use std::process::ExitCode;

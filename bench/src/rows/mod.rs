@@ -1,6 +1,7 @@
 //! The rows of the table, each runnable by its name.
 
 mod chain;
+mod classifier;
 mod cost;
 mod failover;
 mod fair;
@@ -43,6 +44,16 @@ pub(crate) const ROWS: &[Row] = &[
         name: "asleep",
         about: "one packet through a chain of 5 that sleeps on one core",
         run: speed::asleep,
+    },
+    Row {
+        name: "classifier",
+        about: "first matching rules of ClassBench's sets, against DPDK's librte_acl",
+        run: classifier::classbench,
+    },
+    Row {
+        name: "made-rules",
+        about: "the same over rules made here, without any files",
+        run: classifier::made,
     },
     Row { name: "cost", about: "cycles and instructions for a packet and hop", run: cost::run },
 ];

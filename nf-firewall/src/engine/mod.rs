@@ -1,0 +1,248 @@
+//! Rules compiled, and the decision on a packet.
+//!
+//! ```text
+//! facts ─▶ cache ──hit──────────────────────────────┐
+//!            │ miss                                 ▼
+//!            └▶ classifier: lowest five-field rule ─▶ rule ─▶ limit ─▶ action
+//!                 that the further conditions take
+//! ```
+//! | room | what is in it |
+//! |---|---|
+//! | `expand` | rules as five-field rules of the classifier |
+//! | `checks` | the conditions beside the five fields |
+//! | `cache` | decisions of flows |
+//! | `buckets` | token buckets, per rule or per address |
+
+pub(crate) mod buckets;
+pub(crate) mod cache;
+pub(crate) mod checks;
+pub(crate) mod expand;
+
+use onvm_classifier::{Classifier, Rule5};
+
+use crate::rules::rate::Over;
+use crate::rules::{Action, Rule, RuleSet};
+use buckets::Buckets;
+use cache::Cache;
+use checks::{Checks, Facts};
+
+/// In place of a rule's index: no rule, but the default policy.
+pub(crate) const DEFAULT: u32 = u32::MAX;
+
+/// A set of rules, ready to decide.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) set: RuleSet,
+    classifier: Classifier,
+    /// For each five-field rule the rule that it is part of.
+    owners: Vec<u32>,
+    /// For each rule what the classifier does not look at.
+    checks: Vec<Checks>,
+    /// All of them together.
+    all_checks: Checks,
+    /// TCP flags that any rule asks for.
+    flags_asked: u16,
+}
+
+impl Compiled {
+    pub(crate) fn new(set: RuleSet) -> Self {
+        let mut fives: Vec<Rule5> = Vec::with_capacity(set.rules.len());
+        let mut owners = Vec::with_capacity(set.rules.len());
+        let mut checks = Vec::with_capacity(set.rules.len());
+        let (mut all_checks, mut flags_asked) = (Checks::default(), 0);
+        for (index, rule) in set.rules.iter().enumerate() {
+            let mut check = expand::expand(&rule.matches, &mut fives);
+            if rule.limit.is_some_and(|limit| limit.over == Over::Next) {
+                check.add(Checks::LIMIT);
+            }
+            owners.resize(fives.len(), u32::try_from(index).unwrap_or(DEFAULT));
+            checks.push(check);
+            all_checks.add(check);
+            flags_asked |= rule.matches.flags.iter().fold(0, |all, flags| all | flags.mask);
+        }
+        let classifier = Classifier::build(&fives);
+        Self { set, classifier, owners, checks, all_checks, flags_asked }
+    }
+
+    /// Number of five-field rules.
+    pub(crate) fn five_field_rules(&self) -> usize {
+        self.owners.len()
+    }
+
+    pub(crate) fn rule(&self, index: u32) -> Option<&Rule> {
+        self.set.rules.get(index as usize)
+    }
+
+    /// The action of a rule, or of the default policy.
+    pub(crate) fn action(&self, index: u32) -> Action {
+        self.rule(index).map_or(self.set.default, |rule| rule.action)
+    }
+
+    /// A bit for each schedule that holds at this time.
+    pub(crate) fn times(&self, now_ns: u64) -> u64 {
+        let holding = |(index, schedule): (usize, &crate::rules::schedule::Schedule)| {
+            u64::from(schedule.holds(now_ns)) << index
+        };
+        self.set.schedules.iter().enumerate().map(holding).fold(0, |all, bit| all | bit)
+    }
+
+    /// The first rule from `from` on that a packet matches, whatever its limit says, and whether that holds for all
+    /// packets of which the cache knows no difference.
+    #[inline]
+    pub(crate) fn first(
+        &self,
+        facts: &Facts,
+        times: u64,
+        from: u32,
+        mut has_room: impl FnMut(u32) -> bool,
+    ) -> (u32, bool) {
+        if from == 0 && self.all_checks.is_empty() {
+            let found = self.classifier.classify(&facts.header);
+            return (found.map_or(DEFAULT, |five| self.owner(five)), true);
+        }
+        let mut lasting = true;
+        let found = self.classifier.classify_if(&facts.header, |five| {
+            let owner = self.owner(five);
+            if owner < from {
+                return false;
+            }
+            let (Some(checks), Some(rule)) = (self.checks.get(owner as usize), self.rule(owner)) else {
+                return false;
+            };
+            if checks.is_empty() {
+                return true;
+            }
+            if checks.has(Checks::MARK) {
+                lasting = false;
+            }
+            if !checks.hold(&rule.matches, facts, times) {
+                return false;
+            }
+            if checks.has(Checks::LIMIT) {
+                lasting = false;
+                return has_room(owner);
+            }
+            true
+        });
+        (found.map_or(DEFAULT, |five| self.owner(five)), lasting)
+    }
+
+    fn owner(&self, five: u32) -> u32 {
+        self.owners.get(five as usize).copied().unwrap_or(DEFAULT)
+    }
+
+    /// What of a packet's facts, beside the five fields, rules tell apart: the cache's further key.
+    #[inline]
+    fn further(&self, facts: &Facts) -> u128 {
+        let checks = self.all_checks;
+        if checks.is_empty() {
+            return 0;
+        }
+        let part = |check: Checks, value: u16| if checks.has(check) { u128::from(value) } else { 0 };
+        part(Checks::FLAGS, facts.flags & self.flags_asked)
+            | part(Checks::ICMP, facts.icmp) << 16
+            | part(Checks::VLAN, facts.vlan) << 32
+            | part(Checks::INNER_VLAN, facts.inner_vlan) << 48
+            | part(Checks::IN_PORT, u16::from(facts.in_port)) << 64
+            | part(Checks::STATE, facts.state as u16) << 80
+    }
+}
+
+/// A compiled set at work: with its cache and its buckets.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) compiled: Compiled,
+    pub(crate) cache: Cache,
+    pub(crate) buckets: Buckets,
+    /// Schedules that hold, and the second for which that was found out.
+    times: u64,
+    second: u64,
+}
+
+impl Engine {
+    pub(crate) fn new(compiled: Compiled, cache: Cache) -> Self {
+        let buckets = Buckets::new(&compiled.set.rules);
+        Self { compiled, cache, buckets, times: 0, second: u64::MAX }
+    }
+
+    /// Puts another set in force; the one before is given back to be freed elsewhere.
+    pub(crate) fn replace(&mut self, compiled: Compiled) -> Compiled {
+        self.buckets = Buckets::new(&compiled.set.rules);
+        self.cache.forget();
+        self.second = u64::MAX;
+        std::mem::replace(&mut self.compiled, compiled)
+    }
+
+    /// A burst of this time begins: schedules are looked at once a second.
+    pub(crate) fn at(&mut self, now_ns: u64) {
+        const SECOND_NS: u64 = 1_000_000_000;
+        if now_ns / SECOND_NS == self.second || self.compiled.set.schedules.is_empty() {
+            return;
+        }
+        self.second = now_ns / SECOND_NS;
+        let times = self.compiled.times(now_ns);
+        if times != self.times {
+            self.times = times;
+            self.cache.forget();
+        }
+    }
+
+    /// The rules that a packet of so many bytes matches, in order, up to the one that decides; each is told to
+    /// `matched`, which may set the packet's mark. Returns the index of the one that decides, or [`DEFAULT`].
+    #[inline]
+    pub(crate) fn decide(
+        &mut self,
+        facts: &mut Facts,
+        bytes: usize,
+        now_ns: u64,
+        mut matched: impl FnMut(u32, &Rule, &mut Facts),
+    ) -> u32 {
+        let further = self.compiled.further(facts);
+        if let Some(known) = self.cache.find(&facts.header, further) {
+            if let Some(rule) = self.compiled.rule(known) {
+                matched(known, rule, facts);
+            }
+            return known;
+        }
+        let header = facts.header;
+        let mut from = 0;
+        let mut lasting = true;
+        loop {
+            let Self { compiled, buckets, times, .. } = self;
+            let (index, same) = compiled.first(facts, *times, from, |owner| {
+                let limit = compiled.rule(owner).and_then(|rule| rule.limit);
+                limit.is_none_or(|limit| buckets.has_room(owner, &limit, &header, bytes, now_ns))
+            });
+            lasting &= same;
+            let Some(rule) = compiled.rule(index) else { break };
+            if let Some(limit) = rule.limit.filter(|limit| limit.over == Over::Next) {
+                buckets.pay(index, &limit, &header, bytes, now_ns);
+            }
+            matched(index, rule, facts);
+            if rule.action.is_final() {
+                if lasting {
+                    self.cache.insert(header, further, index);
+                }
+                return index;
+            }
+            lasting = false;
+            from = if let Action::Skip(to) = rule.action { to.max(index + 1) } else { index + 1 };
+        }
+        if lasting {
+            self.cache.insert(header, further, DEFAULT);
+        }
+        DEFAULT
+    }
+
+    /// Whether a packet may pass the limit of the rule that decided on it; it takes its part.
+    #[inline]
+    pub(crate) fn pass_limit(&mut self, index: u32, facts: &Facts, bytes: usize, now_ns: u64) -> bool {
+        match self.compiled.rule(index).and_then(|rule| rule.limit).filter(|limit| limit.over == Over::Deny) {
+            Some(limit) => self.buckets.pay(index, &limit, &facts.header, bytes, now_ns),
+            None => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,316 @@
+//! The firewall at work: from a frame to its verdict.
+
+use std::time::Duration;
+
+use onvm_lib::prelude::*;
+use onvm_lib::reload::{Reloader, Status, TOPIC};
+use onvm_lib::wire::Headers;
+
+use crate::engine::buckets::Single;
+use crate::engine::cache::Cache;
+use crate::engine::{Compiled, DEFAULT, Engine};
+use crate::fragments::{Decided, Fragments};
+use crate::logging::{Line, Logging};
+use crate::options::Options;
+use crate::packet::{Kind, NO_PORT, Seen};
+use crate::reject;
+use crate::rules::load::load;
+use crate::rules::rate::Limit;
+use crate::rules::{Action, RejectWith};
+
+/// Answers to rejected packets a second: a sender that does not listen gets no more than that.
+const ANSWERS: &str = "1000/s";
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Hits {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    /// Of these packets, those that a limit dropped.
+    pub(crate) limited: u64,
+}
+
+impl Hits {
+    fn add(&mut self, bytes: usize) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+/// What was counted beside the rules.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) default: Hits,
+    pub(crate) non_ip: Hits,
+    pub(crate) malformed: Hits,
+    pub(crate) stray: Hits,
+    pub(crate) allowed: u64,
+    pub(crate) denied: u64,
+    pub(crate) rejected: u64,
+    /// Resets and ICMP errors made.
+    pub(crate) answers: u64,
+    /// Rejected packets that got no answer: it must not be, there were too many, or there was no buffer.
+    pub(crate) unanswered: u64,
+}
+
+/// What is done with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Allow,
+    Service(u16),
+    Reject(RejectWith),
+    Drop(DropReason),
+}
+
+impl From<Action> for Outcome {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Allow | Action::Continue | Action::Skip(_) => Self::Allow,
+            Action::Service(id) => Self::Service(id),
+            Action::Reject(with) => Self::Reject(with),
+            Action::Deny => Self::Drop(DropReason::Denied),
+        }
+    }
+}
+
+/// The network function.
+#[derive(Debug)]
+pub(crate) struct Firewall {
+    pub(crate) engine: Engine,
+    reloader: Reloader<Compiled>,
+    /// By rule of the set in force.
+    pub(crate) hits: Vec<Hits>,
+    pub(crate) counts: Counts,
+    pub(crate) fragments: Fragments,
+    pub(crate) logging: Logging,
+    pub(crate) generation: u64,
+    answers: Single,
+    inner: bool,
+    replay: bool,
+    /// What the burst's packets are.
+    seen: Vec<Seen>,
+}
+
+impl Firewall {
+    /// Decides on one packet.
+    fn decide(&mut self, seen: &mut Seen, bytes: usize, now_ns: u64) -> Outcome {
+        let policy = |hits: &mut Hits, action: Action| {
+            hits.add(bytes);
+            action
+        };
+        let set = &self.engine.compiled.set;
+        match seen.kind {
+            Kind::NonIp => return policy(&mut self.counts.non_ip, set.non_ip).into(),
+            Kind::Malformed => {
+                return match policy(&mut self.counts.malformed, set.malformed) {
+                    Action::Allow => Outcome::Allow,
+                    _ => Outcome::Drop(DropReason::Malformed),
+                };
+            }
+            Kind::LaterFragment(fragment) => {
+                let header = &seen.facts.header;
+                let Some(decided) = self.fragments.later(header, fragment.id, now_ns) else {
+                    return policy(&mut self.counts.stray, set.stray_fragments).into();
+                };
+                if decided.generation == self.generation {
+                    self.count(decided.rule, bytes);
+                }
+                return decided.action.into();
+            }
+            Kind::Ip | Kind::FirstFragment(_) => {}
+        }
+        let (rule, outcome) = self.by_rules(seen, bytes, now_ns);
+        if let Kind::FirstFragment(fragment) = seen.kind {
+            let action = match outcome {
+                Outcome::Drop(_) | Outcome::Reject(_) => Action::Deny,
+                Outcome::Allow => Action::Allow,
+                Outcome::Service(id) => Action::Service(id),
+            };
+            let decided = Decided { action, rule, generation: self.generation };
+            self.fragments.first(&seen.facts.header, fragment.id, now_ns, decided);
+        }
+        outcome
+    }
+
+    /// What the rules say; the one that decided.
+    fn by_rules(&mut self, seen: &mut Seen, bytes: usize, now_ns: u64) -> (u32, Outcome) {
+        let Self { engine, hits, logging, .. } = self;
+        let facts = &mut seen.facts;
+        let rule = engine.decide(facts, bytes, now_ns, |index, rule, facts| {
+            if let Some(hits) = hits.get_mut(index as usize) {
+                hits.add(bytes);
+            }
+            if let Some(mark) = rule.set_mark {
+                facts.mark = facts.mark & !mark.mask | mark.value & mark.mask;
+            }
+            if rule.log.is_some() {
+                logging.matched(index, &Line { now_ns, rule, facts, bytes });
+            }
+        });
+        if rule == DEFAULT {
+            self.counts.default.add(bytes);
+        } else if !engine.pass_limit(rule, facts, bytes, now_ns) {
+            if let Some(hits) = self.hits.get_mut(rule as usize) {
+                hits.limited += 1;
+            }
+            return (rule, Outcome::Drop(DropReason::RateLimited));
+        }
+        (rule, engine.compiled.action(rule).into())
+    }
+
+    fn count(&mut self, rule: u32, bytes: usize) {
+        match self.hits.get_mut(rule as usize) {
+            Some(hits) => hits.add(bytes),
+            None => self.counts.default.add(bytes),
+        }
+    }
+
+    /// Makes the answer to a packet that is rejected.
+    fn answer(&mut self, with: RejectWith, index: usize, burst: &mut Burst<'_, ReadWrite>, now_ns: u64) {
+        let mut room = [0; reject::ROOM];
+        let packet = burst.packet(index);
+        let port = packet.port();
+        let made =
+            self.seen.get(index).and_then(|seen| reject::answer(with, packet.bytes(), seen, &mut room));
+        let sent = made.filter(|_| self.answers.take(now_ns)).is_some_and(|length| {
+            let Some(mut reply) = burst.make(length) else { return false };
+            reply.bytes_mut().copy_from_slice(&room[..length]);
+            let hash = Headers::parse(&room[..length]).flow_hash(&room[..length]);
+            reply.set_hash(hash);
+            if let Some(port) = port {
+                reply.set_verdict(Verdict::Out(port));
+            }
+            true
+        });
+        if sent {
+            self.counts.answers += 1;
+        } else {
+            self.counts.unanswered += 1;
+        }
+    }
+
+    /// Puts a new set in force if there is one. Rules keep their counts by name.
+    fn reload(&mut self) {
+        let Some(fresh) = self.reloader.take() else { return };
+        let old = self.engine.replace(fresh);
+        let mut known: std::collections::HashMap<&str, Hits> =
+            old.set.rules.iter().map(|rule| rule.name.as_str()).zip(self.hits.iter().copied()).collect();
+        let rules = &self.engine.compiled.set.rules;
+        self.hits = rules.iter().map(|rule| known.remove(rule.name.as_str()).unwrap_or_default()).collect();
+        self.logging.set_rules(rules);
+        self.generation += 1;
+        log::info!("{} rules are in force", rules.len());
+        drop(known);
+        self.reloader.retire(old);
+    }
+
+    pub(crate) fn reloaded(&self) -> Status {
+        self.reloader.status()
+    }
+
+    /// Decides on the packets of a burst; what they are is in `seen`.
+    fn verdicts(&mut self, burst: &mut Burst<'_, ReadWrite>) {
+        let turn_ns = burst.now_ns();
+        for index in 0..burst.len() {
+            let packet = burst.packet(index);
+            // Files without times have 0; the replay's clock then stands still.
+            let (bytes, now_ns) = if self.replay {
+                let at_ns = Some(packet.timestamp_ns()).filter(|t| *t > 0).unwrap_or(turn_ns);
+                (packet.wire_length(), at_ns)
+            } else {
+                (packet.bytes().len(), turn_ns)
+            };
+            self.engine.at(now_ns);
+            let Some(mut seen) = self.seen.get(index).copied() else { continue };
+            let outcome = self.decide(&mut seen, bytes, now_ns);
+            match outcome {
+                Outcome::Allow => self.counts.allowed += 1,
+                Outcome::Service(id) => {
+                    self.counts.allowed += 1;
+                    burst.packet(index).set_verdict(Verdict::ToService(id));
+                }
+                Outcome::Reject(with) => {
+                    self.counts.rejected += 1;
+                    self.answer(with, index, burst, now_ns);
+                    burst.packet(index).set_verdict(Verdict::Drop(DropReason::Denied));
+                }
+                Outcome::Drop(reason) => {
+                    self.counts.denied += 1;
+                    burst.packet(index).set_verdict(Verdict::Drop(reason));
+                }
+            }
+        }
+    }
+}
+
+impl NetworkFunction for Firewall {
+    type Options = Options;
+    type Access = ReadWrite;
+    type State = ();
+    const NAME: &'static str = "nf-firewall";
+    const ABOUT: &'static str = "Allows, denies, rejects, limits and counts packets by ordered rules";
+    /// Resets and ICMP errors.
+    const EMITS: bool = true;
+    const TICK: Duration = Duration::from_millis(100);
+
+    fn setup(options: &Options, setup: &Setup) -> Result<Self, SetupError> {
+        let reading = options.reading();
+        let strict = options.strict;
+        let compile = move |path: &std::path::Path| {
+            let loaded = load(path, &reading)?;
+            if strict && !loaded.warnings.is_empty() {
+                return Err(loaded.warnings.join("\n"));
+            }
+            loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+            Ok(Compiled::new(loaded.set))
+        };
+        let paths = std::slice::from_ref(&options.rules);
+        let (compiled, reloader) = Reloader::start(paths, options.watch, compile)?;
+        let logging = Logging::new(options.log_file.as_deref(), &compiled.set.rules)?;
+        let limit = ANSWERS.parse().map(Limit::of)?;
+        Ok(Self {
+            hits: vec![Hits::default(); compiled.set.rules.len()],
+            engine: Engine::new(compiled, Cache::new(options.cache as usize)),
+            reloader,
+            counts: Counts::default(),
+            fragments: Fragments::new(),
+            logging,
+            generation: 1,
+            answers: Single::new(limit),
+            inner: options.inner,
+            replay: setup.replay,
+            seen: Vec::with_capacity(MAX_BURST),
+        })
+    }
+
+    fn burst(&mut self, burst: &mut Burst<'_, ReadWrite>) {
+        self.reload();
+        self.seen.clear();
+        for packet in burst.packets() {
+            let port = packet.port().unwrap_or(NO_PORT);
+            self.seen.push(Seen::of(packet.bytes(), port, self.inner));
+        }
+        self.verdicts(burst);
+    }
+
+    fn tick(&mut self, _burst: &mut Burst<'_, ReadWrite>) {
+        self.reload();
+        self.logging.flush();
+    }
+
+    fn message(&mut self, message: &Message) {
+        if message.topic == TOPIC {
+            self.reloader.request();
+        } else {
+            log::warn!("a message about {:?} says nothing to a firewall; it knows {TOPIC:?}", message.topic);
+        }
+    }
+
+    fn report(&self) -> Report {
+        crate::report::of(self)
+    }
+
+    fn teardown(&mut self, _burst: &mut Burst<'_, ReadWrite>) {
+        self.logging.flush();
+    }
+}

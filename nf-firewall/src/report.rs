@@ -1,0 +1,140 @@
+//! What the firewall says of its work.
+
+use std::fmt::Write;
+
+use onvm_lib::prelude::Report;
+use serde_json::json;
+
+use crate::firewall::{Firewall, Hits};
+
+/// Rules shown to people, those with most packets; machines get all that matched.
+const SHOWN: usize = 40;
+
+/// The report.
+pub(crate) fn of(firewall: &Firewall) -> Report {
+    let compiled = &firewall.engine.compiled;
+    let rules = &compiled.set.rules;
+    let mut text = String::new();
+    let status = firewall.reloaded();
+    let generation = firewall.generation;
+    let _ = writeln!(
+        text,
+        "{} rules ({} for the classifier), set {generation} in force, {} reloads failed",
+        rules.len(),
+        compiled.five_field_rules(),
+        status.failures
+    );
+    if let Some(error) = &status.last_error {
+        let _ = writeln!(
+            text,
+            "the rule file is broken, the set before it stays in force:\n  {}",
+            error.replace('\n', "\n  ")
+        );
+    }
+    let hit: Vec<(usize, &Hits)> =
+        firewall.hits.iter().enumerate().filter(|(_, hits)| hits.packets > 0).collect();
+    let mut shown = hit.clone();
+    shown.sort_by_key(|(_, hits)| std::cmp::Reverse(hits.packets));
+    let left_out = shown.len().saturating_sub(SHOWN);
+    shown.truncate(SHOWN);
+    shown.sort_by_key(|(index, _)| *index);
+    let _ = writeln!(text, "{:>14} {:>16} {:>10}  rule", "packets", "bytes", "limited");
+    let mut row = |hits: &Hits, name: &str| {
+        let Hits { packets, bytes, limited } = hits;
+        let _ = writeln!(text, "{packets:>14} {bytes:>16} {limited:>10}  {name}");
+    };
+    for (index, hits) in &shown {
+        if let Some(rule) = rules.get(*index) {
+            row(hits, &format!("{}: {} (line {})", rule.name, rule.action, rule.line));
+        }
+    }
+    let (counts, set) = (&firewall.counts, &compiled.set);
+    row(&counts.default, &format!("default: {}", set.default));
+    for (hits, name, action) in [
+        (&counts.non_ip, "no IP", set.non_ip),
+        (&counts.malformed, "malformed", set.malformed),
+        (&counts.stray, "fragments without their first", set.stray_fragments),
+    ] {
+        if hits.packets > 0 {
+            row(hits, &format!("{name}: {action}"));
+        }
+    }
+    if left_out > 0 {
+        let _ = writeln!(text, "and {left_out} rules with fewer packets");
+    }
+    rest(firewall, &mut text);
+    Report::new(text.trim_end().to_string(), &machine(firewall, &hit))
+}
+
+/// Lines that are there only when there is something to say.
+fn rest(firewall: &Firewall, text: &mut String) {
+    let cache = &firewall.engine.cache;
+    if cache.hits + cache.misses > 0 {
+        let rate = 100.0 * share(cache.hits, cache.hits + cache.misses);
+        let size = cache.size();
+        let _ =
+            writeln!(text, "cache of {size} decisions: {rate:.1} % of {} asked", cache.hits + cache.misses);
+    }
+    let counts = &firewall.counts;
+    if counts.rejected > 0 {
+        let _ = writeln!(
+            text,
+            "{} rejected: {} answers, {} without",
+            counts.rejected, counts.answers, counts.unanswered
+        );
+    }
+    let fragments = &firewall.fragments;
+    if fragments.followed + fragments.stray > 0 {
+        let _ = writeln!(text, "{} fragments followed their first", fragments.followed);
+    }
+    let logging = &firewall.logging;
+    if logging.lines > 0 {
+        let (suppressed, failed) = (logging.suppressed, logging.failed);
+        let _ = writeln!(text, "{} log lines, {suppressed} left out, {failed} not written", logging.lines);
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a share for people")]
+fn share(part: u64, all: u64) -> f64 {
+    if all == 0 { 0.0 } else { part as f64 / all as f64 }
+}
+
+fn machine(firewall: &Firewall, hit: &[(usize, &Hits)]) -> serde_json::Value {
+    let compiled = &firewall.engine.compiled;
+    let rules: Vec<serde_json::Value> = hit
+        .iter()
+        .filter_map(|(index, hits)| {
+            let rule = compiled.set.rules.get(*index)?;
+            let Hits { packets, bytes, limited } = hits;
+            Some(json!({
+                "number": index + 1, "name": rule.name, "line": rule.line, "action": rule.action.to_string(),
+                "packets": packets, "bytes": bytes, "limited": limited,
+            }))
+        })
+        .collect();
+    let (counts, cache) = (&firewall.counts, &firewall.engine.cache);
+    let status = firewall.reloaded();
+    json!({
+        "rules": rules,
+        "default": counts.default,
+        "non_ip": counts.non_ip,
+        "malformed": counts.malformed,
+        "stray_fragments": counts.stray,
+        "allowed": counts.allowed,
+        "denied": counts.denied,
+        "rejected": counts.rejected,
+        "answers": counts.answers,
+        "unanswered": counts.unanswered,
+        "set": {
+            "rules": compiled.set.rules.len(),
+            "five_field_rules": compiled.five_field_rules(),
+            "generation": firewall.generation,
+            "failures": status.failures,
+            "last_error": status.last_error,
+        },
+        "cache": { "size": cache.size(), "hits": cache.hits, "misses": cache.misses, "rate": share(cache.hits, cache.hits + cache.misses) },
+        "fragments": { "followed": firewall.fragments.followed, "stray": firewall.fragments.stray },
+        "limited_addresses": firewall.engine.buckets.addresses(),
+        "log": { "lines": firewall.logging.lines, "left_out": firewall.logging.suppressed, "failed": firewall.logging.failed },
+    })
+}

@@ -1,0 +1,238 @@
+//! Rules that can decide nothing, because earlier ones take all that they match.
+//!
+//! A rule is *shadowed* when one earlier rule matches all that it matches: told with its name. It is *unreachable* when
+//! several earlier rules together do; that is found where they agree with it in all but one field, whose parts add up.
+//! What is found is always so; what needs several fields at once to be seen is not found.
+
+use super::ranges::{Number, Ranges};
+use super::rate::Over;
+use super::{Action, Match, Rule, RuleSet};
+
+/// Pairs of rules that are compared at most: of larger sets the first ones.
+const MOST_PAIRS: usize = 40_000_000;
+
+/// A rule that decides nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hidden {
+    /// Its index.
+    pub(crate) rule: usize,
+    /// Indices of those that hide it, the first most important.
+    pub(crate) by: Vec<usize>,
+    /// It would have done the same: it is only superfluous.
+    pub(crate) same_action: bool,
+}
+
+/// What was found, and how many rules were looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct Findings {
+    pub(crate) hidden: Vec<Hidden>,
+    pub(crate) looked_at: usize,
+}
+
+/// Looks for rules that decide nothing.
+pub(crate) fn find(set: &RuleSet) -> Findings {
+    let mut hidden = Vec::new();
+    let hiding = hiding(set);
+    let hides = |index: usize| hiding[index];
+    let mut pairs = 0;
+    for (index, rule) in set.rules.iter().enumerate() {
+        pairs += index;
+        if pairs > MOST_PAIRS {
+            return Findings { hidden, looked_at: index };
+        }
+        let earlier = || set.rules[..index].iter().enumerate().filter(|(n, _)| hides(*n));
+        let whole = earlier().find(|(_, one)| holds(&one.matches, &rule.matches, None)).map(|(n, _)| vec![n]);
+        let by = whole.or_else(|| together(&set.rules[..index], &rule.matches, hides));
+        if let Some(by) = by {
+            let same_action = by.iter().all(|n| set.rules[*n].action == rule.action);
+            hidden.push(Hidden { rule: index, by, same_action });
+        }
+    }
+    Findings { hidden, looked_at: set.rules.len() }
+}
+
+/// Which rules can hide others: not those that let packets go on to the next ones, nor those that an earlier rule may
+/// skip.
+fn hiding(set: &RuleSet) -> Vec<bool> {
+    let mut skipped_to = 0;
+    let mut hiding = Vec::with_capacity(set.rules.len());
+    for (index, rule) in set.rules.iter().enumerate() {
+        let decides = rule.action.is_final() && rule.limit.is_none_or(|limit| limit.over == Over::Deny);
+        hiding.push(decides && index >= skipped_to);
+        if let Action::Skip(to) = rule.action {
+            skipped_to = skipped_to.max(to as usize);
+        }
+    }
+    hiding
+}
+
+/// A field in which rules may differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Source,
+    Destination,
+    SourcePorts,
+    DestinationPorts,
+    Protocols,
+    Vlan,
+    InPorts,
+    States,
+}
+
+const FIELDS: [Field; 8] = [
+    Field::Source,
+    Field::Destination,
+    Field::SourcePorts,
+    Field::DestinationPorts,
+    Field::Protocols,
+    Field::Vlan,
+    Field::InPorts,
+    Field::States,
+];
+
+/// Whether `one` matches all that `other` matches, one field left out of the comparison.
+fn holds(one: &Match, other: &Match, but: Option<Field>) -> bool {
+    let asked = |field: Field| but != Some(field);
+    // An address family that the other side does not have is no difference.
+    let addresses = |a: &Match, b: &Match| {
+        let v4 = b.source.v4.is_empty() || b.destination.v4.is_empty();
+        let v6 = b.source.v6.is_empty() || b.destination.v6.is_empty();
+        (!asked(Field::Source)
+            || (v4 || b.source.v4.is_subset_of(&a.source.v4))
+                && (v6 || b.source.v6.is_subset_of(&a.source.v6)))
+            && (!asked(Field::Destination)
+                || (v4 || b.destination.v4.is_subset_of(&a.destination.v4))
+                    && (v6 || b.destination.v6.is_subset_of(&a.destination.v6)))
+    };
+    addresses(one, other)
+        && (!asked(Field::SourcePorts) || other.source_ports.is_subset_of(&one.source_ports))
+        && (!asked(Field::DestinationPorts) || other.destination_ports.is_subset_of(&one.destination_ports))
+        && (!asked(Field::Protocols) || other.protocols.is_subset_of(&one.protocols))
+        && (!asked(Field::Vlan) || other.vlan.is_subset_of(&one.vlan))
+        && other.inner_vlan.is_subset_of(&one.inner_vlan)
+        && (!asked(Field::InPorts) || other.in_ports.is_subset_of(&one.in_ports))
+        && (!asked(Field::States) || other.states.0 & !one.states.0 == 0)
+        && (one.time.is_none() || one.time == other.time)
+        && (one.mark.is_none() || one.mark == other.mark)
+        && (one.flags.is_empty() || one.flags == other.flags)
+        && one.icmp.as_ref().is_none_or(|a| {
+            other.icmp.as_ref().is_some_and(|b| b.v4.is_subset_of(&a.v4) && b.v6.is_subset_of(&a.v6))
+        })
+}
+
+/// Earlier rules that hide a rule together: they agree in all fields but one, and there they add up.
+fn together(earlier: &[Rule], rule: &Match, hides: impl Fn(usize) -> bool) -> Option<Vec<usize>> {
+    FIELDS
+        .into_iter()
+        .find_map(|field| {
+            let agreeing = earlier
+                .iter()
+                .enumerate()
+                .filter(|(n, one)| hides(*n) && holds(&one.matches, rule, Some(field)));
+            let all: Vec<(usize, &Match)> = agreeing.map(|(n, one)| (n, &one.matches)).collect();
+            // One alone would have been found as a whole.
+            if all.len() < 2 {
+                return None;
+            }
+            match field {
+                Field::Source => parts(&all, |m| &m.source.v4, &rule.source.v4).and_then(|mut by| {
+                    by.extend(parts(&all, |m| &m.source.v6, &rule.source.v6)?);
+                    Some(by)
+                }),
+                Field::Destination => {
+                    parts(&all, |m| &m.destination.v4, &rule.destination.v4).and_then(|mut by| {
+                        by.extend(parts(&all, |m| &m.destination.v6, &rule.destination.v6)?);
+                        Some(by)
+                    })
+                }
+                Field::SourcePorts => parts(&all, |m| &m.source_ports, &rule.source_ports),
+                Field::DestinationPorts => parts(&all, |m| &m.destination_ports, &rule.destination_ports),
+                Field::Protocols => parts(&all, |m| &m.protocols, &rule.protocols),
+                Field::Vlan => parts(&all, |m| &m.vlan, &rule.vlan),
+                Field::InPorts => parts(&all, |m| &m.in_ports, &rule.in_ports),
+                Field::States => {
+                    let mut left = rule.states.0;
+                    let mut by = Vec::new();
+                    for (n, one) in &all {
+                        if left & one.states.0 != 0 {
+                            left &= !one.states.0;
+                            by.push(*n);
+                        }
+                    }
+                    (left == 0).then_some(by)
+                }
+            }
+        })
+        .map(|mut by| {
+            by.sort_unstable();
+            by.dedup();
+            by
+        })
+}
+
+/// Those whose parts add up to `wanted`; none if they do not.
+fn parts<'a, T: Number + 'a>(
+    all: &[(usize, &'a Match)],
+    field: impl Fn(&'a Match) -> &'a Ranges<T>,
+    wanted: &Ranges<T>,
+) -> Option<Vec<usize>> {
+    let mut left = wanted.clone();
+    let mut by = Vec::new();
+    for (n, one) in all {
+        if left.is_empty() {
+            break;
+        }
+        let fewer = left.without(field(one));
+        if fewer != left {
+            by.push(*n);
+            left = fewer;
+        }
+    }
+    left.is_empty().then_some(by)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::load::{Reading, read};
+
+    fn found(rules: &str) -> Vec<(usize, Vec<usize>, bool)> {
+        let set = read("f", &format!("rules:\n{rules}"), &Reading::default()).unwrap().set;
+        find(&set).hidden.into_iter().map(|h| (h.rule, h.by, h.same_action)).collect()
+    }
+
+    #[test]
+    fn one_rule_hides_another() {
+        let rules = "  - {protocol: tcp, to: 10.0.0.0/8, action: deny}\n\
+                     \x20 - {protocol: tcp, to: 10.1.0.0/16, to-port: 80, action: allow}\n\
+                     \x20 - {protocol: udp, to: 10.1.0.0/16, action: allow}\n\
+                     \x20 - {protocol: tcp, to: 10.2.0.0/16, flags: syn, action: deny}\n";
+        assert_eq!(found(rules), [(1, vec![0], false), (3, vec![0], true)]);
+    }
+
+    #[test]
+    fn several_hide_one_together() {
+        let rules = "  - {protocol: tcp, to-port: 1-100, action: deny}\n\
+                     \x20 - {protocol: tcp, to-port: 50-200, action: allow}\n\
+                     \x20 - {protocol: tcp, to-port: 20-150, action: allow}\n\
+                     \x20 - {from: ipv4, action: deny}\n\
+                     \x20 - {from: ipv6, action: deny}\n\
+                     \x20 - {action: allow}\n";
+        assert_eq!(found(rules), [(2, vec![0, 1], false), (5, vec![3, 4], false)]);
+        let states = "  - {state: [new, established], action: allow}\n\
+                      \x20 - {state: [related, invalid, untracked], action: deny}\n\
+                      \x20 - {protocol: tcp, action: deny}\n";
+        assert_eq!(found(states), [(2, vec![0, 1], false)]);
+    }
+
+    #[test]
+    fn what_goes_on_or_asks_for_more_hides_nothing() {
+        let rules = "  - {protocol: tcp, set-mark: 1, action: continue}\n\
+                     \x20 - {protocol: tcp, limit: {rate: 1/s, over: next}, action: allow}\n\
+                     \x20 - {protocol: tcp, flags: syn, action: allow}\n\
+                     \x20 - {protocol: tcp, time: {days: mon, zone: utc}, action: allow}\n\
+                     \x20 - {protocol: tcp, in-port: 1, action: allow}\n\
+                     \x20 - {protocol: tcp, action: deny}\n";
+        assert_eq!(found(rules), []);
+    }
+}

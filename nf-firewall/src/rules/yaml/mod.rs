@@ -1,0 +1,68 @@
+//! The rule language of our own. `README.md` is its reference.
+
+mod groups;
+mod members;
+mod rule;
+mod times;
+
+use onvm_lib::document::{Cursor, Report, Table, read as read_document};
+
+use super::{Action, Format, MOST_RULES, RuleSet};
+use groups::Groups;
+
+pub(crate) use members::protocol_number;
+pub(crate) use rule::parse_masked;
+
+const KEYS: [&str; 6] = ["default", "non-ip", "malformed", "stray-fragments", "groups", "rules"];
+
+/// Reads a rule file. What is wrong goes into the report; none if nothing could be read.
+pub(crate) fn read(text: &str, report: &Report) -> Option<RuleSet> {
+    let root = read_document(text, report)?;
+    let cursor = Cursor::new(&root, report);
+    let table = cursor.table(&KEYS)?;
+    let mut set = RuleSet::new(Format::Yaml);
+    policies(&table, &mut set);
+    let mut groups = Groups::of(table.get("groups").as_ref());
+    groups.resolve_all(&mut set.schedules);
+    let Some(rules) = table.need("rules") else { return Some(set) };
+    let rules = rules.list()?;
+    if rules.len() > MOST_RULES {
+        cursor.error(format!("{} rules are more than {MOST_RULES}", rules.len()));
+        return None;
+    }
+    set.rules.reserve_exact(rules.len());
+    let mut names = std::collections::HashMap::new();
+    for (index, cursor) in rules.iter().enumerate() {
+        let Some(rule) = rule::read(cursor, index, &mut groups, &mut set.schedules) else { continue };
+        if let Some(before) = names.insert(rule.name.clone(), rule.line) {
+            cursor.error(format!("the rule of line {before} is called {:?}, too", rule.name));
+        }
+        set.rules.push(rule);
+    }
+    Some(set)
+}
+
+fn policies(table: &Table<'_>, set: &mut RuleSet) {
+    if let Some(cursor) = table.get("default")
+        && let Some(action) = rule::action(&cursor)
+    {
+        if action == Action::Continue {
+            cursor.error("after the last rule there is nothing to continue with");
+        } else {
+            set.default = action;
+        }
+    }
+    let choices = [("allow", Action::Allow), ("deny", Action::Deny)];
+    for (key, policy) in [
+        ("non-ip", &mut set.non_ip),
+        ("malformed", &mut set.malformed),
+        ("stray-fragments", &mut set.stray_fragments),
+    ] {
+        if let Some(action) = table.get(key).and_then(|cursor| cursor.choice(&choices)) {
+            *policy = action;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
