@@ -17,6 +17,8 @@ if [ "$what" = test ] || [ "$what" = bench ]; then
     need python3 python3
     need strace strace
     need ethtool ethtool
+    need ping iputils-ping
+    need curl curl
 fi
 if [ "$what" = bench ]; then
     need valgrind valgrind
