@@ -27,6 +27,9 @@ pub(crate) struct Acl {
 impl Acl {
     /// Starts it on a processor: with huge pages if there are enough, else without.
     pub(crate) fn start(set: &RuleSet, core: u32) -> Result<Acl, Error> {
+        if set.headers.iter().any(Header::is_v6) {
+            return Err(Error::new("set up for IPv4 here"));
+        }
         Acl::start_with(set, core, "huge").or_else(|_| Acl::start_with(set, core, "plain"))
     }
 

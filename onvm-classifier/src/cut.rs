@@ -1,10 +1,10 @@
 //! Which bits a node looks at.
 //!
-//! A node that looks at `k` bits has `2^k` children; a rule that leaves a looked-at bit open stands in both halves. Bits
-//! are chosen one after the other, each time the one with which the expected length of a search becomes the shortest,
-//! over all cells that the bits chosen so far make: headers are taken to come to rules with equal chance, so a
-//! cell of `n` rules is searched with a chance that is proportional to `n`, and costs `n`, or as much as one group if it
-//! is less.
+//! A node that looks at `k` bits has `2^k` children; a rule that leaves a looked-at bit open stands in both
+//! halves. Bits are chosen one after the other, each time the one with which the expected length of a search
+//! becomes the shortest, over all cells that the bits chosen so far make: headers are taken to come to rules
+//! with equal chance, so a cell of `n` rules is searched with a chance that is proportional to `n`, and costs
+//! `n`, or as much as one group if it is less.
 
 use crate::bits::{BYTES, Layout, Pattern, PortBits, pdep, pext};
 use crate::group::LANES;
@@ -53,8 +53,8 @@ static SPREAD: [u64; 256] = {
     table
 };
 
-/// How many rules ask for a one in each bit, and how many for a zero. Bits are numbered as in the row of bytes, the
-/// highest of each byte first.
+/// How many rules ask for a one in each bit, and how many for a zero. Bits are numbered as in the row of bytes,
+/// the highest of each byte first.
 struct Counts {
     ones: [u32; BYTES * 8],
     zeros: [u32; BYTES * 8],
@@ -145,8 +145,8 @@ fn halves(patterns: &[Pattern], cell: &[u32], bit: usize) -> [Vec<u32>; 2] {
     [low.copied().collect(), high.copied().collect()]
 }
 
-/// Calls `each` with the number of every child of `cut` in whose part of the space the rule lies, and with what is known
-/// of the ports there; stops when `each` says so. Says whether it went through.
+/// Calls `each` with the number of every child of `cut` in whose part of the space the rule lies, and with what
+/// is known of the ports there; stops when `each` says so. Says whether it went through.
 pub(crate) fn children(
     layout: &Layout,
     cut: Cut,

@@ -8,11 +8,11 @@ use crate::cut::{self, Eagerness};
 use crate::group::{Group, LANES};
 use crate::tree::{Entry, Forest, TREES};
 
-/// A leaf has no more rules than this where that can be had. Two groups: one more comparison costs about what a node
-/// costs, and takes less memory.
+/// A leaf has no more rules than this where that can be had. Two groups: one more comparison costs about what a
+/// node costs, and takes less memory.
 const LEAF: usize = 2 * LANES;
-/// Rules in all leaves of a tree together, for each rule that it has. Where rules overlap so much that this is not
-/// enough, leaves become longer instead.
+/// Rules in all leaves of a tree together, for each rule that it has. Where rules overlap so much that this is
+/// not enough, leaves become longer instead.
 const COPIES: usize = 12;
 /// Nodes on a path, at most.
 const DEPTH: usize = 16;
@@ -114,8 +114,8 @@ impl<G: Group> Builder<'_, G> {
         Entry::node(cut, base)
     }
 
-    /// A leaf with these rules. Equal leaves are one: a leaf may have more rules than its place asks for, since all fields
-    /// are compared in it.
+    /// A leaf with these rules. Equal leaves are one: a leaf may have more rules than its place asks for, since
+    /// all fields are compared in it.
     fn leaf(&mut self, ids: Vec<u32>) -> Entry {
         let Some(first) = ids.first() else { return Entry::EMPTY };
         let slots = &self.rules.slots;

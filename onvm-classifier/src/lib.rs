@@ -85,8 +85,8 @@ impl Classifier {
         self.len() == 0
     }
 
-    /// Rules that were inserted, removed or replaced since the trees were built. From about an eighth of all on, it is
-    /// worth building anew.
+    /// Rules that were inserted, removed or replaced since the trees were built. From about an eighth of all
+    /// on, it is worth building anew.
     #[must_use]
     pub fn changes(&self) -> usize {
         let inserted = self.rules.len() - self.built;
@@ -194,7 +194,7 @@ impl Classifier {
 /// The trees of one family.
 fn grown<G: Group>(rules: &[Rule5]) -> Forest<G> {
     let of_family = grow::Rules::of_family::<G>((0..).zip(rules));
-    grow::forest(&of_family, plan::lengths::<G>(&of_family))
+    plan::forest(&of_family)
 }
 
 #[cfg(target_arch = "x86_64")]
