@@ -5,7 +5,9 @@ use std::time::Duration;
 use onvm_lib::prelude::*;
 use onvm_lib::reload::{Reloader, Status, TOPIC};
 use onvm_lib::wire::Headers;
+use serde::{Deserialize, Serialize};
 
+use crate::connections::{Connections, Key, Looked, Saved, Ticket, Timeouts};
 use crate::engine::buckets::Single;
 use crate::engine::cache::Cache;
 use crate::engine::{Compiled, DEFAULT, Engine};
@@ -22,7 +24,7 @@ use crate::rules::{Action, RejectWith};
 const ANSWERS: &str = "1000/s";
 
 /// What was counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hits {
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
@@ -38,7 +40,7 @@ impl Hits {
 }
 
 /// What was counted beside the rules.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Counts {
     pub(crate) default: Hits,
     pub(crate) non_ip: Hits,
@@ -73,6 +75,15 @@ impl From<Action> for Outcome {
     }
 }
 
+/// What is handed to a successor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct State {
+    connections: Saved,
+    counts: Counts,
+    /// By name of the rule: the successor may have been started with other rules.
+    hits: Vec<(String, Hits)>,
+}
+
 /// The network function.
 #[derive(Debug)]
 pub(crate) struct Firewall {
@@ -82,18 +93,25 @@ pub(crate) struct Firewall {
     pub(crate) hits: Vec<Hits>,
     pub(crate) counts: Counts,
     pub(crate) fragments: Fragments,
+    pub(crate) connections: Connections,
+    /// Connections are tracked whatever the rules ask for.
+    always_track: bool,
+    /// They are tracked.
+    pub(crate) tracking: bool,
     pub(crate) logging: Logging,
     pub(crate) generation: u64,
     answers: Single,
     inner: bool,
     replay: bool,
-    /// What the burst's packets are.
+    /// What the burst's packets are, and which connections they are of.
     seen: Vec<Seen>,
+    keys: Vec<Option<Key>>,
 }
 
 impl Firewall {
     /// Decides on one packet.
-    fn decide(&mut self, seen: &mut Seen, bytes: usize, now_ns: u64) -> Outcome {
+    fn decide(&mut self, place: usize, frame: &[u8], bytes: usize, now_ns: u64) -> Outcome {
+        let Some(mut seen) = self.seen.get(place).copied() else { return Outcome::Drop(DropReason::Denied) };
         let policy = |hits: &mut Hits, action: Action| {
             hits.add(bytes);
             action
@@ -119,7 +137,20 @@ impl Firewall {
             }
             Kind::Ip | Kind::FirstFragment(_) => {}
         }
-        let (rule, outcome) = self.by_rules(seen, bytes, now_ns);
+        let mut ticket = Ticket::Nothing;
+        if self.tracking {
+            let key = self.keys.get(place).copied().flatten();
+            let (header, headers) = (&seen.facts.header, &seen.headers);
+            let looked = self.connections.look(place, key, header, headers, frame, now_ns);
+            let Looked { state, mark, ticket: given } = looked;
+            (seen.facts.state, seen.facts.mark, ticket) = (state, mark, given);
+        }
+        let (rule, mut outcome) = self.by_rules(&mut seen, bytes, now_ns);
+        if matches!(outcome, Outcome::Allow | Outcome::Service(_))
+            && !self.connections.allowed(ticket, seen.facts.mark, now_ns)
+        {
+            outcome = Outcome::Drop(DropReason::TableFull);
+        }
         if let Kind::FirstFragment(fragment) = seen.kind {
             let action = match outcome {
                 Outcome::Drop(_) | Outcome::Reject(_) => Action::Deny,
@@ -199,6 +230,7 @@ impl Firewall {
         self.hits = rules.iter().map(|rule| known.remove(rule.name.as_str()).unwrap_or_default()).collect();
         self.logging.set_rules(rules);
         self.generation += 1;
+        self.tracking = self.always_track || self.engine.compiled.set.asks_for_states();
         log::info!("{} rules are in force", rules.len());
         drop(known);
         self.reloader.retire(old);
@@ -221,8 +253,7 @@ impl Firewall {
                 (packet.bytes().len(), turn_ns)
             };
             self.engine.at(now_ns);
-            let Some(mut seen) = self.seen.get(index).copied() else { continue };
-            let outcome = self.decide(&mut seen, bytes, now_ns);
+            let outcome = self.decide(index, packet.bytes(), bytes, now_ns);
             match outcome {
                 Outcome::Allow => self.counts.allowed += 1,
                 Outcome::Service(id) => {
@@ -246,11 +277,12 @@ impl Firewall {
 impl NetworkFunction for Firewall {
     type Options = Options;
     type Access = ReadWrite;
-    type State = ();
+    type State = State;
     const NAME: &'static str = "nf-firewall";
     const ABOUT: &'static str = "Allows, denies, rejects, limits and counts packets by ordered rules";
     /// Resets and ICMP errors.
     const EMITS: bool = true;
+    const STATE_VERSION: u32 = 1;
     const TICK: Duration = Duration::from_millis(100);
 
     fn setup(options: &Options, setup: &Setup) -> Result<Self, SetupError> {
@@ -268,7 +300,12 @@ impl NetworkFunction for Firewall {
         let (compiled, reloader) = Reloader::start(paths, options.watch, compile)?;
         let logging = Logging::new(options.log_file.as_deref(), &compiled.set.rules)?;
         let limit = ANSWERS.parse().map(Limit::of)?;
+        let timeouts = Timeouts::new(options.tcp_timeout);
+        let connections = Connections::new(options.connections as usize, !options.no_pick_up, timeouts);
         Ok(Self {
+            tracking: options.track || compiled.set.asks_for_states(),
+            always_track: options.track,
+            connections,
             hits: vec![Hits::default(); compiled.set.rules.len()],
             engine: Engine::new(compiled, Cache::new(options.cache as usize)),
             reloader,
@@ -280,6 +317,7 @@ impl NetworkFunction for Firewall {
             inner: options.inner,
             replay: setup.replay,
             seen: Vec::with_capacity(MAX_BURST),
+            keys: Vec::with_capacity(MAX_BURST),
         })
     }
 
@@ -290,12 +328,46 @@ impl NetworkFunction for Firewall {
             let port = packet.port().unwrap_or(NO_PORT);
             self.seen.push(Seen::of(packet.bytes(), port, self.inner));
         }
+        if self.tracking {
+            self.keys.clear();
+            for (seen, packet) in self.seen.iter().zip(burst.packets()) {
+                let whole = matches!(seen.kind, Kind::Ip | Kind::FirstFragment(_));
+                let key = Key::of(&seen.facts.header, &seen.headers, packet.bytes());
+                self.keys.push(key.filter(|_| whole));
+            }
+            self.connections.fetch(&self.keys);
+        }
         self.verdicts(burst);
     }
 
-    fn tick(&mut self, _burst: &mut Burst<'_, ReadWrite>) {
+    fn tick(&mut self, burst: &mut Burst<'_, ReadWrite>) {
         self.reload();
+        if self.tracking {
+            self.connections.sweep(burst.now_ns());
+        }
         self.logging.flush();
+    }
+
+    fn hand_over(&mut self) -> Option<State> {
+        let names = self.engine.compiled.set.rules.iter().map(|rule| rule.name.clone());
+        Some(State {
+            connections: Saved::of(&self.connections),
+            counts: self.counts,
+            hits: names.zip(self.hits.iter().copied()).collect(),
+        })
+    }
+
+    fn take_over(&mut self, state: State) -> Result<(), String> {
+        let State { connections, counts, hits } = state;
+        let number = connections.len();
+        connections.restore(&mut self.connections)?;
+        self.counts = counts;
+        let known: std::collections::HashMap<String, Hits> = hits.into_iter().collect();
+        for (rule, hits) in self.engine.compiled.set.rules.iter().zip(&mut self.hits) {
+            *hits = known.get(&rule.name).copied().unwrap_or_default();
+        }
+        log::info!("goes on with {number} connections of the one before");
+        Ok(())
     }
 
     fn message(&mut self, message: &Message) {

@@ -5,6 +5,8 @@
 //! frame ─▶ packet: headers, once; in tunnels by option ─▶ facts
 //!            │ later fragment ─▶ fragments: as its first
 //!            ▼
+//!          connections, if a rule asks for states: new, established, related, invalid
+//!            ▼
 //!          engine: cache ─▶ classifier ─▶ further conditions ─▶ the first rule that matches
 //!            │                                                   │ continue: log, mark, count; go on
 //!            ▼                                                   ▼
@@ -17,6 +19,9 @@
 //! beside (TCP flags, ICMP types, VLANs, ports, times, marks, states) is asked of the rules that it finds, in order.
 //! Decisions are remembered per direction of a flow as far as they hold for all its packets (`engine::cache`).
 //!
+//! A packet's connection is looked up before the rules, and a new one is kept after them, if they allow it: what is denied
+//! leaves nothing behind.
+//!
 //! A new rule file is compiled beside the packets and put in force between two bursts. A broken one leaves what is in
 //! force, is told whole in the log and the report, and is counted.
 //!
@@ -24,6 +29,7 @@
 //! themselves, fragments whose first nobody saw. `README.md` is the reference of the rule language.
 #![forbid(unsafe_code)]
 
+mod connections;
 mod engine;
 mod firewall;
 mod fragments;

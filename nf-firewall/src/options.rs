@@ -55,6 +55,24 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
     pub(crate) cache: u32,
 
+    /// Track connections even if no rule asks for their state
+    #[arg(long, help_heading = "Connections")]
+    pub(crate) track: bool,
+
+    /// Connections kept at most, 173 bytes each; half-open ones make room for others
+    #[arg(long, value_name = "N", default_value_t = 262_144, help_heading = "Connections",
+          value_parser = clap::value_parser!(u32).range(1..=67_108_864))]
+    pub(crate) connections: u32,
+
+    /// Take TCP connections that were there before the firewall for invalid, instead of new
+    #[arg(long, help_heading = "Connections")]
+    pub(crate) no_pick_up: bool,
+
+    /// Seconds that an established TCP connection may be silent
+    #[arg(long, value_name = "SECONDS", default_value_t = 432_000, help_heading = "Connections",
+          value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) tcp_timeout: u32,
+
     /// Append log lines of rules to this file, as JSON [default: as text to standard error]
     #[arg(long, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,

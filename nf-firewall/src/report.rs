@@ -83,6 +83,23 @@ fn rest(firewall: &Firewall, text: &mut String) {
             counts.rejected, counts.answers, counts.unanswered
         );
     }
+    if firewall.tracking {
+        let connections = &firewall.connections;
+        let crate::connections::Counts { begun, expired, evicted, refused, invalid, related } =
+            connections.counts;
+        let _ = writeln!(
+            text,
+            "{} of {} connections: {begun} begun, {expired} expired, {evicted} evicted, {refused} refused; \
+             {invalid} invalid packets, {related} related",
+            connections.len(),
+            connections.capacity()
+        );
+        let states: Vec<String> =
+            connections.by_state().iter().map(|(name, n)| format!("{n} {name}")).collect();
+        if !states.is_empty() {
+            let _ = writeln!(text, "  {}", states.join(", "));
+        }
+    }
     let fragments = &firewall.fragments;
     if fragments.followed + fragments.stray > 0 {
         let _ = writeln!(text, "{} fragments followed their first", fragments.followed);
@@ -114,7 +131,17 @@ fn machine(firewall: &Firewall, hit: &[(usize, &Hits)]) -> serde_json::Value {
         .collect();
     let (counts, cache) = (&firewall.counts, &firewall.engine.cache);
     let status = firewall.reloaded();
+    let connections = firewall.tracking.then(|| {
+        let crate::connections::Counts { begun, expired, evicted, refused, invalid, related } =
+            firewall.connections.counts;
+        json!({
+            "now": firewall.connections.len(), "most": firewall.connections.capacity(),
+            "begun": begun, "expired": expired, "evicted": evicted, "refused": refused,
+            "invalid": invalid, "related": related, "states": firewall.connections.by_state(),
+        })
+    });
     json!({
+        "connections": connections,
         "rules": rules,
         "default": counts.default,
         "non_ip": counts.non_ip,

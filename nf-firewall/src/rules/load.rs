@@ -94,6 +94,7 @@ fn lines(report: &Report) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn files_say_what_they_are() {
@@ -105,6 +106,80 @@ mod tests {
         );
         assert_eq!(recognised(""), Format::Yaml);
         assert_eq!(recognised("*alias: 1"), Format::Yaml);
+    }
+
+    const FILES: [&str; 5] = [
+        include_str!("../../examples/office.yaml"),
+        include_str!("../../examples/inspect.yaml"),
+        include_str!("../../examples/vlans.yaml"),
+        include_str!("../../examples/iptables.rules"),
+        "@10.0.0.0/8\t1.2.3.4/32\t0 : 65535\t80 : 81\t0x06/0xFF\t0x0000/0x0200\n",
+    ];
+    const PIECES: [&str; 24] = [
+        "!",
+        "not ",
+        "-",
+        "/",
+        ":",
+        ",",
+        "[",
+        "{",
+        "}",
+        "]",
+        "\n",
+        "\"",
+        "99999999999",
+        "0",
+        "::",
+        "&a ",
+        "*a",
+        "~",
+        "\t",
+        "-A FORWARD -j FORWARD\n",
+        "\u{fffd}",
+        "any",
+        "--dport ",
+        "10.0.0.0/0",
+    ];
+
+    proptest! {
+        /// Whatever is done to a file, reading it ends, and what is wrong has a place.
+        #[test]
+        fn mutated_files_are_read_or_refused(
+            file in 0..FILES.len(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), 0usize..4, 0..PIECES.len(), 0usize..30), 1..6),
+        ) {
+            let mut chars: Vec<char> = FILES[file].chars().collect();
+            for (at, what, piece, length) in changes {
+                let at = at.index(chars.len() + 1);
+                let end = (at + length).min(chars.len());
+                match what {
+                    0 => drop(chars.drain(at..end)),
+                    1 => drop(chars.splice(at..at, PIECES[piece].chars())),
+                    2 => drop(chars.splice(at..end, PIECES[piece].chars())),
+                    _ => {
+                        let again: Vec<char> = chars[at..end].to_vec();
+                        drop(chars.splice(at..at, again));
+                    }
+                }
+            }
+            let text: String = chars.into_iter().collect();
+            for format in [None, Some(Format::Yaml), Some(Format::Iptables), Some(Format::Classbench)] {
+                let reading = Reading { format, ..Reading::default() };
+                match read("f", &text, &reading) {
+                    Err(errors) => {
+                        prop_assert!(!errors.is_empty());
+                        prop_assert!(errors.lines().all(|line| line.starts_with("f:")), "{}", errors);
+                    }
+                    Ok(loaded) => {
+                        // What is read can be compiled, and asked.
+                        let _ = crate::rules::shadow::find(&loaded.set);
+                        let compiled = crate::engine::Compiled::new(loaded.set);
+                        prop_assert!(compiled.five_field_rules() < 100_000);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,242 @@
+//! The states of a TCP connection as one in the middle sees them.
+//!
+//! Reads RFC 9293 (793) as netfilter does: packets may be lost behind us, so what is seen is what a side has *sent*, and
+//! the states are guesses of both sides' together.
+//!
+//! ```text
+//!   SYN          SYN/ACK          ACK            FIN          ACK           FIN          ACK
+//! ──────▶ SynSent ─────▶ SynReceived ─────▶ Established ─────▶ FinWait ─────▶ CloseWait ─────▶ LastAck ─────▶ TimeWait
+//!            │ SYN from the other side: SynSent2                   │ FIN of the other: LastAck
+//!            └── any RST in the window: Closed ◀────────────────────┘
+//! ```
+//! | Segment | What may not be |
+//! |---|---|
+//! | SYN | from the answering side, once there was a SYN/ACK |
+//! | SYN/ACK | from the side that began, but for a simultaneous open |
+//! | FIN, ACK | from the side that began, before a SYN/ACK |
+//!
+//! A segment that *may* show that we are out of step (a SYN within a connection that we take for open) is let through
+//! without changing anything: if the other side answers it, the answer sets us right.
+
+use serde::{Deserialize, Serialize};
+
+use super::segment::{Kind, Segment, before};
+use super::window::Windows;
+
+/// Segments in a row that are the same, from which on a connection counts as one that nobody answers.
+const MOST_REPEATS: u8 = 3;
+
+/// How far a connection got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Phase {
+    SynSent,
+    /// Both sides have sent a SYN.
+    SynSent2,
+    SynReceived,
+    Established,
+    /// One side has sent a FIN.
+    FinWait,
+    /// And it was acknowledged.
+    CloseWait,
+    /// Both have.
+    LastAck,
+    TimeWait,
+    /// By a reset.
+    Closed,
+}
+
+/// What a segment does to a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    To(Phase),
+    /// It may be right, and then we are wrong.
+    LetBy,
+    Invalid,
+}
+
+/// The phase after a segment from the side that began the connection, or from the other.
+fn step(phase: Phase, kind: Kind, reply: bool) -> Step {
+    use Phase::{CloseWait, Closed, Established, FinWait, LastAck, SynReceived, SynSent, SynSent2, TimeWait};
+    match (kind, phase) {
+        (Kind::Rst, _) => Step::To(Closed),
+        (Kind::Syn, SynSent) if reply => Step::To(SynSent2),
+        (Kind::Syn, SynSent) => Step::To(SynSent),
+        (Kind::Syn, SynSent2) => Step::To(SynSent2),
+        // Opened again before its time (RFC 9293 §3.6.1).
+        (Kind::Syn, TimeWait) => Step::To(SynSent),
+        (Kind::Syn, Closed) if !reply => Step::To(SynSent),
+        (Kind::Syn, _) if reply => Step::Invalid,
+        (Kind::Syn, _) => Step::LetBy,
+        (Kind::SynAck, SynSent2) => Step::To(SynReceived),
+        (Kind::SynAck, SynSent) if reply => Step::To(SynReceived),
+        (Kind::SynAck, _) if reply => Step::LetBy,
+        // Sent again after a simultaneous open.
+        (Kind::SynAck, SynReceived) => Step::To(SynReceived),
+        (Kind::SynAck, _) => Step::Invalid,
+        (Kind::Fin, SynSent | SynSent2) => Step::Invalid,
+        (Kind::Fin, SynReceived | Established) => Step::To(FinWait),
+        (Kind::Fin, FinWait | CloseWait | LastAck) => Step::To(LastAck),
+        // Perhaps the answer to a SYN that came again: a connection half open at the other side.
+        (Kind::Ack, SynSent | SynSent2) if reply => Step::LetBy,
+        (Kind::Ack, SynSent | SynSent2) => Step::Invalid,
+        (Kind::Ack, SynReceived) if reply => Step::To(SynReceived),
+        (Kind::Ack, SynReceived | Established) => Step::To(Established),
+        (Kind::Ack, FinWait | CloseWait) => Step::To(CloseWait),
+        (Kind::Ack, LastAck | TimeWait) | (Kind::Fin, TimeWait) => Step::To(TimeWait),
+        (Kind::Ack | Kind::Fin, Closed) => Step::To(Closed),
+    }
+}
+
+/// What a segment meant to its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// It belongs to it.
+    Valid,
+    /// It goes through and changes nothing.
+    LetBy,
+    Invalid,
+    /// It begins another connection between the same ports: this one is over.
+    Reopens,
+}
+
+/// One connection.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Tcp {
+    pub(crate) phase: Phase,
+    windows: Windows,
+    /// The last segment that was taken or let by.
+    last: Last,
+    /// Who first sent a FIN has said that it ends: a SYN may then open it again.
+    closing: bool,
+    /// There was an acknowledgment by both sides: not half open.
+    pub(crate) assured: bool,
+    repeats: u8,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Last {
+    kind: Kind,
+    reply: bool,
+    /// Window scale option of a SYN that was let by, and whether it permits SACK.
+    scale: Option<u8>,
+    sack: bool,
+    window: u16,
+    seq: u32,
+    ack: u32,
+    end: u32,
+}
+
+impl Last {
+    fn of(segment: &Segment, reply: bool) -> Self {
+        Self {
+            kind: segment.kind,
+            reply,
+            scale: segment.options.scale,
+            sack: segment.options.sack,
+            window: u16::try_from(segment.window).unwrap_or(u16::MAX),
+            seq: segment.seq,
+            ack: segment.ack,
+            end: segment.end,
+        }
+    }
+
+    fn repeats(&self, other: &Self) -> bool {
+        (self.kind, self.reply, self.seq, self.ack, self.end, self.window)
+            == (other.kind, other.reply, other.seq, other.ack, other.end, other.window)
+    }
+}
+
+impl Tcp {
+    /// A connection that begins with this segment; with `pick_up` also one that was there before us. None if it cannot
+    /// begin with it.
+    pub(crate) fn begin(segment: &Segment, pick_up: bool) -> Option<Self> {
+        let (phase, windows) = match segment.kind {
+            Kind::Syn => (Phase::SynSent, Windows::of_syn(segment)),
+            Kind::Ack if pick_up => (Phase::Established, Windows::picked_up(segment)),
+            _ => return None,
+        };
+        let last = Last::of(segment, false);
+        Some(Self { phase, windows, last, closing: false, assured: false, repeats: 0 })
+    }
+
+    /// Takes a segment of the connection. `reply`: it is not from the side that began; `answered`: that side has sent
+    /// something before.
+    pub(crate) fn take(&mut self, segment: &Segment, reply: bool, answered: bool) -> Meaning {
+        let before_it = self.phase;
+        let mut next = match step(self.phase, segment.kind, reply) {
+            Step::Invalid => return Meaning::Invalid,
+            Step::LetBy => None,
+            Step::To(Phase::SynSent) if before_it >= Phase::TimeWait => {
+                let reset = self.last.kind == Kind::Rst && self.last.reply == reply;
+                if self.closing || reset {
+                    return Meaning::Reopens;
+                }
+                None
+            }
+            Step::To(phase) => Some(phase),
+        };
+        if next.is_none() {
+            if !self.sets_right(segment, reply) {
+                self.last = Last::of(segment, reply);
+                return Meaning::LetBy;
+            }
+            next = Some(Phase::SynReceived);
+        }
+        let Some(next) = next else { return Meaning::LetBy };
+        if next == Phase::Closed && segment.kind == Kind::Rst {
+            // A reset from before what the other side has acknowledged is one that somebody made up.
+            if self.windows.acknowledged_by_other(reply).is_some_and(|ack| before(segment.seq, ack)) {
+                return Meaning::Invalid;
+            }
+        }
+        let answers_let_by = segment.kind == Kind::Rst
+            && (answered && self.last.kind == Kind::Syn || !self.assured && self.last.kind == Kind::Ack)
+            && segment.ack == self.last.end;
+        let opening = match before_it {
+            Phase::SynSent => !reply,
+            Phase::SynReceived => reply,
+            _ => false,
+        };
+        if !answers_let_by && !self.windows.take(segment, reply, opening, before_it == Phase::SynSent) {
+            return Meaning::Invalid;
+        }
+        let now = Last::of(segment, reply);
+        self.repeats = if segment.kind == Kind::Ack && self.last.repeats(&now) {
+            self.repeats.saturating_add(1)
+        } else {
+            0
+        };
+        self.last = now;
+        self.closing |= next == Phase::FinWait && before_it != Phase::FinWait;
+        if answered
+            && matches!(before_it, Phase::SynReceived | Phase::Established)
+            && next == Phase::Established
+        {
+            self.assured = true;
+        }
+        self.phase = next;
+        Meaning::Valid
+    }
+
+    /// Whether this is the SYN/ACK to a SYN that was let by: then both sides are in step and we are not. The connection
+    /// goes on from what they say.
+    fn sets_right(&mut self, segment: &Segment, reply: bool) -> bool {
+        let Last { kind, reply: from, end, window, scale, sack, .. } = self.last;
+        let answers =
+            segment.kind == Kind::SynAck && kind == Kind::Syn && from != reply && segment.ack == end;
+        if answers {
+            self.windows.begin_again(from, end, u32::from(window), scale, sack);
+        }
+        answers
+    }
+
+    /// Whether the same segment has come again and again without an answer.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.repeats >= MOST_REPEATS
+    }
+
+    /// Whether there is data that nobody has acknowledged.
+    pub(crate) fn is_unacknowledged(&self) -> bool {
+        self.windows.is_unacknowledged()
+    }
+}
