@@ -5,6 +5,7 @@
 //! | TCP, UDP | addresses, ports | the same |
 //! | ICMP | addresses, identifier of queries | addresses, type and code |
 //! | fragments | addresses | the first one like a whole packet, later ones addresses and protocol |
+//! | later fragments of IPv6 | as above | addresses, the protocol being that of the fragment header (44) |
 //! | other protocols | addresses, ports of SCTP and such | addresses, protocol |
 //! | a SYN after the end of a connection | begins a new flow | goes on with the old one |
 //!
@@ -18,6 +19,7 @@ use onvm_lib::wire::{FlowKey, Headers, Net, tcp, udp};
 const ICMP_BYTES: usize = 2;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
+const FRAGMENT: u8 = 44;
 
 /// What makes packets one flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -63,6 +65,10 @@ pub(crate) fn netflow(headers: &Headers, frame: &[u8], hash: u32) -> (u32, FlowK
     let key = match headers.net() {
         Net::Ipv4 => {
             headers.ipv4(frame).map(|ip| FlowKey::v4(ip.src(), ip.dst(), src_port, dst_port, protocol))
+        }
+        // What they are fragments of stands in the first one, says softflowd; so one flow has them all.
+        Net::Ipv6 if headers.is_later_fragment() => {
+            headers.ipv6(frame).map(|ip| FlowKey::v6(ip.src(), ip.dst(), 0, 0, FRAGMENT))
         }
         Net::Ipv6 => {
             headers.ipv6(frame).map(|ip| FlowKey::v6(ip.src(), ip.dst(), src_port, dst_port, protocol))

@@ -13,6 +13,7 @@ use super::Shape;
 use super::destination::Protocol;
 use super::template::{Layout, Row, application_id, since};
 use crate::application::APPLICATIONS;
+use crate::records::Chunk;
 
 /// Bytes of a message at most: fits an Ethernet frame with IPv6 and UDP, and tunnels on the way.
 const LONGEST: usize = 1400;
@@ -34,16 +35,6 @@ pub(crate) struct Sequence {
     pub(crate) messages: u32,
     /// When the exporter began, in milliseconds; 0 before it knows.
     pub(crate) boot_ms: u64,
-}
-
-/// A message that is ready.
-#[derive(Debug)]
-pub(crate) struct Message {
-    pub(crate) bytes: Vec<u8>,
-    /// Flow records in it.
-    pub(crate) records: u32,
-    /// Packets and octets that these stand for.
-    pub(crate) tally: (u64, u64),
 }
 
 /// Makes messages. At most one is open: it has data of one template after the other.
@@ -88,7 +79,7 @@ impl Encoder {
     }
 
     /// Adds a record; a message that has become full by it.
-    pub(super) fn add(&mut self, layout: Layout, row: &Row, shape: Shape, now_ns: u64) -> Option<Message> {
+    pub(super) fn add(&mut self, layout: Layout, row: &Row, shape: Shape, now_ns: u64) -> Option<Chunk> {
         let boot_ms = self.boot(now_ns);
         let mut record = Vec::with_capacity(128);
         layout.write(row, shape, self.protocol, boot_ms, &mut record);
@@ -125,7 +116,7 @@ impl Encoder {
     }
 
     /// Ends the open message, if there is one.
-    pub(super) fn finish(&mut self, now_ns: u64) -> Option<Message> {
+    pub(super) fn finish(&mut self, now_ns: u64) -> Option<Chunk> {
         if self.bytes.is_empty() {
             return None;
         }
@@ -155,13 +146,13 @@ impl Encoder {
         self.sequence.messages = messages.wrapping_add(1);
         // Records of options are data records, too (RFC 7011, 3.1); they were counted when they were put in.
         self.sequence.records = records.wrapping_add(self.records);
-        let message = Message { bytes, records: self.records, tally: self.tally };
+        let message = Chunk { bytes, records: self.records, totals: self.tally };
         (self.records, self.all, self.tally) = (0, 0, (0, 0));
         Some(message)
     }
 
     /// All templates, and the names of applications if records have some.
-    pub(super) fn templates(&mut self, shape: Shape, now_ns: u64) -> Vec<Message> {
+    pub(super) fn templates(&mut self, shape: Shape, now_ns: u64) -> Vec<Chunk> {
         let (templates, options) = match self.protocol {
             Protocol::Ipfix => (2, 3),
             Protocol::Netflow9 => (0, 1),
@@ -174,7 +165,7 @@ impl Encoder {
             let template = self.names_template();
             self.put(options, &template);
         }
-        let mut messages: Vec<Message> = self.finish(now_ns).into_iter().collect();
+        let mut messages: Vec<Chunk> = self.finish(now_ns).into_iter().collect();
         if shape.applications {
             for part in APPLICATIONS.chunks(LONGEST / (NAME_BYTES + 8) - 1) {
                 for known in part {

@@ -19,18 +19,17 @@ mod message;
 mod pace;
 mod template;
 
-use crate::records::Tally;
-use crate::table::Finished;
 pub(crate) use destination::Destination;
 use destination::{Protocol, Way};
+use message::Encoder;
 pub(crate) use message::Sequence;
-use message::{Encoder, Message};
 use pace::Paced;
 pub(crate) use template::Octets;
 use template::{Layout, Row};
 
 use crate::keys::Keys;
-use crate::records::Sink;
+use crate::records::{Chunk, Sink, Tally};
+use crate::table::Finished;
 
 /// Time after which templates are sent again, in nanoseconds of the packets' time.
 const REFRESH_NS: u64 = 60_000_000_000;
@@ -69,6 +68,7 @@ pub(crate) struct Exporter {
     shape: Shape,
     templates_ns: Option<u64>,
     since_templates: u64,
+    /// Of UDP; a file's writer has its own.
     tally: Tally,
 }
 
@@ -109,14 +109,17 @@ impl Exporter {
     pub(crate) fn tally(&self) -> Tally {
         match &self.transport {
             Transport::Udp(_) => self.tally,
-            Transport::File(sink) => self.tally.without(sink.lost()),
+            Transport::File(sink) => sink.tally(),
         }
     }
 
     /// Goes on with the numbers of another.
     pub(crate) fn resume(&mut self, sequence: Sequence, tally: Tally) {
         self.encoder.resume(sequence);
-        self.tally = tally;
+        match &mut self.transport {
+            Transport::Udp(_) => self.tally = tally,
+            Transport::File(sink) => sink.resume(tally),
+        }
     }
 
     /// Exports a flow that is over; `now_ns` is the packets' time.
@@ -152,18 +155,11 @@ impl Exporter {
         }
     }
 
-    fn send(&mut self, message: Message) {
+    fn send(&mut self, message: Chunk) {
         self.since_templates += 1;
         match &mut self.transport {
             Transport::Udp(paced) => paced.send(message, &mut self.tally),
-            Transport::File(sink) => {
-                let Message { bytes, records, tally } = message;
-                if sink.write(bytes, records) {
-                    self.tally.add(tally, records);
-                } else {
-                    self.tally.lost += u64::from(records);
-                }
-            }
+            Transport::File(sink) => sink.write(message),
         }
     }
 

@@ -5,8 +5,7 @@ use std::net::{ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::BURST;
-use super::message::Message;
-use crate::records::Tally;
+use crate::records::{Chunk, Tally};
 
 /// Messages that wait at most.
 const QUEUE: usize = 4096;
@@ -17,7 +16,7 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Paced {
     socket: UdpSocket,
-    queue: VecDeque<Message>,
+    queue: VecDeque<Chunk>,
     /// Time for a message; zero: no pace.
     interval: Duration,
     /// When the next message would leave if they left one by one.
@@ -46,7 +45,7 @@ impl Paced {
     }
 
     /// Sends a message, if its time has come; else it waits.
-    pub(super) fn send(&mut self, message: Message, tally: &mut Tally) {
+    pub(super) fn send(&mut self, message: Chunk, tally: &mut Tally) {
         if self.queue.len() >= QUEUE {
             tally.lost += u64::from(message.records);
             return;
@@ -75,7 +74,7 @@ impl Paced {
         }
     }
 
-    fn write(&mut self, message: &Message, tally: &mut Tally) {
+    fn write(&mut self, message: &Chunk, tally: &mut Tally) {
         // A collector that was not there when an earlier message came makes the next call fail: that message is
         // still to be sent.
         let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
@@ -85,7 +84,7 @@ impl Paced {
             sent = self.socket.send(&message.bytes);
         }
         match sent {
-            Ok(_) => tally.add(message.tally, message.records),
+            Ok(_) => tally.add(message.totals, message.records),
             Err(error) => {
                 tally.lost += u64::from(message.records);
                 let error = error.to_string();

@@ -2,7 +2,8 @@
 //!
 //! Each source that is followed has a HyperLogLog sketch (Flajolet, Fusy, Gandouet, Meunier, 2007) of the
 //! destinations of the flows that it began. Its standard error is 1.04 / sqrt([`REGISTERS`]) = 6.5 %; below some 600
-//! destinations linear counting over the same registers is nearer. Repeated destinations do not count.
+//! destinations linear counting over the same registers is nearer, and the first [`EXACT`] are kept one by one and
+//! counted exactly. Repeated destinations do not count.
 //!
 //! Sources compete for a bounded number of sketches in the manner of Space-Saving: a new source takes the sketch of
 //! the source with the smallest estimate, with what is in it. So an estimate is, but for the sketch's own error, at
@@ -18,6 +19,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+/// Destinations that are counted exactly.
+const EXACT: usize = 64;
 /// Registers of a sketch; a power of two.
 const REGISTERS: usize = 256;
 /// log2 of that.
@@ -37,7 +40,50 @@ pub(crate) struct Spreader {
     pub(crate) estimate: u64,
     /// How many of them may be another's.
     pub(crate) inherited: u64,
+    /// Hashes of the first destinations; none once there are registers.
+    first: Vec<u64>,
+    /// None as long as there are few.
     registers: Vec<u8>,
+}
+
+impl Spreader {
+    fn new(source: IpAddr) -> Self {
+        Self { source, estimate: 0, inherited: 0, first: Vec::new(), registers: Vec::new() }
+    }
+
+    /// A destination with this hash; whether the estimate has grown.
+    fn add(&mut self, hash: u64) -> bool {
+        if self.registers.is_empty() {
+            if self.first.contains(&hash) {
+                return false;
+            }
+            self.first.push(hash);
+            if self.first.len() <= EXACT {
+                self.estimate += 1;
+                return true;
+            }
+            self.registers = vec![0; REGISTERS];
+            for hash in std::mem::take(&mut self.first) {
+                self.note(hash);
+            }
+        } else if !self.note(hash) {
+            return false;
+        }
+        let before = self.estimate;
+        self.estimate = before.max(estimate(&self.registers));
+        self.estimate > before
+    }
+
+    /// Puts a hash into its register; whether that changed.
+    fn note(&mut self, hash: u64) -> bool {
+        let register = &mut self.registers[(hash >> (u64::BITS - BITS)) as usize];
+        // The place of the first bit set in the rest, from 1.
+        let rank = ((hash << BITS) | 1 << (BITS - 1)).leading_zeros() + 1;
+        let rank = u8::try_from(rank).unwrap_or(u8::MAX);
+        let more = rank > *register;
+        *register = rank.max(*register);
+        more
+    }
 }
 
 /// All sketches, for a successor.
@@ -52,7 +98,9 @@ impl SavedSpreaders {
     /// Whether these are sketches of this release.
     pub(crate) fn is_sound(&self) -> bool {
         let sound = |spreader: &Spreader| {
-            spreader.registers.len() == REGISTERS
+            let few = spreader.registers.is_empty() && spreader.first.len() <= EXACT;
+            let many = spreader.registers.len() == REGISTERS && spreader.first.is_empty();
+            (few || many)
                 && spreader.registers.iter().all(|register| u32::from(*register) <= u64::BITS - BITS + 1)
                 && spreader.inherited <= spreader.estimate
                 && spreader.estimate < 1 << 60
@@ -86,17 +134,8 @@ impl Spreaders {
         let hash = self.hash(destination);
         let known = self.places.get(&source).map(|at| *at as usize);
         let at = known.unwrap_or_else(|| self.take(source));
-        let spreader = &mut self.spreaders[at];
-        let register = &mut spreader.registers[(hash >> (u64::BITS - BITS)) as usize];
-        // The place of the first bit set in the rest, from 1.
-        let rank = ((hash << BITS) | 1 << (BITS - 1)).leading_zeros() + 1;
-        let rank = u8::try_from(rank).unwrap_or(u8::MAX);
-        if rank > *register {
-            *register = rank;
-            spreader.estimate = spreader.estimate.max(estimate(&spreader.registers));
-            if self.spreaders.len() == self.most {
-                self.sink(at);
-            }
+        if self.spreaders[at].add(hash) && self.spreaders.len() == self.most {
+            self.sink(at);
         }
     }
 
@@ -114,8 +153,7 @@ impl Spreaders {
     fn take(&mut self, source: IpAddr) -> usize {
         if self.spreaders.len() < self.most {
             let at = self.spreaders.len();
-            let registers = vec![0; REGISTERS];
-            self.spreaders.push(Spreader { source, estimate: 0, inherited: 0, registers });
+            self.spreaders.push(Spreader::new(source));
             self.places.insert(source, u32::try_from(at).unwrap_or(u32::MAX));
             if self.spreaders.len() == self.most {
                 (0..self.most / 2).rev().for_each(|at| self.sink(at));
@@ -224,6 +262,7 @@ mod tests {
             for seed in 0..40 {
                 #[allow(clippy::cast_precision_loss, reason = "a small number")]
                 let error = (alone(destinations, seed) as f64 - truth) / truth;
+                assert!(destinations > 64 || error == 0.0);
                 assert!(error.abs() < 4.0 * STANDARD_ERROR, "{destinations}: off by {error:.3}");
                 squares += error * error;
             }

@@ -12,7 +12,7 @@ use crate::export::{Destination, Exporter, Sequence, Shape};
 use crate::keys::Keys;
 use crate::table::Finished;
 pub(crate) use line::Format;
-pub(crate) use sink::Sink;
+pub(crate) use sink::{Chunk, Sink};
 
 /// What an output has let go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,13 +34,6 @@ impl Tally {
         self.packets += packets;
         self.octets += octets;
     }
-
-    /// With so many records lost that had been counted as gone.
-    pub(crate) fn without(mut self, lost: u64) -> Self {
-        self.records = self.records.saturating_sub(lost);
-        self.lost += lost;
-        self
-    }
 }
 
 /// Where outputs have come to, for a successor: numbers and tallies, in the order of the command line.
@@ -57,7 +50,6 @@ pub(crate) struct Sent {
 struct Lines {
     format: Format,
     sink: Sink,
-    tally: Tally,
     /// Lines that are not written yet, and their tally.
     open: Vec<u8>,
     waiting: (u32, (u64, u64)),
@@ -107,10 +99,9 @@ impl Outputs {
         let lines = wanted.lines.iter().map(|(format, path)| {
             let mut sink = Sink::open(path, wanted.shape.patient)?;
             if let Some(head) = format.head() {
-                sink.write(head, 0);
+                sink.write(Chunk { bytes: head, records: 0, totals: (0, 0) });
             }
-            let (tally, open) = (Tally::default(), Vec::new());
-            Ok(Lines { format: *format, sink, tally, open, waiting: (0, (0, 0)) })
+            Ok(Lines { format: *format, sink, open: Vec::new(), waiting: (0, (0, 0)) })
         });
         Ok(Self {
             exports: exports.collect::<Result<_, String>>()?,
@@ -193,7 +184,7 @@ impl Outputs {
         self.handed_over = true;
         Sent {
             exports: self.exports.iter().map(|export| (export.sequence(), export.tally())).collect(),
-            lines: self.lines.iter().map(|lines| lines.tally).collect(),
+            lines: self.lines.iter().map(|lines| lines.sink.tally()).collect(),
             flows: self.flows,
             not_ip: self.not_ip,
         }
@@ -206,7 +197,7 @@ impl Outputs {
             export.resume(Sequence { domain, ..*sequence }, *tally);
         }
         for (lines, tally) in self.lines.iter_mut().zip(&sent.lines) {
-            lines.tally = *tally;
+            lines.sink.resume(*tally);
         }
         self.flows = sent.flows;
         self.not_ip = sent.not_ip;
@@ -236,7 +227,7 @@ impl Outputs {
         let exports = self.exports.iter().map(|to| (to.name().to_owned(), to.tally(), to.trouble()));
         let lines = self.lines.iter().map(|lines| {
             let name = format!("{}:{}", lines.format.name(), lines.sink.name());
-            (name, lines.tally.without(lines.sink.lost()), lines.sink.trouble())
+            (name, lines.sink.tally(), lines.sink.trouble())
         });
         exports.chain(lines)
     }
@@ -248,10 +239,6 @@ impl Lines {
             return;
         }
         let (records, totals) = std::mem::take(&mut self.waiting);
-        if self.sink.write(std::mem::take(&mut self.open), records) {
-            self.tally.add(totals, records);
-        } else {
-            self.tally.lost += u64::from(records);
-        }
+        self.sink.write(Chunk { bytes: std::mem::take(&mut self.open), records, totals });
     }
 }

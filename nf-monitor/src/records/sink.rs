@@ -11,26 +11,40 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::mpsc::{Receiver, SendError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use super::Tally;
 
 /// Chunks on their way at most.
 const CHUNKS: usize = 64;
 /// How long a live monitor that ends waits for the last of them.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
-/// What is written at once: bytes and the records in them.
-type Chunk = (Vec<u8>, u32);
+/// What is written at once.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) bytes: Vec<u8>,
+    /// Flow records in it.
+    pub(crate) records: u32,
+    /// Packets and octets that these stand for.
+    pub(crate) totals: (u64, u64),
+}
 
 /// What the thread has to say.
 #[derive(Debug, Default)]
 struct Outcome {
     error: OnceLock<String>,
-    /// Records that it could not write.
-    lost: AtomicU64,
+    tally: Mutex<Tally>,
+}
+
+impl Outcome {
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        // Its holders only add.
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Something to write to.
@@ -67,14 +81,18 @@ impl Sink {
         &self.name
     }
 
-    /// Takes a chunk to be written; false if there is no room for it.
-    pub(crate) fn write(&mut self, bytes: Vec<u8>, records: u32) -> bool {
-        let Some(chunks) = &self.chunks else { return false };
-        match chunks.try_send((bytes, records)) {
-            Ok(()) => true,
-            Err(TrySendError::Full(chunk)) => self.patient && chunks.send(chunk).is_ok(),
-            Err(TrySendError::Disconnected(_)) => false,
-        }
+    /// Takes a chunk to be written; what finds no room is lost.
+    pub(crate) fn write(&mut self, chunk: Chunk) {
+        let Some(chunks) = &self.chunks else { return };
+        let left = match chunks.try_send(chunk) {
+            Ok(()) => return,
+            Err(TrySendError::Full(chunk)) if self.patient => match chunks.send(chunk) {
+                Ok(()) => return,
+                Err(SendError(chunk)) => chunk,
+            },
+            Err(TrySendError::Full(chunk) | TrySendError::Disconnected(chunk)) => chunk,
+        };
+        self.outcome.tally().lost += u64::from(left.records);
     }
 
     /// Waits until all is written; a live monitor not for long.
@@ -100,9 +118,14 @@ impl Sink {
         self.outcome.error.get().cloned()
     }
 
-    /// Records that were taken and could not be written.
-    pub(crate) fn lost(&self) -> u64 {
-        self.outcome.lost.load(Ordering::Relaxed)
+    /// What was written.
+    pub(crate) fn tally(&self) -> Tally {
+        *self.outcome.tally()
+    }
+
+    /// Goes on with what another has written.
+    pub(crate) fn resume(&mut self, tally: Tally) {
+        *self.outcome.tally() = tally;
     }
 }
 
@@ -114,15 +137,18 @@ fn take_stdout() -> std::io::Result<File> {
 }
 
 fn write_all(mut to: File, chunks: &Receiver<Chunk>, name: &str, outcome: &Outcome) {
-    while let Ok((bytes, records)) = chunks.recv() {
-        if outcome.error.get().is_none()
-            && let Err(reason) = to.write_all(&bytes)
-        {
-            log::error!("{name} cannot be written any more: {reason}");
-            let _ = outcome.error.set(reason.to_string());
+    while let Ok(chunk) = chunks.recv() {
+        if outcome.error.get().is_none() {
+            match to.write_all(&chunk.bytes) {
+                Ok(()) => outcome.tally().add(chunk.totals, chunk.records),
+                Err(reason) => {
+                    log::error!("{name} cannot be written any more: {reason}");
+                    let _ = outcome.error.set(reason.to_string());
+                }
+            }
         }
         if outcome.error.get().is_some() {
-            outcome.lost.fetch_add(records.into(), Ordering::Relaxed);
+            outcome.tally().lost += u64::from(chunk.records);
         }
     }
 }
