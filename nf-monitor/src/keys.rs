@@ -56,9 +56,9 @@ pub(crate) fn icmp_kind(key: &FlowKey) -> Option<(u8, u8)> {
     matches!(key.protocol(), Some(ICMP | ICMPV6)).then_some((kind, code))
 }
 
-/// The NetFlow key of a packet and its hash; `hash` is the one that the packet brought along.
+/// The NetFlow key of a packet and its hash; `hash` and `usual` are what it has as a part of a connection.
 #[inline]
-pub(crate) fn netflow(headers: &Headers, frame: &[u8], hash: u32) -> (u32, FlowKey) {
+pub(crate) fn netflow(headers: &Headers, frame: &[u8], hash: u32, usual: FlowKey) -> (u32, FlowKey) {
     let protocol = headers.protocol().unwrap_or(0);
     let ports = ports(headers, frame, protocol);
     let (src_port, dst_port) = ports.unwrap_or((0, 0));
@@ -80,7 +80,7 @@ pub(crate) fn netflow(headers: &Headers, frame: &[u8], hash: u32) -> (u32, FlowK
     match key {
         Some(key) if plain => (hash, key),
         Some(key) => (key.hash32(), key),
-        None => (hash, headers.flow_key(frame)),
+        None => (hash, usual),
     }
 }
 

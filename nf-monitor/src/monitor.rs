@@ -2,7 +2,7 @@
 
 use onvm_lib::flow_table::Guess;
 use onvm_lib::prelude::MAX_BURST;
-use onvm_lib::wire::{Headers, tcp};
+use onvm_lib::wire::{FlowKey, Headers, tcp};
 
 use crate::flow::Seen;
 use crate::keys::{self, Keys};
@@ -18,6 +18,8 @@ pub(crate) struct Monitor {
     pub(crate) rates: Rates,
     pub(crate) table: Table,
     pub(crate) settings: Settings,
+    /// More has to be known of a packet than what is counted anyway.
+    recorded: bool,
 }
 
 impl Monitor {
@@ -26,6 +28,9 @@ impl Monitor {
             protocols: Protocols::default(),
             rates: Rates::default(),
             table: Table::new(&settings),
+            recorded: settings.records
+                || settings.keys == Keys::Netflow
+                || settings.timeouts.active() < u64::MAX,
             settings,
         }
     }
@@ -56,21 +61,22 @@ impl Monitor {
         } else {
             tcp::Flags(0)
         };
+        let key = headers.flow_key(frame);
         let whole = Frame { headers: &headers, bytes: frame };
-        if self.settings.records || self.settings.keys == Keys::Netflow {
-            return self.recorded(whole, hash, Seen { bytes, octets: 0, now_ns, flags });
-        }
         let seen = Seen { bytes, octets: 0, now_ns, flags };
-        self.table.count::<false>(hash, headers.flow_key(frame), seen, whole);
+        if self.recorded {
+            return self.packet_to_record(whole, hash, key, seen);
+        }
+        self.table.count::<false>(hash, key, seen, whole);
     }
 
     /// The same for those who want records, or keys that cost more.
     #[inline(never)]
-    fn recorded(&mut self, frame: Frame<'_>, hash: u32, seen: Seen) {
+    fn packet_to_record(&mut self, frame: Frame<'_>, hash: u32, key: FlowKey, seen: Seen) {
         let octets = keys::ip_length(frame.headers, frame.bytes, seen.bytes);
         let (hash, key) = match self.settings.keys {
-            Keys::Connection => (hash, frame.headers.flow_key(frame.bytes)),
-            Keys::Netflow => keys::netflow(frame.headers, frame.bytes, hash),
+            Keys::Connection => (hash, key),
+            Keys::Netflow => keys::netflow(frame.headers, frame.bytes, hash, key),
         };
         self.table.count::<true>(hash, key, Seen { octets, ..seen }, frame);
     }

@@ -136,7 +136,8 @@ impl Table {
         self.flows.len() > MANY
     }
 
-    /// Counts a packet of the flow with this key, in this direction. `RECORDS`: for those who want records.
+    /// Counts a packet of the flow with this key, in this direction. `RECORDS`: for those who want records,
+    /// or flows cut by the active timeout.
     #[inline]
     pub(crate) fn count<const RECORDS: bool>(
         &mut self,
@@ -151,7 +152,7 @@ impl Table {
             return self.begin(hash, shared, reversed, seen, frame);
         };
         let over = if seen.now_ns.saturating_sub(flow.last_ns) >= self.timeouts.shortest
-            || seen.now_ns.saturating_sub(flow.first_ns) >= self.timeouts.active()
+            || RECORDS && seen.now_ns.saturating_sub(flow.first_ns) >= self.timeouts.active()
             || seen.flags.0 != 0 && flow.is_reopened_by(seen.flags)
         {
             why_over(&self.timeouts, self.keys, &shared, flow, seen)
