@@ -12,8 +12,9 @@
 //! A packet touches its own flow only. What both directions say together (is it established, is it over, for how long
 //! was it silent) is put together when the table is swept, and where a new connection asks.
 //!
-//! In a full table half-open and closed connections go first, those of TCP that are established last; within a class,
-//! who has been silent for longest.
+//! In a full table half-open and closed connections go first, then what is not TCP; within a class, who has been silent
+//! for longest. An established connection makes room only where there is nobody else nearby, and only if it has been
+//! silent for a minute; if that is nobody, it is the new connection that is refused.
 
 use onvm_lib::flow_table::{FlowTable, Guess, Inserted};
 use onvm_lib::wire::{FlowKey, MacAddr, tcp};
@@ -89,6 +90,8 @@ impl Seen {
     pub(crate) const SYN: Self = Self(2);
     /// A TCP segment with RST.
     pub(crate) const RST: Self = Self(4);
+    /// Of a flow back: the client has confirmed its answer, so that the connection is established.
+    pub(crate) const CONFIRMED: Self = Self(8);
     /// A TCP segment with ACK; after the first of a side without SYN the connection is established.
     pub(crate) const ACK: Self = Self(16);
     /// It was asked for more than once.
@@ -178,15 +181,21 @@ fn phase(key: &FlowKey, flow: &Flow, twin: Option<&Flow>) -> Phase {
     }
 }
 
-/// How much a flow alone is worth when room is needed; what its other direction says is not looked up.
-fn rank(key: &FlowKey, flow: &Flow) -> (u8, u64) {
-    let class = match key.protocol() {
-        Some(tcp::PROTOCOL) if flow.seen.has(Seen::RST) => 0,
-        Some(tcp::PROTOCOL) if !flow.seen.has(Seen::ACK) => 0,
-        Some(tcp::PROTOCOL) => 2,
-        _ => 1,
+/// For how long an established connection must have been silent before another may have its place, in nanoseconds.
+const IDLE: u64 = 60_000_000_000;
+
+/// How much a flow alone is worth when room is needed; what its other direction says is not looked up. None for one
+/// that must stay: an established one, if not `hard_pressed`, and even then if it is not idle.
+fn rank(key: &FlowKey, flow: &Flow, hard_pressed: bool, now_ns: u64) -> Option<(u8, u64)> {
+    let tcp = key.protocol() == Some(tcp::PROTOCOL);
+    let established = flow.seen.has(Seen(Seen::ACK.0 | Seen::CONFIRMED.0)) && !flow.seen.has(Seen::RST);
+    let class = match (tcp, established) {
+        (true, false) => 0,
+        (false, _) => 1,
+        (true, true) if hard_pressed && now_ns.saturating_sub(flow.last_ns) >= IDLE => 2,
+        (true, true) => return None,
     };
-    (class, flow.last_ns)
+    Some((class, flow.last_ns))
 }
 
 /// What a connection that is over gave back.
@@ -277,21 +286,25 @@ impl Connections {
     }
 
     fn put(&mut self, hash: u32, key: FlowKey, flow: Flow, spare: Option<FlowKey>) -> bool {
-        let put = self
-            .table
-            .insert(hash, key, flow, |other, flow| (Some(*other) != spare).then(|| rank(other, flow)));
-        match put {
-            Inserted::New => true,
-            Inserted::Replaced(old) => {
-                self.forget_other(key, old);
-                true
+        let now_ns = flow.last_ns;
+        for hard_pressed in [false, true] {
+            let put = self.table.insert(hash, key, flow, |other, flow| {
+                rank(other, flow, hard_pressed, now_ns).filter(|_| Some(*other) != spare)
+            });
+            match put {
+                Inserted::New => return true,
+                Inserted::Replaced(old) => {
+                    self.forget_other(key, old);
+                    return true;
+                }
+                Inserted::Evicted(out, old) => {
+                    self.forget_other(out, old);
+                    return true;
+                }
+                Inserted::Refused(_) => {}
             }
-            Inserted::Evicted(out, old) => {
-                self.forget_other(out, old);
-                true
-            }
-            Inserted::Refused(_) => false,
         }
+        false
     }
 
     /// One flow of a connection is out of the table: takes out the other, and notes that the connection is over.

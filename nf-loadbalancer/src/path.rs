@@ -123,7 +123,8 @@ impl Balancer {
             server.counts.bytes_from += length;
         } else {
             let moved = self.gear.mac.is_some() && flow.mac != client_mac(frame.bytes());
-            if !server.lives() || seen.has(Seen::SYN) || moved {
+            let first_ack = seen.has(Seen::ACK) && !flow.seen.has(Seen::ACK);
+            if !server.lives() || seen.has(Seen::SYN) || moved || first_ack {
                 return self.unusual(frame, look, now_ns);
             }
             server.counts.packets_to += 1;
@@ -134,8 +135,8 @@ impl Balancer {
         carry(frame, look, flow, server, self.gear, &mut self.datagrams, &mut self.counts)
     }
 
-    /// A packet to a backend that needs a second look: its backend is down, it asks for a connection again, or its
-    /// client is somewhere else.
+    /// A packet to a backend that needs a second look: its backend is down, it asks for a connection again, it is the
+    /// first to confirm one, or its client is somewhere else.
     #[cold]
     #[inline(never)]
     fn unusual<F: Frame>(&mut self, frame: &mut F, look: &Look, now_ns: u64) -> Step {
@@ -163,6 +164,9 @@ impl Balancer {
         let twin = flow.twin(&look.key);
         if let Some(back) = twin.and_then(|twin| self.connections.table.find(flow.hash, &twin)) {
             back.mac = mac;
+            if seen.has(Seen::ACK) && back.seen.has(Seen::ANY) {
+                back.seen.add(Seen::CONFIRMED);
+            }
         }
         let Some(flow) = self.connections.table.find(look.hash, &look.key) else {
             return DropReason::NoRoute.into();

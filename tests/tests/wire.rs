@@ -48,7 +48,7 @@ fn served(lab: &Lab, wire: &Wire, megabytes: usize) -> (String, Background) {
         std::io::Read::read_exact(&mut random, &mut block).unwrap();
         file.write_all(&block).unwrap();
     }
-    let sum = sha256(&mut Command::new("cat").arg(lab.file("served/file")));
+    let sum = sha256(Command::new("cat").arg(lab.file("served/file")));
     let server =
         wire.serve(&["python3", "-m", "http.server", "--bind", "::", "-d", &lab.file("served"), "8000"]);
     wait_until("the server", || {

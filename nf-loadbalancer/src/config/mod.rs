@@ -66,7 +66,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 1_048_576, fragments: 4096, clients: 65_536 }
+        Self { connections: 262_144, fragments: 4096, clients: 65_536 }
     }
 }
 
