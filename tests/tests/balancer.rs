@@ -1,15 +1,14 @@
 //! The load balancer before real servers: nginx in network namespaces, real clients, the kernel's own TCP at both ends.
 //!
 //! ```text
-//! namespace c ── cl │ wired_balancer (namespace lb) │ bk ── bridge (namespace sw) ─┬ b1 nginx
-//!                                                                                  ├ b2 nginx   …
-//!                                                                                  └ d  a client beside them
+//! namespace c ── cl │ onvm-mgr, nf-loadbalancer (lb) │ bk ── bridge (namespace sw) ─┬ b1 nginx
+//!                                                                                   ├ b2 nginx   …
+//!                                                                                   └ d  a client beside them
 //! ```
-//! Needs root, nginx, curl, ethtool and iproute2; says so where something is missing.
+//! Needs root, nginx, curl and iproute2; says so where something is missing.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -29,7 +28,7 @@ fn can_run(test: &str) -> bool {
             .chain(["/usr/sbin".into(), "/sbin".into()])
             .any(|d: PathBuf| d.join(program).is_file())
     };
-    let missing: Vec<&str> = ["ip", "nginx", "curl", "ethtool"].into_iter().filter(|p| !there(p)).collect();
+    let missing: Vec<&str> = ["ip", "nginx", "curl"].into_iter().filter(|p| !there(p)).collect();
     let probe = format!("lb{}{test}-probe", std::process::id());
     let namespaces =
         || Command::new("ip").args(["netns", "add", &probe]).output().is_ok_and(|o| o.status.success());
@@ -89,8 +88,6 @@ impl Net {
             .into_iter()
             .chain(backends.iter().map(|name| (name.as_str(), "eth0")))
         {
-            // Packet sockets see what is on the wire only where the device leaves nothing for the hardware to do.
-            run(&format!("ip netns exec {} ethtool -K {device} tx off tso off gso off gro off", ns(name)));
             run(&format!("ip -n {} link set {device} up", ns(name)));
         }
         net.address("c", &["198.51.100.2/24", "2001:db8:1::2/64"]);
@@ -253,54 +250,89 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The balancer in its namespace.
+/// A manager with the balancer as its only NF, in their namespace.
 struct Balancer {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    manager: Child,
+    nf: Child,
+    folder: PathBuf,
 }
 
 impl Balancer {
     fn start(net: &Net, file: &Path) -> Self {
-        let mut command = net.command("lb", env!("CARGO_BIN_EXE_wired_balancer"));
-        command.arg(file).args(["cl", "bk"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        Self { child, input, output }
+        let folder = net.folder.path().to_path_buf();
+        let start = |program: &str, arguments: &[&str], out: &str| {
+            let mut command = net.command("lb", &onvm_tests::program(program).display().to_string());
+            command.args(arguments).arg("--socket").arg(folder.join("onvm.sock"));
+            command.stdin(Stdio::null()).stdout(std::fs::File::create(folder.join(out)).unwrap());
+            command.stderr(Stdio::null()).spawn().unwrap()
+        };
+        let ports = ["--port", "afpacket:cl", "--port", "afpacket:bk", "--chain", "1", "--json"];
+        let manager = start("onvm-mgr", &ports, "ledger");
+        wait_for("the manager", || folder.join("onvm.sock").exists());
+        let services = file.display().to_string();
+        let nf =
+            start("nf-loadbalancer", &["-r", "1", "--services", &services, "-p", "0.1", "--json"], "reports");
+        let mut balancer = Self { manager, nf, folder };
+        wait_for("its first report", || balancer.report().is_some());
+        balancer
     }
 
-    fn ask(&mut self, line: &str) -> String {
-        writeln!(self.input, "{line}").unwrap();
-        let mut answer = String::new();
-        self.output.read_line(&mut answer).unwrap();
-        answer.trim().to_string()
-    }
-
+    /// Tells the NF something, as an operator does.
     fn tell(&mut self, topic: &str, body: &Value) {
-        assert_eq!(self.ask(&json!({ "topic": topic, "body": body }).to_string()), "ok");
+        let mut client = Command::new(onvm_tests::program("onvm-mgr"));
+        client.args(["nf", "tell", "1", "--topic", topic, "--body", &body.to_string(), "--socket"]);
+        let end = client.arg(self.folder.join("onvm.sock")).output().unwrap();
+        assert!(end.status.success(), "{topic}: {}", String::from_utf8_lossy(&end.stderr));
     }
 
-    fn report(&mut self) -> Value {
-        serde_json::from_str(&self.ask("report")).unwrap()
+    /// The last whole report that the NF has printed.
+    fn report(&mut self) -> Option<Value> {
+        assert!(self.nf.try_wait().unwrap().is_none(), "the balancer has ended");
+        let text = std::fs::read_to_string(self.folder.join("reports")).unwrap_or_default();
+        let lines = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.map(|line| line["report"].clone()).next()
     }
 
     fn state(&mut self, backend: &str) -> String {
-        let report = self.report();
-        let all = report["services"][0]["backends"].as_array().unwrap();
-        let found =
-            all.iter().find(|b| b["name"] == backend).map(|b| b["state"].as_str().unwrap_or_default());
-        found.unwrap_or("not there").to_string()
+        let report = self.report().unwrap_or_default();
+        let all = report["services"][0]["backends"].as_array().cloned().unwrap_or_default();
+        let found = all.iter().find(|b| b["name"] == backend).map(|b| b["state"].to_string());
+        found.map_or_else(|| "not there".into(), |state| state.trim_matches('"').to_string())
     }
 
     fn wait_until(&mut self, backend: &str, state: &str) {
         wait_for(&format!("{backend} to be {state}"), || self.state(backend) == state);
     }
+
+    /// Ends both in order; the NF's last report. Not a packet is unaccounted for.
+    fn stop(mut self) -> Value {
+        let mut client = Command::new(onvm_tests::program("onvm-mgr"));
+        assert!(
+            client
+                .args(["stop", "--socket"])
+                .arg(self.folder.join("onvm.sock"))
+                .output()
+                .unwrap()
+                .status
+                .success()
+        );
+        assert!(self.nf.wait().unwrap().success() && self.manager.wait().unwrap().success());
+        let text = std::fs::read_to_string(self.folder.join("ledger")).unwrap();
+        let ledger: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(ledger["audit"]["packets"]["balances"], true, "{}", ledger["audit"]);
+        assert_eq!(ledger["audit"]["pool"]["balances"], true, "{}", ledger["audit"]);
+        let reports = std::fs::read_to_string(self.folder.join("reports")).unwrap();
+        serde_json::from_str::<Value>(reports.lines().last().unwrap()).unwrap()["report"].clone()
+    }
 }
 
 impl Drop for Balancer {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for child in [&mut self.nf, &mut self.manager] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_file(self.folder.join("onvm.sock"));
     }
 }
 
@@ -344,7 +376,7 @@ fn no_download_breaks_when_backends_are_added_and_drained() {
         let downloads = net.downloads("c", url, 12);
         // In the middle: a fourth one by the file, the first one drained, the second one removed by command.
         file(&net, six, &[1, 2, 3, 4], service);
-        assert_eq!(balancer.ask("reload"), "ok");
+        balancer.tell("reload", &Value::Null);
         balancer.wait_until("b4", "up");
         balancer.tell("drain", &json!({"service": "web", "backend": "b1"}));
         balancer.tell("remove", &json!({"service": "web", "backend": "b2"}));
@@ -354,7 +386,7 @@ fn no_download_breaks_when_backends_are_added_and_drained() {
         let backends: std::collections::BTreeSet<String> = downloads.iter().map(Download::backend).collect();
         assert!(backends.contains("b1") && backends.contains("b2"), "nothing was at stake: {backends:?}");
         assert_whole(downloads);
-        let report = balancer.report();
+        let report = balancer.stop();
         assert_eq!(report["services"][0]["counts"]["adopted"], 0, "{report}");
     }
 }
@@ -414,7 +446,7 @@ fn direct_return_leaves_answers_to_the_servers() {
     let backends: std::collections::BTreeSet<String> = downloads.iter().map(Download::backend).collect();
     assert_eq!(backends.len(), 3, "{backends:?}");
     assert_whole(downloads);
-    let report = balancer.report();
+    let report = balancer.stop();
     for backend in report["services"][0]["backends"].as_array().unwrap() {
         assert_eq!(backend["counts"]["packets_from"], 0, "an answer came by the balancer");
     }

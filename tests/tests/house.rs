@@ -21,7 +21,6 @@ const UNSAFE_ROOMS: &[&str] = &[
     "bench/",
     "onvm-lib/benches/",
     "tests/src/bin/hostile_nf.rs",
-    "tests/src/bin/wired_balancer.rs",
     "tests/tests/house.rs",
 ];
 const LONGEST_FILE: usize = 500;
