@@ -110,6 +110,9 @@ impl Wired {
         }
         let mut burst = PlainBurst::default();
         self.balancer.tick(&mut burst, now_ns());
+        if self.balancer.take_targets_change() {
+            self.checker.check(self.balancer.targets());
+        }
         self.send(&mut burst);
     }
 
@@ -127,7 +130,6 @@ impl Wired {
                 }
             }
         }
-        self.checker.check(self.balancer.targets());
         Ok("ok".into())
     }
 
@@ -166,7 +168,6 @@ fn work(arguments: &[String]) -> Result<(), String> {
     let devices = [device(clients)?, device(backends)?];
     let balancer = Balancer::live(config, 1).map_err(|e| e.to_string())?;
     let checker = Checker::start().map_err(|e| e.to_string())?;
-    checker.check(balancer.targets());
     let (to, lines) = channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
