@@ -216,6 +216,8 @@ pub struct Balancer {
     /// Numbers outer packets that may be fragmented on their way.
     pub(crate) datagrams: u16,
     pub(crate) looks: Vec<Look>,
+    /// What is to be checked has changed.
+    pub(crate) targets_changed: bool,
 }
 
 impl Balancer {

@@ -143,8 +143,11 @@ impl Balancer {
         let Some(flow) = self.connections.table.get(look.hash, &look.key).copied() else {
             return self.unknown(frame, look, now_ns);
         };
-        let lives = self.servers.get(flow.server).is_some_and(Server::lives);
+        let server = self.servers.get(flow.server);
         let seen = Seen::of(look.flags);
+        let shunned = server.is_some_and(|server| server.shunned_until_ns.is_some());
+        let unanswered = seen.has(Seen::SYN) && !self.connections.is_answered(&look.key, &flow);
+        let lives = server.is_some_and(Server::lives) && !(shunned && unanswered);
         if !lives || (seen.has(Seen::SYN) && self.connections.is_over(&look.key, &flow)) {
             if !lives && let Some(server) = self.servers.get_mut(flow.server) {
                 server.counts.moved_away += 1;
@@ -154,7 +157,7 @@ impl Balancer {
             return self.unknown(frame, look, now_ns);
         }
         let again = seen.has(Seen::SYN) && flow.seen.has(Seen::SYN) && !flow.seen.has(Seen::RETRIED);
-        if again && !self.connections.is_answered(&look.key, &flow) {
+        if again && unanswered {
             self.silent(flow.server, now_ns);
             if let Some(flow) = self.connections.table.find(look.hash, &look.key) {
                 flow.seen.add(Seen::RETRIED);

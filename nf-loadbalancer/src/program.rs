@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser};
 use onvm_lib::prelude::*;
@@ -54,8 +54,11 @@ fn compile(path: &Path, checks: bool) -> Result<Config, String> {
 }
 
 impl LoadBalancer {
-    fn follow_targets(&self) {
-        if let Some(checker) = &self.checker {
+    /// Has the checker follow what is to be checked.
+    fn follow_targets(&mut self) {
+        if self.balancer.take_targets_change()
+            && let Some(checker) = &self.checker
+        {
             checker.check(self.balancer.targets());
         }
     }
@@ -67,7 +70,6 @@ impl LoadBalancer {
             && let Some(fresh) = reloader.take()
         {
             self.balancer.replace(fresh, self.now_ns);
-            self.follow_targets();
         }
         self.balancer.refresh(self.now_ns);
     }
@@ -102,7 +104,7 @@ impl NetworkFunction for LoadBalancer {
         } else {
             None
         };
-        let program = Self { balancer, reloader: Some(reloader), checker, now_ns: 0 };
+        let mut program = Self { balancer, reloader: Some(reloader), checker, now_ns: 0 };
         program.follow_targets();
         Ok(program)
     }
@@ -121,6 +123,7 @@ impl NetworkFunction for LoadBalancer {
             self.balancer.health(&news, self.now_ns);
         }
         self.balancer.tick(burst, self.now_ns);
+        self.follow_targets();
     }
 
     fn message(&mut self, message: &Message) {
@@ -128,9 +131,7 @@ impl NetworkFunction for LoadBalancer {
             if let Some(reloader) = &self.reloader {
                 reloader.request();
             }
-        } else if self.balancer.command(message, self.now_ns) {
-            self.follow_targets();
-        } else {
+        } else if !self.balancer.command(message, self.now_ns) {
             log::warn!("there is no command {:?}", message.topic);
         }
     }
@@ -140,9 +141,10 @@ impl NetworkFunction for LoadBalancer {
     }
 
     fn take_over(&mut self, state: State) -> Result<(), String> {
-        state.restore(&mut self.balancer, self.now_ns)?;
-        self.follow_targets();
-        Ok(())
+        // No burst has come yet to tell the time.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.now_ns = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        state.restore(&mut self.balancer, self.now_ns)
     }
 
     fn report(&self) -> Report {

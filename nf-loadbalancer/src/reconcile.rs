@@ -56,6 +56,7 @@ impl Balancer {
             counts: Counts::default(),
             history: History::default(),
             datagrams: 0,
+            targets_changed: true,
             looks: Vec::new(),
             config,
         };
@@ -91,9 +92,10 @@ impl Balancer {
             .collect();
         let mut old: Vec<Option<Running>> = before.into_iter().map(Some).collect();
         let services = std::mem::take(&mut self.config.services);
+        let slots = self.servers.by_name();
         for (index, service) in services.iter().enumerate() {
             let known = numbers.get(&service.name).and_then(|number| old[*number].take());
-            let running = self.running(index, service, known, now_ns);
+            let running = self.running(index, service, known, &slots, now_ns);
             self.services.push(running);
         }
         self.config.services = services;
@@ -103,16 +105,28 @@ impl Balancer {
         self.neighbours.want(self.servers.iter().filter_map(|(_, server)| hops(server)));
         self.renumber_clients(&numbers);
         self.resolve(now_ns);
-        self.want_tables(now_ns);
+        self.want_tables(true, now_ns);
+        self.targets_changed = true;
         self.say_changes(now_ns);
     }
 
     /// A service at work, with what is kept of what was there before.
-    fn running(&mut self, index: usize, config: &Service, known: Option<Running>, now_ns: u64) -> Running {
+    fn running(
+        &mut self,
+        index: usize,
+        config: &Service,
+        known: Option<Running>,
+        slots: &HashMap<(String, String), Vec<u32>>,
+        now_ns: u64,
+    ) -> Running {
         let started = known.is_some();
         let mut members = Vec::with_capacity(config.backends.len());
         for backend in &config.backends {
-            let slot = self.servers.find(&config.name, backend).unwrap_or_else(|| {
+            let named = slots.get(&(config.name.clone(), backend.name.clone()));
+            let same =
+                |slot: &u32| self.servers.get(*slot).is_some_and(|s| s.backend.is_same_server(backend));
+            let found = named.and_then(|slots| slots.iter().copied().find(same));
+            let slot = found.unwrap_or_else(|| {
                 let mut server = Server::new(&config.name, backend, self.gear.mac.is_some());
                 server.up_since_ns = if started { now_ns } else { 0 };
                 self.servers.add(server)
@@ -136,11 +150,10 @@ impl Balancer {
         }
         let Some(known) = known else { return Running::empty(config, members) };
         // The old tables name places in the old list.
-        let number = |old: usize| {
-            let slot = known.members.get(old)?;
-            members.iter().position(|member| member == slot)
-        };
-        let numbers: Vec<Option<usize>> = (0..known.members.len()).map(number).collect();
+        let places: HashMap<u32, usize> =
+            members.iter().enumerate().map(|(place, slot)| (*slot, place)).collect();
+        let numbers: Vec<Option<usize>> =
+            known.members.iter().map(|slot| places.get(slot).copied()).collect();
         let same = known.members == members && known.config.table_size == config.table_size;
         let (base, shares) = if same { (known.base, known.shares) } else { (Maglev::default(), Vec::new()) };
         let table = if same {
@@ -208,11 +221,17 @@ impl Balancer {
         crate::report::of(self, None)
     }
 
+    /// Whether what is to be checked has changed since this was last asked.
+    pub fn take_targets_change(&mut self) -> bool {
+        std::mem::take(&mut self.targets_changed)
+    }
+
     /// What is to be checked.
     #[must_use]
     pub fn targets(&self) -> Vec<Target> {
         let mut targets = Vec::new();
-        for (slot, server) in self.servers.iter().filter(|(_, server)| !server.leaving) {
+        // Those that leave are watched as long as they have connections, which move if they die.
+        for (slot, server) in self.servers.iter().filter(|(_, server)| !server.leaving || server.open > 0) {
             let Some(service) = server.index.and_then(|index| self.services.get(index)) else { continue };
             let Some(health) = &service.config.health else { continue };
             let own =

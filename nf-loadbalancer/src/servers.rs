@@ -5,18 +5,20 @@
 //! and health go on. One that is gone from the file is *leaving*: its connections stay until they end.
 //!
 //! ```text
-//!            check failed, or passive checks            gone from the file
+//!                  check failed                         gone from the file
 //!   up ◀────────────────────────────▶ down        any ─────────────────────▶ leaving ──last connection over──▶ free
-//!    │  rise good checks, or the retry time
-//!    └─ drain, weight 0, unresolved, full: up for what is established, nothing new
+//!    │          rise good checks
+//!    └─ drain, weight 0, unresolved, full, shunned: up for what is established, nothing new
 //! ```
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use onvm_lib::wire::MacAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Backend, Passive};
+use crate::maglev::seed;
 
 /// What active checks say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +57,8 @@ pub(crate) struct Server {
     pub(crate) id: u64,
     pub(crate) service: String,
     pub(crate) backend: Backend,
+    /// What its permutation of a Maglev table is made from.
+    pub(crate) seed: u64,
     /// Place of its service; none once that is gone from the file.
     pub(crate) index: Option<usize>,
     pub(crate) passive: Option<Passive>,
@@ -65,7 +69,7 @@ pub(crate) struct Server {
     /// An Ethernet address is needed.
     pub(crate) needs_mac: bool,
     pub(crate) checked: Checked,
-    /// Down by passive checks until then.
+    /// Nothing new by passive checks until then.
     pub(crate) shunned_until_ns: Option<u64>,
     /// Connections refused, or not answered, in a row.
     pub(crate) refused_in_a_row: u32,
@@ -87,8 +91,10 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(service: &str, backend: &Backend, needs_mac: bool) -> Self {
+        let named = format!("{} {} {}", backend.name, backend.address, backend.port.unwrap_or(0));
         Self {
             id: 0,
+            seed: seed(named.as_bytes()),
             service: service.to_string(),
             index: None,
             passive: None,
@@ -110,10 +116,11 @@ impl Server {
         }
     }
 
-    /// Whether established connections stay with it.
+    /// Whether established connections stay with it. One that refuses new connections, or does not answer them, may
+    /// well serve its old ones: only an active check takes these away.
     #[inline(always)]
     pub(crate) fn lives(&self) -> bool {
-        self.checked != Checked::Bad && self.shunned_until_ns.is_none()
+        self.checked != Checked::Bad
     }
 
     /// Whether packets can be sent to it.
@@ -124,7 +131,12 @@ impl Server {
 
     /// Whether it has a part of the Maglev table: all that changes seldom.
     pub(crate) fn has_part(&self) -> bool {
-        self.lives() && self.is_reachable() && !self.draining && !self.leaving && self.backend.weight > 0
+        self.lives()
+            && self.shunned_until_ns.is_none()
+            && self.is_reachable()
+            && !self.draining
+            && !self.leaving
+            && self.backend.weight > 0
     }
 
     /// Whether it takes one more connection.
@@ -208,10 +220,13 @@ impl Servers {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
-    /// The slot of a backend of a service.
-    pub(crate) fn find(&self, service: &str, backend: &Backend) -> Option<u32> {
-        let same = |server: &Server| server.service == service && server.backend.is_same_server(backend);
-        self.iter().find(|(_, server)| same(server)).map(|(slot, _)| slot)
+    /// The slots of all backends by what makes them the same server: service, name, address and port.
+    pub(crate) fn by_name(&self) -> HashMap<(String, String), Vec<u32>> {
+        let mut all: HashMap<(String, String), Vec<u32>> = HashMap::new();
+        for (slot, server) in self.iter() {
+            all.entry((server.service.clone(), server.backend.name.clone())).or_default().push(slot);
+        }
+        all
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Server)> {

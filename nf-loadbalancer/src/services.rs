@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Protocol, Scheduler, Service};
-use crate::maglev::{Maglev, Member, seed};
+use crate::maglev::{Maglev, Member};
 use crate::servers::Servers;
 
 /// Why packets for a service went nowhere, and other things that happened at the start of connections.
@@ -62,9 +62,7 @@ impl Running {
     ) -> Vec<Member> {
         let share = |slot: &u32| {
             let Some(server) = servers.get(*slot) else { return Member { seed: 0, weight: 0 } };
-            let backend = &server.backend;
-            let named = format!("{} {} {}", backend.name, backend.address, backend.port.unwrap_or(0));
-            Member { seed: seed(named.as_bytes()), weight: server.weight(config.slow_start, now_ns) }
+            Member { seed: server.seed, weight: server.weight(config.slow_start, now_ns) }
         };
         members.iter().map(share).collect()
     }

@@ -109,7 +109,7 @@ impl State {
             }
         }
         balancer.reconcile(now_ns);
-        let slots = self.take_servers(balancer);
+        let slots = self.take_servers(balancer, now_ns);
         let slot_of = |old: u32| slots.iter().find(|(from, _)| *from == old).map(|(_, to)| *to);
         for (name, counts) in &self.services {
             if let Some(service) = balancer.services.iter_mut().find(|service| service.config.name == *name) {
@@ -138,7 +138,7 @@ impl State {
     }
 
     /// Finds or makes the servers of the state; their old and new slots.
-    fn take_servers(&self, balancer: &mut Balancer) -> Vec<(u32, u32)> {
+    fn take_servers(&self, balancer: &mut Balancer, now_ns: u64) -> Vec<(u32, u32)> {
         let mut slots = Vec::new();
         for state in &self.servers {
             let same = |server: &Server| {
@@ -169,8 +169,7 @@ impl State {
             }
             if let (Some(server), Some(mac)) = (balancer.servers.get(slot), state.mac) {
                 let hop = server.backend.neighbour();
-                // Counts as heard of long ago, so that it is confirmed soon.
-                balancer.neighbours.learn(hop, onvm_lib::wire::MacAddr(mac), 1);
+                balancer.neighbours.learn(hop, onvm_lib::wire::MacAddr(mac), now_ns);
             }
             slots.push((state.slot, slot));
         }

@@ -49,7 +49,7 @@ impl Balancer {
             self.install(made);
         }
         if self.tables.take_change() {
-            self.want_tables(now_ns);
+            self.want_tables(true, now_ns);
         }
     }
 
@@ -64,9 +64,10 @@ impl Balancer {
         self.ask(frames, now_ns);
         self.forgive(now_ns);
         for gone in self.servers.free_left() {
+            self.targets_changed = true;
             self.history.note(now_ns, format!("{gone} has left"));
         }
-        self.want_tables(now_ns);
+        self.want_tables(false, now_ns);
         self.say_changes(now_ns);
         self.refresh(now_ns);
     }
@@ -165,10 +166,14 @@ impl Balancer {
         }
     }
 
-    /// Asks for the tables of services whose backends have changed.
-    pub(crate) fn want_tables(&mut self, now_ns: u64) {
+    /// Asks for the tables of services whose backends have changed; without `all` only of those whose weights change by
+    /// themselves.
+    pub(crate) fn want_tables(&mut self, all: bool, now_ns: u64) {
         for index in 0..self.services.len() {
             let service = &mut self.services[index];
+            if !all && service.config.slow_start.is_none() {
+                continue;
+            }
             let members = Running::shares_of(&service.config, &service.members, &self.servers, now_ns);
             let lives = |slot: &u32| self.servers.get(*slot).is_some_and(|server| server.has_part());
             let available: Vec<bool> = service.members.iter().map(lives).collect();

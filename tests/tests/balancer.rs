@@ -436,6 +436,10 @@ fn direct_return_leaves_answers_to_the_servers() {
     let path = file(&net, false, &[1, 2, 3], "mode: dsr\n    scheduler: round-robin");
     let text = std::fs::read_to_string(&path).unwrap();
     let text = text.replace("192.0.2.1", "10.1.0.200").replace("clients: 0", "clients: 1");
+    // Echoes this time, which are a privilege of groups.
+    let text = text.replace("type: http, path: /up, body: well", "type: icmp");
+    let permit = ["net.ipv4.ping_group_range=0 2147483647"];
+    assert!(net.command("lb", "sysctl").args(["-q", "-w"]).args(permit).status().unwrap().success());
     std::fs::write(&path, text).unwrap();
     let mut balancer = Balancer::start(&net, &path);
     (1..=3).for_each(|n| balancer.wait_until(&format!("b{n}"), "up"));
@@ -446,6 +450,9 @@ fn direct_return_leaves_answers_to_the_servers() {
     let backends: std::collections::BTreeSet<String> = downloads.iter().map(Download::backend).collect();
     assert_eq!(backends.len(), 3, "{backends:?}");
     assert_whole(downloads);
+    // One that is cut off from the network does not answer echoes any more.
+    run(&format!("ip -n {} link set dev b2 down", net.ns("sw")));
+    balancer.wait_until("b2", "down");
     let report = balancer.stop();
     for backend in report["services"][0]["backends"].as_array().unwrap() {
         assert_eq!(backend["counts"]["packets_from"], 0, "an answer came by the balancer");
