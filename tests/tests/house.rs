@@ -17,6 +17,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "onvm-lib/src/runtime/hands.rs",
     "onvm-mgr/src/ports/afpacket/",
     "onvm-mgr/src/ports/xdp/",
+    "onvm-mgr/src/ports/tap/device.rs",
     "onvm-mgr/src/ports/dpdk/",
     "bench/",
     "onvm-lib/benches/",

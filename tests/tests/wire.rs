@@ -8,10 +8,13 @@ use onvm_tests::wire::{Background, SERVER, SERVER_V6, Wire};
 use onvm_tests::{LIMIT, Lab, Manager, Process, read_capture, wait_until};
 use rustix::process::Signal;
 
-const PORTS: [&str; 4] = ["--port", "afpacket:m0", "--port", "afpacket:m1"];
-
 fn start<'a>(lab: &'a Lab, more: &[&str]) -> (Manager<'a>, [Process; 2]) {
-    let mut arguments = PORTS.to_vec();
+    start_with(lab, "afpacket:m0", more)
+}
+
+/// A manager between a port and the server's half of the wire.
+fn start_with<'a>(lab: &'a Lab, port: &str, more: &[&str]) -> (Manager<'a>, [Process; 2]) {
+    let mut arguments = vec!["--port", port, "--port", "afpacket:m1"];
     arguments.extend(["--chain", "1,2", "--wait-for-instance", "20"]);
     arguments.extend(more);
     let manager = lab.manager(&arguments);
@@ -207,8 +210,58 @@ fn an_interface_goes_and_comes() {
 }
 
 #[test]
+fn the_host_itself_reaches_out_by_a_tap() {
+    let Some(wire) = Wire::new(1500) else { return };
+    let lab = Lab::new();
+    let (manager, nfs) = start_with(&lab, "tap:onvm0,ip=10.77.0.9/24", &[]);
+    let ping = |size: &str| {
+        Command::new("ping").args(["-c", "2", "-i", "0.05", "-W", "5", "-s", size, SERVER]).output()
+    };
+    for size in ["56", "5000"] {
+        let end = ping(size).unwrap();
+        assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stdout));
+    }
+    let (sum, _server) = served(&lab, &wire, 30);
+    let url = format!("http://{SERVER}:8000/file");
+    assert_eq!(sha256(Command::new("curl").args(["-sf", "--max-time", "100", &url])), sum);
+    stop(manager, nfs);
+    let gone = || !Command::new("ip").args(["link", "show", "onvm0"]).output().unwrap().status.success();
+    wait_until("the end of the interface", gone);
+}
+
+#[test]
+fn a_tap_that_was_there_before_stays_and_has_one_user() {
+    let Some(_wire) = Wire::new(1500) else { return };
+    let lab = Lab::new();
+    let ip = |arguments: &[&str]| assert!(Command::new("ip").args(arguments).status().unwrap().success());
+    std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "0").unwrap();
+    ip(&["tuntap", "add", "mode", "tap", "onvm1"]);
+    let manager = lab.manager(&["--port", "tap:onvm1,mtu=1400,ip=fd00:9::1/64", "--stay"]);
+    wait_until("the interface to be as wanted", || {
+        let shown = Command::new("ip").args(["addr", "show", "onvm1"]).output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        ["mtu 1400", "UP", "fd00:9::1/64"].iter().all(|word| shown.contains(word))
+    });
+    let second = lab.bare("onvm-mgr", &["--port", "tap:onvm1", "--socket", &lab.file("second")]).wait(LIMIT);
+    assert!(second.with_code(1).err.contains("another program has it"));
+    let _ = manager.stop(LIMIT);
+    ip(&["link", "show", "onvm1"]);
+}
+
+#[test]
 fn what_cannot_be_opened_is_told() {
     let lab = Lab::new();
+    for (port, why) in [
+        ("tap:", "the name of an interface is needed"),
+        ("tap:a-name-that-is-too-long", "a name has at most 15 bytes"),
+        ("tap:onvm2,ip=10.9.0.1/33", "an address like 10.9.0.1/24 is needed"),
+        ("tap:onvm2,mtu=9", "out of range 68..=65521"),
+        ("tap:lo", "cannot be opened"),
+    ] {
+        let end =
+            lab.bare("onvm-mgr", &["--port", port, "--socket", &lab.file("s")]).wait(LIMIT).with_code(1);
+        assert!(end.err.contains(&format!("port {port:?}: ")) && end.err.contains(why), "{end}");
+    }
     let end =
         lab.bare("onvm-mgr", &["--port", "afpacket:no-such-if0", "--socket", &lab.file("s")]).wait(LIMIT);
     let end = end.with_code(1);

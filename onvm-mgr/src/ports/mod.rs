@@ -6,11 +6,13 @@
 
 mod afpacket;
 mod generator;
+mod intake;
 mod null;
 mod offload;
 mod pcap;
 mod rate;
 mod spec;
+mod tap;
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -164,6 +166,7 @@ pub(crate) fn open(spec: &Spec) -> Result<Box<dyn Port>, PortError> {
         "pcap" => Box::new(pcap::PcapPort::open(spec)?),
         "gen" => Box::new(generator::Generator::open(spec)?),
         "afpacket" => Box::new(afpacket::AfPacketPort::open(spec)?),
+        "tap" => Box::new(tap::TapPort::open(spec)?),
         "null" => Box::new(null::NullPort::open(spec)?),
         _ => return Err(spec.unknown_kind().into()),
     })

@@ -9,6 +9,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("gen", &["size", "flows", "rate", "count", "imix", "seed", "sequence"]),
     ("null", &[]),
     ("afpacket", &["interface", "promiscuous"]),
+    ("tap", &["interface", "ip", "mtu"]),
 ];
 
 /// A port as the user wrote it.
@@ -65,7 +66,7 @@ impl FromStr for Spec {
         // `pcap:in.pcap,out.pcap` is short for `pcap:in=in.pcap,out=out.pcap`.
         let places: &[&str] = match kind {
             "pcap" => &["in", "out"],
-            "afpacket" => &["interface"],
+            "afpacket" | "tap" => &["interface"],
             _ => &[],
         };
         let mut places = places.iter().copied();
@@ -199,7 +200,7 @@ mod tests {
     fn mistakes_are_named() {
         assert_eq!(
             error("pacp:x"),
-            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, afpacket"
+            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, afpacket, tap"
         );
         assert_eq!(
             error("gen:siez=4"),

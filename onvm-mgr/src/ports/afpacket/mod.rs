@@ -16,15 +16,13 @@
 mod ring;
 mod socket;
 
-use std::collections::VecDeque;
 use std::io::Error;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use onvm_lib::pool::{Books, Note, Packet};
-use onvm_lib::wire;
+use onvm_lib::pool::{Books, Packet};
 
-use super::offload::{Frames, Offload};
+use super::intake::{Came, Intake};
 use super::{Port, PortCounters, PortError, Reception, Spec};
 use ring::ReceiveRing;
 use socket::{MOST_AT_ONCE, Socket};
@@ -50,8 +48,7 @@ pub(super) struct AfPacketPort {
     interface: String,
     promiscuous: bool,
     link: Option<Link>,
-    /// Parts of a super-frame for which there was no place in the burst.
-    pending: VecDeque<Packet>,
+    intake: Intake,
     queue_buffer: Vec<u8>,
     counters: PortCounters,
     last_look: Instant,
@@ -74,7 +71,7 @@ impl AfPacketPort {
             interface: interface.to_string(),
             promiscuous,
             link: None,
-            pending: VecDeque::new(),
+            intake: Intake::default(),
             queue_buffer: Socket::queue_buffer(),
             counters: PortCounters::default(),
             last_look: Instant::now(),
@@ -112,46 +109,6 @@ impl AfPacketPort {
         }
     }
 
-    /// Makes packets of a frame.
-    fn take(&mut self, books: &mut Books, burst: &mut Vec<Packet>, max: usize, came: &Came<'_>) {
-        let tag = if came.tag.is_some() { 4 } else { 0 };
-        let Ok(frames) = Frames::of(came.bytes, came.offload) else {
-            self.counters.rx_refused += 1;
-            return;
-        };
-        for index in 0..frames.count() {
-            let length = frames.length(index) + tag;
-            let Some(length) =
-                u32::try_from(length).ok().filter(|n| *n <= books.pool().geometry().packet_room())
-            else {
-                self.counters.rx_refused += 1;
-                continue;
-            };
-            let Some(mut packet) = books.allocate(length) else {
-                self.counters.rx_no_buffer += 1;
-                continue;
-            };
-            let bytes = packet.bytes_mut(books.pool());
-            frames.write(index, &mut bytes[tag..]);
-            if let Some((protocol, tag)) = came.tag {
-                // The addresses go where they belong, and behind them the tag.
-                bytes.copy_within(4..16, 0);
-                bytes[12..14].copy_from_slice(&protocol.to_be_bytes());
-                bytes[14..16].copy_from_slice(&tag.to_be_bytes());
-            }
-            let hash = wire::flow_hash(bytes);
-            packet.describe(packet.descriptor().with_hash(hash));
-            books.set_note(&packet, Note { timestamp_ns: came.timestamp_ns, wire_length: length });
-            self.counters.rx_packets += 1;
-            self.counters.rx_bytes += u64::from(length);
-            if burst.len() < max {
-                burst.push(packet);
-            } else {
-                self.pending.push_back(packet);
-            }
-        }
-    }
-
     /// Looks at the kernel's counters, and for the interface.
     fn look(&mut self) {
         let index = index_of(&self.interface);
@@ -177,14 +134,6 @@ impl AfPacketPort {
     }
 }
 
-/// A frame that came in.
-struct Came<'a> {
-    bytes: &'a [u8],
-    offload: Offload,
-    tag: Option<(u16, u16)>,
-    timestamp_ns: u64,
-}
-
 /// The number that the kernel gave an interface.
 fn index_of(name: &str) -> Result<u32, Error> {
     let probe = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None)?;
@@ -201,11 +150,7 @@ impl Port for AfPacketPort {
     }
 
     fn receive(&mut self, books: &mut Books, burst: &mut Vec<Packet>, max: usize) -> Reception {
-        while burst.len() < max
-            && let Some(packet) = self.pending.pop_front()
-        {
-            burst.push(packet);
-        }
+        self.intake.fill(burst, max);
         // Taken out for the time being: what is borrowed from it lives on while packets are made.
         let Some(mut link) = self.link.take() else {
             return Reception::NotBefore(Instant::now() + LOOK);
@@ -219,7 +164,7 @@ impl Port for AfPacketPort {
                 match link.receiver.take_queued(&mut buffer) {
                     Ok(queued) => {
                         let came = Came { bytes: queued.bytes, offload: queued.offload, tag, timestamp_ns };
-                        self.take(books, burst, max, &came);
+                        self.intake.take(books, burst, max, came, &mut self.counters);
                     }
                     Err(_) => self.counters.rx_missed += 1,
                 }
@@ -229,7 +174,7 @@ impl Port for AfPacketPort {
                 self.counters.rx_missed += 1;
             } else {
                 let came = Came { bytes: received.bytes, offload: received.offload, tag, timestamp_ns };
-                self.take(books, burst, max, &came);
+                self.intake.take(books, burst, max, came, &mut self.counters);
             }
             link.ring.release();
         }
@@ -274,7 +219,7 @@ impl Port for AfPacketPort {
     }
 
     fn holds(&self) -> usize {
-        self.pending.len()
+        self.intake.len()
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
@@ -282,7 +227,7 @@ impl Port for AfPacketPort {
     }
 
     fn is_ready(&self) -> bool {
-        !self.pending.is_empty() || self.link.as_ref().is_some_and(|link| link.ring.has_frame())
+        self.intake.len() > 0 || self.link.as_ref().is_some_and(|link| link.ring.has_frame())
     }
 
     fn idle(&mut self) {
@@ -293,7 +238,7 @@ impl Port for AfPacketPort {
     }
 
     fn close(&mut self, books: &mut Books) -> Result<(), PortError> {
-        self.pending.drain(..).for_each(|packet| books.free(packet));
+        self.intake.close(books);
         if let Some(link) = self.link.take() {
             self.counters.rx_missed += link.receiver.missed().frames;
         }
