@@ -39,24 +39,25 @@
 //! # What was measured
 //! Over the ClassBench sets acl1, fw1, ipc1 of 1,000 to 100,000 rules, turn by turn on one core with DPDK
 //! 22.11's `librte_acl` (AVX2, huge pages) by `scripts/bench.sh classifier`: 1.2 to 1.7 times its lookups for
-//! 1,000 rules, 1.3 to 6.5 for 10,000, 7 to 12 for 100,000, with a fortieth to an eightieth of its memory there
+//! 1,000 rules, 1.3 to 6.5 for 10,000, 7 to 12 for 100,000, with a fiftieth to an eightieth of its memory there
 //! and built 15 to 80 times as fast. By published figures for TupleMerge, at least 1.2 times the better of both
 //! on every set.
 //!
-//! Tried, as times the speed of what is here (lowest and highest of seven sets, in turn):
+//! Tried, as times the speed of what is here, over eight sets (lowest and highest; by the processor's time, on
+//! a machine with other work, so a tenth says little):
 //!
 //! | Instead | Speed |
 //! |---|---|
 //! | one tree for all rules, nothing parted | 0.06 (fw1 100k) to 1.0 |
-//! | the line between long and short prefixes fixed at 9 bits | 0.86 to 1.0 |
-//! | trees not skipped by their leaves' first rules | 0.38 (fw1 100k) to 1.05 |
-//! | memory fetched ahead by hints | 0.74 to 1.03; the processor looks far enough ahead |
-//! | leaves of 8 rules in place of 16 | 0.94 to 1.04, and more nodes |
-//! | at most 8 bits in a node | 0.80 to 1.0 |
-//! | only bits that bring a fifth in place of a twentieth | 0.71 to 1.03, less memory |
-//! | bursts of 8, 16 or 64 in place of 32 | 0.97 to 1.05 |
-//! | places in tables not checked | 1.0 to 1.08; not worth the risk |
-//! | transparent huge pages for the tables | 1.0: they are 13 MB at most |
+//! | trees not skipped by their leaves' first rules | 0.3 (fw1 100k) to 1.0 |
+//! | the line between long and short prefixes fixed at 9 bits | 0.7 to 1.0 |
+//! | only bits that bring a fifth in place of a twentieth | 0.8 to 1.0 on most, less memory |
+//! | memory fetched ahead by hints | 0.75 to 1.0; the processor looks far enough ahead |
+//! | at most 8 bits in a node | 0.85 to 1.0 |
+//! | leaves of 8 rules in place of 16 | 0.9 to 1.0, and more nodes |
+//! | bursts of 8, 16 or 64 in place of 32 | 0.9 to 1.1, none better on all |
+//! | places in tables not checked | 1.0 to 1.1; not worth the risk |
+//! | transparent huge pages for the tables | 1.0: they are 15 MB at most |
 //!
 //! # Limits
 //! Rules that no bits tell apart (ranges that all overlap, the same rule many times) are searched one after the
