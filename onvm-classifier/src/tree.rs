@@ -83,7 +83,7 @@ impl Entry {
 /// All rules of one family: some trees, and the *tail*, a leaf that every header comes to, with rules inserted
 /// later that lie in too many places of a tree.
 ///
-/// Invariants, which the quick way relies on: a node's children, as many as there are values of its bits, lie
+/// Invariants, without which lookups panic: a node's children, as many as there are values of its bits, lie
 /// within `entries`; a leaf's groups lie within `groups`.
 #[derive(Clone, Debug)]
 pub(crate) struct Forest<G> {
@@ -138,12 +138,8 @@ impl<G: Group> Forest<G> {
         self.entries[at as usize] = child;
     }
 
-    #[inline(always)]
-    pub(crate) fn groups(&self) -> &[G] {
-        &self.groups
-    }
-
     /// The groups of a leaf.
+    #[inline]
     pub(crate) fn groups_of(&self, leaf: Entry) -> &[G] {
         &self.groups[leaf.base as usize..][..leaf.groups() as usize]
     }
