@@ -17,6 +17,8 @@ if [ "$what" = test ] || [ "$what" = bench ]; then
     need python3 python3
     need strace strace
     need ethtool ethtool
+    need nfcapd nfdump
+    [ -x /usr/sbin/softflowd ] || need softflowd softflowd
 fi
 if [ "$what" = bench ]; then
     need valgrind valgrind
