@@ -4,17 +4,23 @@
 //! ```text
 //! packet ─▶ headers, once ─┬▶ protocols   counts by EtherType and IP protocol, sizes, what is broken
 //!                          ├▶ rates       packets and bytes over time
-//!                          └▶ table       flows, both directions in one entry
-//!                                │ idle, evicted
-//!                                ▼
-//!                              ended      totals of hosts, and the largest flows that are over
+//!                          └▶ table       flows, both directions in one entry; their application by the first bytes
+//!                                │ begun ─▶ spreaders   distinct destinations by source (HyperLogLog)
+//!                                │ idle, cut, evicted
+//!                                ├─▶ ended     heaviest hosts and flow keys (Space-Saving), applications,
+//!                                │             and the largest flows that are over
+//!                                └─▶ records   IPFIX, NetFlow, CSV, JSON: each flow once
 //! ```
-//! Every packet goes on unchanged; the program has its pool mapped for reading only. Hosts are not counted
-//! packet by packet: a host's total is the sum of its flows, those in the table and those that ended, and is
-//! put together when a report is asked for.
+//! Every packet goes on unchanged; the program has its pool mapped for reading only. Hosts, flow keys and
+//! applications are not counted packet by packet: a total is the sum of flows, those in the table and those that
+//! ended, and is put together when a report is asked for. So a packet costs the same whatever is shown; what is only
+//! for records (IP lengths, other keys, the active timeout) is paid for by those who want records.
 //!
-//! All tables are bounded. What did not fit is counted and shown (`evicted`, `refused`, `forgotten`); the
-//! counts by protocol are always complete.
+//! All tables are bounded. What did not fit is counted and shown (`evicted`, `refused`, `replaced`), and how wrong a
+//! total may be is shown beside it; the counts by protocol are always complete.
+//!
+//! *Records* leave beside the packets: UDP at a pace, files by threads of their own. A live monitor waits for none of
+//! them; what finds no room is counted. After a hand-over the flows are the successor's, and so are their records.
 //!
 //! Lengths are of frames from the Ethernet header on, without preamble and check sequence. Over a capture
 //! (`--replay`) they are what was on the wire, even if the capture is cut.

@@ -138,6 +138,38 @@ fn nfdump_reads_back_what_was_in_the_capture() {
 }
 
 #[test]
+fn a_file_of_messages_is_one_that_tshark_reads() {
+    if !has("tshark", "tshark") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("flows.ipfix");
+    let to = format!("file:{}", file.display());
+    for options in [&[][..], &["--biflow", "--export-applications"], &["--export-other"]] {
+        let ours = output_of(&report(&sample(), &[&["--export", &to][..], options].concat()));
+        let done = Command::new("tshark")
+            .args(["-n", "-T", "fields", "-e", "cflow.packets", "-e", "cflow.octets", "-e", "_ws.expert"])
+            .args(["-e", "_ws.malformed", "-E", "separator=;", "-r"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(done.stdout).unwrap();
+        let mut read = Totals::default();
+        for line in text.lines() {
+            let fields: Vec<&str> = line.split(';').collect();
+            assert!(fields[2..].iter().all(|complaint| complaint.is_empty()), "{line}");
+            let numbers = |field: &str| -> Vec<u64> { field.split(',').flat_map(str::parse).collect() };
+            read.flows += numbers(fields[0]).len() as u64;
+            read.packets += numbers(fields[0]).iter().sum::<u64>();
+            read.bytes += numbers(fields[1]).iter().sum::<u64>();
+        }
+        // Of a record for both directions it has two counts of packets.
+        let counts = if options.contains(&"--biflow") { 2 } else { 1 };
+        assert_eq!(read, Totals { flows: ours.flows * counts, ..ours }, "{options:?}");
+    }
+}
+
+#[test]
 fn active_and_inactive_timeouts_cut_what_nfdump_reads() {
     let Some(mut collector) = Collector::start() else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -83,7 +83,7 @@ impl Exporter {
         }
         let transport = match &destination.way {
             Way::Udp(host) => Transport::Udp(Paced::connect(host, shape.rate, shape.patient)?),
-            Way::File(path) => Transport::File(Sink::open(path, shape.patient)?),
+            Way::File(path) => Transport::File(Sink::open(path, None, shape.patient)?),
         };
         Ok(Self {
             name: destination.to_string(),
@@ -176,6 +176,13 @@ impl Exporter {
         match &mut self.transport {
             Transport::Udp(paced) => paced.drain(&mut self.tally),
             Transport::File(sink) => sink.close(),
+        }
+    }
+
+    /// Waits for what is on its way to a file.
+    pub(crate) fn settle(&self) {
+        if let Transport::File(sink) = &self.transport {
+            sink.settle();
         }
     }
 

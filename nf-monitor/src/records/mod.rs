@@ -97,10 +97,7 @@ impl Outputs {
         let sequence = Sequence { domain: wanted.domain, ..Sequence::default() };
         let exports = wanted.exports.iter().map(|to| Exporter::open(to, wanted.shape, sequence));
         let lines = wanted.lines.iter().map(|(format, path)| {
-            let mut sink = Sink::open(path, wanted.shape.patient)?;
-            if let Some(head) = format.head() {
-                sink.write(Chunk { bytes: head, records: 0, totals: (0, 0) });
-            }
+            let sink = Sink::open(path, format.head(), wanted.shape.patient)?;
             Ok(Lines { format: *format, sink, open: Vec::new(), waiting: (0, (0, 0)) })
         });
         Ok(Self {
@@ -182,6 +179,8 @@ impl Outputs {
     pub(crate) fn hand_over(&mut self, now_ns: u64) -> Sent {
         self.tick(now_ns);
         self.handed_over = true;
+        self.exports.iter().for_each(Exporter::settle);
+        self.lines.iter().for_each(|lines| lines.sink.settle());
         Sent {
             exports: self.exports.iter().map(|export| (export.sequence(), export.tally())).collect(),
             lines: self.lines.iter().map(|lines| lines.sink.tally()).collect(),

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SendError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -38,6 +39,8 @@ pub(crate) struct Chunk {
 struct Outcome {
     error: OnceLock<String>,
     tally: Mutex<Tally>,
+    /// Chunks that it has dealt with, written or not.
+    handled: AtomicU64,
 }
 
 impl Outcome {
@@ -53,20 +56,36 @@ pub(crate) struct Sink {
     name: String,
     /// None once it is closed.
     chunks: Option<SyncSender<Chunk>>,
+    /// Chunks that were passed to the thread.
+    passed: u64,
     thread: Option<JoinHandle<()>>,
     outcome: Arc<Outcome>,
     patient: bool,
+    /// What an earlier run left in the file, to be removed before the first chunk.
+    old: Option<File>,
+    /// What stands at the beginning of the file.
+    head: Option<Vec<u8>>,
 }
 
 impl Sink {
-    /// Creates a file, or takes standard output for `-`; reports then go to standard error.
+    /// Opens a file, or takes standard output for `-`; reports then go to standard error. What is in the file is
+    /// removed with the first chunk: a successor leaves what its predecessor has written ([`resume`](Self::resume)).
     ///
     /// # Errors
     /// The file cannot be created.
-    pub(crate) fn open(path: &Path, patient: bool) -> Result<Self, String> {
+    pub(crate) fn open(path: &Path, head: Option<Vec<u8>>, patient: bool) -> Result<Self, String> {
         let name = path.display().to_string();
-        let file = if name == "-" { take_stdout() } else { File::create(path) };
-        let to = file.map_err(|error| format!("cannot write {name}: {error}"))?;
+        let append = || File::options().create(true).append(true).open(path);
+        let file = if name == "-" { take_stdout() } else { append() };
+        let cannot = |error: std::io::Error| format!("cannot write {name}: {error}");
+        let to = file.map_err(cannot)?;
+        // Pipes and devices have no length.
+        let old = to
+            .metadata()
+            .is_ok_and(|file| file.is_file())
+            .then(|| to.try_clone())
+            .transpose()
+            .map_err(cannot)?;
         let (chunks, from) = sync_channel(CHUNKS);
         let outcome = Arc::new(Outcome::default());
         let (its, its_name) = (Arc::clone(&outcome), name.clone());
@@ -74,7 +93,7 @@ impl Sink {
             .name("records".into())
             .spawn(move || write_all(to, &from, &its_name, &its))
             .map_err(|error| format!("cannot start a thread that writes {name}: {error}"))?;
-        Ok(Self { name, chunks: Some(chunks), thread: Some(thread), outcome, patient })
+        Ok(Self { name, chunks: Some(chunks), passed: 0, thread: Some(thread), outcome, patient, old, head })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -83,7 +102,23 @@ impl Sink {
 
     /// Takes a chunk to be written; what finds no room is lost.
     pub(crate) fn write(&mut self, chunk: Chunk) {
+        self.begin();
+        self.pass(chunk);
+    }
+
+    /// Begins the file, if that has not been done.
+    fn begin(&mut self) {
+        if let Some(Err(error)) = self.old.take().map(|old| old.set_len(0)) {
+            log::warn!("{} cannot be emptied: {error}", self.name);
+        }
+        if let Some(bytes) = self.head.take() {
+            self.pass(Chunk { bytes, records: 0, totals: (0, 0) });
+        }
+    }
+
+    fn pass(&mut self, chunk: Chunk) {
         let Some(chunks) = &self.chunks else { return };
+        self.passed += 1;
         let left = match chunks.try_send(chunk) {
             Ok(()) => return,
             Err(TrySendError::Full(chunk)) if self.patient => match chunks.send(chunk) {
@@ -92,11 +127,21 @@ impl Sink {
             },
             Err(TrySendError::Full(chunk) | TrySendError::Disconnected(chunk)) => chunk,
         };
+        self.passed -= 1;
         self.outcome.tally().lost += u64::from(left.records);
+    }
+
+    /// Waits for what has been passed to be written, for its tally to be whole; not for long.
+    pub(crate) fn settle(&self) {
+        let end = Instant::now() + LAST_WAIT / 4;
+        while self.outcome.handled.load(Ordering::Relaxed) < self.passed && Instant::now() < end {
+            std::thread::sleep(Duration::from_micros(100));
+        }
     }
 
     /// Waits until all is written; a live monitor not for long.
     pub(crate) fn close(&mut self) {
+        self.begin();
         self.chunks = None;
         let Some(thread) = self.thread.take() else { return };
         let end = Instant::now() + LAST_WAIT;
@@ -125,6 +170,7 @@ impl Sink {
 
     /// Goes on with what another has written.
     pub(crate) fn resume(&mut self, tally: Tally) {
+        (self.old, self.head) = (None, None);
         *self.outcome.tally() = tally;
     }
 }
@@ -150,5 +196,6 @@ fn write_all(mut to: File, chunks: &Receiver<Chunk>, name: &str, outcome: &Outco
         if outcome.error.get().is_some() {
             outcome.tally().lost += u64::from(chunk.records);
         }
+        outcome.handled.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 
 use super::{Picked, TopHost, networks, sizes, transports};
+use onvm_lib::wire::FlowKey;
+
 use crate::application::{self, By};
 use crate::ended::Traffic;
 use crate::flow::Keyed;
@@ -165,10 +167,14 @@ fn write_applications(out: &mut String, picked: &Picked<'_>) -> std::fmt::Result
 
 /// By key, where it says more than the largest flows do: flows that were cut, ended and began again.
 fn write_talks(out: &mut String, picked: &Picked<'_>) -> std::fmt::Result {
-    let same = picked.talks.iter().zip(&picked.flows).all(|((key, count, more), (known, _))| {
-        *key == known.key && *count == known.flow.total() && *more == 0
-    });
-    if same && picked.talks.len() == picked.flows.len() {
+    let sort = picked.monitor.settings.sort;
+    let last = picked.flows.last().map(|(known, _)| sort.weight(known.flow.total()));
+    // Said already by a flow of its own, or as small as the last of those.
+    let is_known = |(key, count, more): &(FlowKey, Count, u64)| {
+        let own = |(known, _): &(Keyed, bool)| known.key == *key && known.flow.total() == *count;
+        *more == 0 && (Some(sort.weight(*count)) == last || picked.flows.iter().any(own))
+    };
+    if picked.talks.iter().all(is_known) {
         return Ok(());
     }
     writeln!(out, "\n{:>14} {:>18}  both directions, all flows of", "packets", "bytes")?;
