@@ -21,11 +21,14 @@ const CLIENT: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
 const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
 fn balancer(mode: &str, scheduler: &str, connections: u32) -> Balancer {
+    let (mode, six) = mode.strip_suffix('6').map_or((mode, false), |mode| (mode, true));
+    let (net, own, vip) =
+        if six { ("fd00::", "fd00::ffff", "2001:db8::1") } else { ("10.1.0.", "10.0.0.1", "192.0.2.1") };
     let backends: String = (1..=100)
-        .map(|n| format!("      b{n}: {{address: 10.1.0.{n}, mac: '02:00:00:00:01:{n:02x}'}}\n"))
+        .map(|n| format!("      b{n}: {{address: '{net}{n}', mac: '02:00:00:00:01:{n:02x}'}}\n"))
         .collect();
     let text = format!(
-        "mac: {OWN}\naddresses: 10.0.0.1\nlimits: {{connections: {connections}}}\nservices:\n  web:\n    address: 192.0.2.1\n    \
+        "mac: {OWN}\naddresses: '{own}'\nlimits: {{connections: {connections}}}\nservices:\n  web:\n    address: '{vip}'\n    \
          port: 80\n    mode: {mode}\n    scheduler: {scheduler}\n    backends:\n{backends}"
     );
     let (config, report) = config::from_text(&text, "bench");
@@ -33,9 +36,15 @@ fn balancer(mode: &str, scheduler: &str, connections: u32) -> Balancer {
 }
 
 /// A segment of a connection.
-fn frame(connection: u32, flags: Flags) -> Vec<u8> {
+fn frame(connection: u32, flags: Flags, six: bool) -> Vec<u8> {
     let [_, a, b, c] = connection.to_be_bytes();
-    let packet = Packet::ethernet(CLIENT, OWN).ipv4([172, 16 | a & 15, b, c].into(), [192, 0, 2, 1].into());
+    let packet = Packet::ethernet(CLIENT, OWN);
+    let packet = if six {
+        let client = 0x2001_0db8_u128 << 96 | u128::from(connection & 0xf_ffff) << 32;
+        packet.ipv6(client.into(), (0x2001_0db8_u128 << 96 | 1).into())
+    } else {
+        packet.ipv4([172, 16 | a & 15, b, c].into(), [192, 0, 2, 1].into())
+    };
     let port = 1024 + u16::try_from(connection >> 20 & 0xff).unwrap_or(0);
     packet.tcp(port, 80).flags(flags).payload(&[0; 10]).to_vec().expect("a frame")
 }
@@ -87,11 +96,12 @@ fn measure(frames: &[Vec<u8>], count: usize, mut work: impl FnMut(&mut Window<'_
 }
 
 fn known(mode: &str, connections: u32) {
-    let syns: Vec<Vec<u8>> = (0..connections).map(|n| frame(n, Flags::SYN)).collect();
+    let six = mode.ends_with('6');
+    let syns: Vec<Vec<u8>> = (0..connections).map(|n| frame(n, Flags::SYN, six)).collect();
     let mut balancer = balancer(mode, "maglev", connections);
     measure(&syns, syns.len() * 2, |burst| balancer.burst(burst, 1));
     drop(syns);
-    let frames: Vec<Vec<u8>> = (0..connections).map(|n| frame(n, Flags::ACK)).collect();
+    let frames: Vec<Vec<u8>> = (0..connections).map(|n| frame(n, Flags::ACK, six)).collect();
     let count = frames.len().max(1 << 22);
     let (mut best, mut parsed) = (f64::INFINITY, f64::INFINITY);
     for _ in 0..3 {
@@ -115,7 +125,8 @@ fn known(mode: &str, connections: u32) {
 
 fn new(mode: &str, scheduler: &str) {
     const CONNECTIONS: u32 = 1 << 20;
-    let syns: Vec<Vec<u8>> = (0..CONNECTIONS).map(|n| frame(n, Flags::SYN)).collect();
+    let six = mode.ends_with('6');
+    let syns: Vec<Vec<u8>> = (0..CONNECTIONS).map(|n| frame(n, Flags::SYN, six)).collect();
     let mut best = f64::INFINITY;
     for _ in 0..3 {
         let mut balancer = balancer(mode, scheduler, CONNECTIONS);
@@ -130,9 +141,9 @@ fn new(mode: &str, scheduler: &str) {
 
 fn main() {
     // Warms the clock and the memory.
-    let mut burst = PlainBurst::one(&frame(1, Flags::SYN), None);
+    let mut burst = PlainBurst::one(&frame(1, Flags::SYN, false), None);
     balancer("nat", "maglev", 10).burst(&mut burst, 1);
-    for mode in ["nat", "dsr", "ipip", "gue"] {
+    for mode in ["nat", "nat6", "dsr", "ipip", "gue"] {
         for connections in [10_000, 1_000_000] {
             known(mode, connections);
         }

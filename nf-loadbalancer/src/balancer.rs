@@ -96,6 +96,20 @@ impl Gear {
     }
 }
 
+/// What the balancer sends of its own accord.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OwnPackets {
+    /// Numbers outer packets that may be fragmented on their way.
+    pub(crate) datagrams: u16,
+    /// ICMP errors that may be sent before the next tick: their rate is limited (RFC 4443 §2.4 f, RFC 1812 §4.3.2.8).
+    pub(crate) errors_left: u32,
+}
+
+impl OwnPackets {
+    /// Errors from one tick to the next: a thousand a second.
+    pub(crate) const ERRORS: u32 = 100;
+}
+
 /// What a first look at a packet shows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
@@ -213,8 +227,7 @@ pub struct Balancer {
     pub(crate) dice: Dice,
     pub(crate) counts: Counts,
     pub(crate) history: History,
-    /// Numbers outer packets that may be fragmented on their way.
-    pub(crate) datagrams: u16,
+    pub(crate) own: OwnPackets,
     pub(crate) looks: Vec<Look>,
     /// What is to be checked has changed.
     pub(crate) targets_changed: bool,
@@ -403,6 +416,6 @@ impl Balancer {
             server.counts.packets_from += 1;
             server.counts.bytes_from += length;
         }
-        crate::path::carry(frame, look, flow, server, self.gear, &mut self.datagrams, &mut self.counts)
+        crate::path::carry(frame, look, flow, server, self.gear, &mut self.own, &mut self.counts)
     }
 }

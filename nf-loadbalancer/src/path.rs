@@ -5,14 +5,14 @@ use onvm_lib::prelude::{DropReason, Verdict};
 use onvm_lib::wire::tcp;
 
 use crate::answers;
-use crate::balancer::{Balancer, Counts, Gear, Look, Step};
+use crate::balancer::{Balancer, Counts, Gear, Look, OwnPackets, Step};
 use crate::clients::Clients;
 use crate::config::When;
 use crate::connections::{Carry, Endpoint, Flow, Seen, ends, key_between};
 use crate::frame::Frame;
 use crate::servers::Server;
 use crate::source_ports::Scope;
-use crate::translate::{set_macs, translate};
+use crate::translate::{is_error, set_macs, translate};
 use crate::tunnel::{Kind, Refusal, Tunnel};
 
 /// For how long a router's word on the longest packet is believed (RFC 1191 §6.3).
@@ -26,7 +26,7 @@ pub(crate) fn carry<F: Frame>(
     flow: &Flow,
     server: &mut Server,
     gear: Gear,
-    datagrams: &mut u16,
+    own: &mut OwnPackets,
     counts: &mut Counts,
 ) -> Step {
     let done = match flow.carry {
@@ -35,14 +35,17 @@ pub(crate) fn carry<F: Frame>(
         }
         Carry::Dsr => true,
         Carry::Ipip | Carry::Gue => {
-            *datagrams = datagrams.wrapping_add(1);
-            match pack(frame, look, flow, server, gear, *datagrams) {
+            own.datagrams = own.datagrams.wrapping_add(1);
+            match pack(frame, look, flow, server, gear, own.datagrams) {
                 Ok(()) => true,
                 Err(Refusal::Unsupported) => false,
                 Err(Refusal::Fragment(most)) => return Step::Cut(most, *flow),
                 Err(Refusal::TooBig(most)) => {
                     counts.too_big += 1;
-                    return if answers::too_big(frame, &look.headers, most) {
+                    // An error is never answered by another (RFC 1122 §3.2.2).
+                    let may = own.errors_left > 0 && !is_error(&look.headers, frame.bytes());
+                    own.errors_left = own.errors_left.saturating_sub(1);
+                    return if may && answers::too_big(frame, &look.headers, most) {
                         Step::Done(frame.port().map_or(Verdict::Next, Verdict::Out))
                     } else {
                         DropReason::TooLong.into()
@@ -132,7 +135,7 @@ impl Balancer {
         }
         flow.last_ns = now_ns;
         flow.seen.add(seen);
-        carry(frame, look, flow, server, self.gear, &mut self.datagrams, &mut self.counts)
+        carry(frame, look, flow, server, self.gear, &mut self.own, &mut self.counts)
     }
 
     /// A packet to a backend that needs a second look: its backend is down, it asks for a connection again, it is the
@@ -211,7 +214,10 @@ impl Balancer {
             return self.other();
         };
         let seen = Seen::of(look.flags);
-        if protocol == tcp::PROTOCOL && seen.has(Seen::RST) {
+        // Nor does anyone begin with an answer.
+        let answer = (tcp::Flags::SYN | tcp::Flags::ACK).0;
+        let is_answer = u16::from(look.flags) & answer == answer;
+        if protocol == tcp::PROTOCOL && (seen.has(Seen::RST) || is_answer) {
             self.counts.strays += 1;
             return DropReason::NoRoute.into();
         }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::balancer::{Balancer, Counts, Gear};
+use crate::balancer::{Balancer, Counts, Gear, OwnPackets};
 use crate::clients::Clients;
 use crate::commands::Overlay;
 use crate::config::{Config, Mode, Service};
@@ -55,7 +55,7 @@ impl Balancer {
             dice: Dice::new(seed),
             counts: Counts::default(),
             history: History::default(),
-            datagrams: 0,
+            own: OwnPackets { datagrams: 0, errors_left: OwnPackets::ERRORS },
             targets_changed: true,
             looks: Vec::new(),
             config,

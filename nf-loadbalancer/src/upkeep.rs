@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use onvm_lib::prelude::Verdict;
 use onvm_lib::wire::Headers;
 
-use crate::balancer::Balancer;
+use crate::balancer::{Balancer, OwnPackets};
 use crate::connections::{Carry, ends};
 use crate::frame::{Frame, Frames};
 use crate::health::News;
@@ -55,6 +55,7 @@ impl Balancer {
 
     /// Time passes; `frames` is where packets can be made.
     pub fn tick<F: Frames>(&mut self, frames: &mut F, now_ns: u64) {
+        self.own.errors_left = OwnPackets::ERRORS;
         self.connections.sweep(SWEEP, now_ns);
         self.settle();
         self.fragments.sweep(now_ns);

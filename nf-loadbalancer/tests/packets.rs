@@ -124,6 +124,31 @@ fn errors_go_with_their_connection() {
 }
 
 #[test]
+fn errors_go_with_their_connection_over_ipv6() {
+    let mut site = Site::new(&file(true, 3, ""));
+    let (client, router) = ("2001:db8:7::7".parse().unwrap(), "2001:db8:9::9".parse().unwrap());
+    let vip: std::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
+    let request =
+        Packet::ethernet(CLIENT, OWN).ipv6(client, vip).tcp(7, 80).flags(Flags::SYN).to_vec().unwrap();
+    let there = site.pass(&request);
+    let back = site.pass(&answer(&there, Flags::SYN | Flags::ACK));
+    let outside = Packet::ethernet(ROUTER, OWN).ipv6(router, vip);
+    let outside = outside.icmp(icmpv6::PACKET_TOO_BIG, 0, 1300).payload(&back[14..]).to_vec().unwrap();
+    let error = site.pass(&outside);
+    assert_sound(&error);
+    assert_eq!(backend_of(&error), backend_of(&there));
+    let original = Headers::parse(&error).original(&error).unwrap();
+    assert_eq!(original.flow_key(&error), key(&there).reversed());
+    let backend = format!("fd00::{:x}", backend_of(&there)).parse().unwrap();
+    let inside = Packet::ethernet(mac(1), OWN).ipv6(backend, client);
+    let inside = inside.icmp(icmpv6::UNREACHABLE, 4, 0).payload(&there[14..]).to_vec().unwrap();
+    let error = site.pass(&inside);
+    assert_sound(&error);
+    assert_eq!(key(&error).src(), Some(vip.into()));
+    assert_eq!(Headers::parse(&error).original(&error).unwrap().flow_key(&error), key(&request));
+}
+
+#[test]
 fn errors_about_nobody_are_dropped() {
     let mut site = Site::v4(1, "");
     let there = site.pass(&to_service(1, Flags::SYN));

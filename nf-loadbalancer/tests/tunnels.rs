@@ -148,3 +148,41 @@ fn what_may_be_fragmented_is_cut_before_it_is_packed() {
     let out = site.send(&udp([172, 16, 0, 1], &payload));
     assert!(out.len() == 2 && out.iter().all(|(_, frame)| frame.len() <= 1014), "{}", out[0].1.len());
 }
+
+#[test]
+fn errors_about_answers_go_to_the_backend_that_gave_them() {
+    for mode in ["dsr", "ipip", "gue"] {
+        let mut site = Site::v4(5, &format!("mode: {mode}"));
+        let request = to_service(1, Flags::SYN);
+        let there = site.pass(&request);
+        // What the backend answered by itself was too long for someone.
+        let answer = Packet::raw()
+            .ipv4([192, 0, 2, 1].into(), [172, 16, 0, 0].into())
+            .tcp(80, 20_001)
+            .to_vec()
+            .unwrap();
+        let error = Packet::ethernet(ROUTER, OWN)
+            .ipv4([9, 9, 9, 9].into(), [192, 0, 2, 1].into())
+            .icmp(icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, 1300)
+            .payload(&answer)
+            .to_vec()
+            .unwrap();
+        let out = site.pass(&error);
+        assert_eq!((&out[..6], key(&out).dst()), (&there[..6], key(&there).dst()), "{mode}");
+        let inner = if mode == "dsr" { out[14..].to_vec() } else { unpacked(&out, mode == "gue") };
+        assert_eq!(inner, error[14..], "{mode}");
+    }
+}
+
+#[test]
+fn errors_are_sent_at_a_limited_rate() {
+    let mut site = Site::v4(1, "mode: ipip");
+    let base =
+        Packet::ethernet(CLIENT, OWN).ipv4([172, 16, 0, 1].into(), [192, 0, 2, 1].into()).dont_fragment();
+    let big = base.tcp(9, 80).flags(Flags::SYN).payload(&[7; 1460]).to_vec().unwrap();
+    let told = (0..1000).filter(|_| !site.send(&big).is_empty()).count();
+    assert_eq!(told, 100);
+    site.pass_time(1);
+    assert_eq!(site.send(&big).len(), 1);
+    assert_eq!(site.report()["packets"]["too_big"], 1001);
+}
