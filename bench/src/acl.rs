@@ -39,7 +39,7 @@ impl Acl {
         let file = directory.path().join("set");
         std::fs::write(&file, prepared(set))?;
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=1", "600"]).arg(path).arg(file).args([&core.to_string(), pages]);
+        command.args(["--kill-after=1", "300"]).arg(path).arg(file).args([&core.to_string(), pages]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn()?;
         let (Some(asks), Some(says)) = (child.stdin.take(), child.stdout.take()) else {

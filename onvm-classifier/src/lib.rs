@@ -32,14 +32,14 @@
 //! [`insert`](Classifier::insert), [`remove`](Classifier::remove) and [`replace`](Classifier::replace) leave
 //! nodes as they are (`change.rs`). A removed rule is marked dead and stays in its leaves; an inserted one is
 //! put into its leaves, up to 256, or else into the tail, which every header is compared with. So lookups
-//! become slower with changes: by about a tenth, at most a quarter, after an eighth of the rules was taken out
+//! become slower with changes: by about a tenth, at most three tenths, after an eighth of the rules was taken out
 //! and put in again. From then on ([`changes`](Classifier::changes) counts) the caller should build anew
 //! beside, and swap. A change of 100,000 rules takes some 15 µs, most of it for moving indices.
 //!
 //! # What was measured
 //! Over the ClassBench sets acl1, fw1, ipc1 of 1,000 to 100,000 rules, turn by turn on one core with DPDK
-//! 22.11's `librte_acl` (AVX2, huge pages) by `scripts/bench.sh classifier`: 1.2 to 1.7 times its lookups for
-//! 1,000 rules, 1.3 to 6.5 for 10,000, 7 to 12 for 100,000, with a fiftieth to an eightieth of its memory there
+//! 22.11's `librte_acl` (AVX2, huge pages) by `scripts/bench.sh classifier`: 1.2 to 1.8 times its lookups for
+//! 1,000 rules, 1.3 to 6.5 for 10,000, 6 to 14 for 100,000, with a fiftieth to an eightieth of its memory there
 //! and built 15 to 80 times as fast. By published figures for TupleMerge, at least 1.2 times the better of both
 //! on every set.
 //!
