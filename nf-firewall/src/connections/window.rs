@@ -11,6 +11,8 @@
 //! IV   ack  ≥ what the receiver has sent − the sender's largest window, at least 66,000
 //! ```
 //! A segment must touch the window, not lie within it: senders probe closed windows, and receivers take what they can.
+//! What breaks I or III cannot be the connection's. What breaks II or IV alone is late, and what goes beyond I by no more
+//! than a window, with all else in order, is from a sender that knows better: both are let by and change nothing else.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,15 @@ use super::segment::{Segment, after, before};
 
 /// Acknowledgments may lie back this far whatever the window is: a burst that was under way when it shrank.
 const LEAST_ACK_WINDOW: u32 = 66_000;
+
+/// What the window says of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    Within,
+    /// It goes through and changes nothing.
+    LetBy,
+    Outside,
+}
 
 /// One side of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,9 +113,9 @@ impl Windows {
         self.0.iter().any(|side| side.unacknowledged)
     }
 
-    /// Takes a segment if it is within the window. `opening`: it may be a SYN sent anew with other numbers; `syn_sent`:
-    /// nothing but SYNs of the first side was seen.
-    pub(crate) fn take(&mut self, segment: &Segment, reply: bool, opening: bool, syn_sent: bool) -> bool {
+    /// Takes a segment if it is within the window. `opening`: there was no acknowledgment of both sides yet, so
+    /// that a SYN may come anew with other numbers; `syn_sent`: nothing but SYNs of the first side was seen.
+    pub(crate) fn take(&mut self, segment: &Segment, reply: bool, opening: bool, syn_sent: bool) -> Fit {
         let [first, second] = &mut self.0;
         let (sender, receiver) = if reply { (second, first) } else { (first, second) };
         let is_syn = matches!(segment.kind, super::segment::Kind::Syn | super::segment::Kind::SynAck);
@@ -125,7 +136,7 @@ impl Windows {
                 }
                 if !segment.has_ack {
                     // Both have begun at the same time.
-                    return true;
+                    return Fit::Within;
                 }
             } else {
                 sender.end = segment.end;
@@ -135,31 +146,44 @@ impl Windows {
                     (receiver.end, receiver.limit) = (sack, sack);
                 }
             }
-        } else if opening && after(segment.end, sender.end) {
+        } else if opening && is_syn && after(segment.end, sender.end) {
             // It has begun anew, with larger numbers.
-            *sender = Side {
-                lenient: sender.lenient,
-                acked: sender.acked,
-                has_acked: sender.has_acked,
-                ..Side::from_syn_or(segment, sender)
-            };
+            let (lenient, acked, has_acked) = (sender.lenient, sender.acked, sender.has_acked);
+            *sender = Side { lenient, acked, has_acked, ..Side::from_syn(segment) };
+            if !(sender.scales && receiver.scales) {
+                (sender.scale, receiver.scale) = (0, 0);
+            }
+            if reply && !segment.has_ack {
+                return Fit::Within;
+            }
         }
         if !segment.has_ack || is_reset && segment.ack == 0 {
             // Without an acknowledgment there is nothing to hold against it; some resets say 0.
             (ack, sack) = (receiver.end, receiver.end);
         }
         let (mut seq, mut end) = (segment.seq, segment.end);
-        if seq == end && (!is_reset || seq == 0 && syn_sent) {
-            // Without data only the acknowledgment counts. Resets are held to their number, but for the answer to a SYN.
+        if is_reset && seq == 0 && syn_sent {
+            // The answer to a SYN has no number of its own.
             (seq, end) = (sender.end, sender.end);
         }
         let ack_window = sender.window.max(LEAST_ACK_WINDOW);
-        let within = !after(seq, sender.limit)
-            && !before(end, sender.end.wrapping_sub(receiver.window))
-            && !after(sack, receiver.end)
-            && !before(sack, receiver.end.wrapping_sub(ack_window));
-        if !within {
-            return sender.lenient;
+        let seen = !after(sack, receiver.end);
+        let recent = !before(sack, receiver.end.wrapping_sub(ack_window));
+        let new = !before(end, sender.end.wrapping_sub(receiver.window));
+        if after(seq, sender.limit) || !seen {
+            let little = end.wrapping_sub(sender.limit) < receiver.window;
+            if sender.lenient {
+                return Fit::Within;
+            }
+            if !(seen && recent && new && receiver.window != 0 && little) {
+                return Fit::Outside;
+            }
+            // The other side may acknowledge it, and that must be right then.
+            (sender.end, sender.unacknowledged) = (end, true);
+            return Fit::LetBy;
+        }
+        if receiver.window != 0 && !new || !recent {
+            return if sender.lenient { Fit::Within } else { Fit::LetBy };
         }
         let window = if is_syn { segment.window } else { segment.window << sender.scale };
         sender.window = sender.window.max(window.wrapping_add(sack.wrapping_sub(ack)));
@@ -181,19 +205,6 @@ impl Windows {
         if ack == receiver.end {
             receiver.unacknowledged = false;
         }
-        true
-    }
-}
-
-impl Side {
-    /// As of this SYN; of another segment only the numbers are taken, and the options stay.
-    fn from_syn_or(segment: &Segment, before: &Self) -> Self {
-        let fresh = Self::from_syn(segment);
-        let is_syn = matches!(segment.kind, super::segment::Kind::Syn | super::segment::Kind::SynAck);
-        if is_syn {
-            fresh
-        } else {
-            Self { scale: before.scale, scales: before.scales, sack: before.sack, ..fresh }
-        }
+        Fit::Within
     }
 }
