@@ -253,7 +253,7 @@ fn line(chance: &mut Chance, chain: &str) -> String {
     if matches!(protocol, "tcp" | "udp") {
         match chance.below(4) {
             0 => {
-                text.push_str(&format!(" {}--dport {low}:{}", chance.of(&["", "! "]), low + chance.below(3)))
+                text.push_str(&format!(" {}--dport {low}:{}", chance.of(&["", "! "]), low + chance.below(3)));
             }
             1 => text.push_str(&format!(" -m multiport --dports {low},{}:90", low + 3)),
             2 => text.push_str(&format!(" --sport 20000:{}", 20_000 + chance.below(400))),
