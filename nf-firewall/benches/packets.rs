@@ -22,7 +22,7 @@ mod rules;
 use std::hint::black_box;
 use std::time::Instant;
 
-use connections::{Connections, Key, Ticket, Timeouts};
+use connections::{Connections, Key, Saved, Ticket, Timeouts};
 use engine::cache::Cache;
 use engine::{Compiled, Engine};
 use onvm_lib::wire::MacAddr;
@@ -110,6 +110,15 @@ fn connections() {
     let (each, states) = show(&mut table, &data, NOW_NS);
     assert_eq!(states[State::Established as usize], table.len() as u64);
     println!("known, {} connections: {each:6.1} ns a packet, {:5.2} Mpps", table.len(), 1e3 / each);
+    let start = Instant::now();
+    let state = postcard::to_allocvec(&Saved::of(&table)).unwrap_or_default();
+    let (given, bytes) = (start.elapsed(), state.len());
+    let start = Instant::now();
+    let mut next = Connections::new(CONNECTIONS as usize, false, Timeouts::new(432_000));
+    let taken = postcard::from_bytes::<Saved>(&state).map(|saved| saved.restore(&mut next));
+    assert!(matches!(taken, Ok(Ok(()))) && next.len() == table.len());
+    println!("handed over: {given:?} to give {} MB, {:?} to take", bytes / 1_000_000, start.elapsed());
+    drop((state, next));
     let (few, _) = data.split_at(1000);
     let mut best = f64::MAX;
     for _ in 0..50 {

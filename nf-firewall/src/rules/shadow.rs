@@ -15,7 +15,7 @@ use super::{Action, Match, Rule, RuleSet};
 use crate::engine::Compiled;
 
 /// Pairs of rules that are compared at most.
-const MOST_PAIRS: usize = 20_000_000;
+const MOST_PAIRS: usize = 60_000_000;
 
 /// A rule that decides nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
