@@ -2,6 +2,7 @@
 # Installs what the other scripts need, on Debian 12. Usage: scripts/setup.sh build|test|bench
 # Does nothing for what is there already; without root it says what to install.
 set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
 
 what=${1:-build}
 packages=()
@@ -17,6 +18,11 @@ if [ "$what" = test ] || [ "$what" = bench ]; then
     need python3 python3
     need strace strace
     need ethtool ethtool
+    need ping iputils-ping
+    need curl curl
+    need nfcapd nfdump
+    need softflowd softflowd
+    need nginx nginx-light
 fi
 if [ "$what" = bench ]; then
     need valgrind valgrind
@@ -31,6 +37,13 @@ if [ ${#packages[@]} -gt 0 ]; then
     fi
     echo "installing: ${packages[*]}"
     export DEBIAN_FRONTEND=noninteractive
+    # Services that come with packages need not run.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod +x $policy
+        trap 'rm -f $policy' EXIT
+    fi
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 fi

@@ -49,6 +49,6 @@ if [ "$quick" = no ]; then
     step "demo"
     scripts/demo.sh
     step "soak"
-    scripts/soak.sh 5
+    scripts/soak.sh 3
 fi
 step "all passed"

@@ -27,6 +27,9 @@ pub(crate) struct Acl {
 impl Acl {
     /// Starts it on a processor: with huge pages if there are enough, else without.
     pub(crate) fn start(set: &RuleSet, core: u32) -> Result<Acl, Error> {
+        if set.headers.iter().any(Header::is_v6) {
+            return Err(Error::new("set up for IPv4 here"));
+        }
         Acl::start_with(set, core, "huge").or_else(|_| Acl::start_with(set, core, "plain"))
     }
 
@@ -36,7 +39,7 @@ impl Acl {
         let file = directory.path().join("set");
         std::fs::write(&file, prepared(set))?;
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=1", "600"]).arg(path).arg(file).args([&core.to_string(), pages]);
+        command.args(["--kill-after=1", "300"]).arg(path).arg(file).args([&core.to_string(), pages]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn()?;
         let (Some(asks), Some(says)) = (child.stdin.take(), child.stdout.take()) else {

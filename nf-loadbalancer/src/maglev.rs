@@ -27,7 +27,7 @@ pub struct Member {
 }
 
 /// A table; its entries are indices of members.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Maglev {
     entries: Box<[u16]>,
 }
@@ -116,6 +116,16 @@ impl Maglev {
                 }
             }
         }
+    }
+
+    /// The same table for members that have other indices now; none: it is gone, and its places are nobody's.
+    #[must_use]
+    pub fn renumbered(&self, number: impl Fn(usize) -> Option<usize>) -> Self {
+        let new = |entry: &u16| {
+            let member = Some(usize::from(*entry)).filter(|_| *entry != NONE).and_then(&number);
+            member.and_then(|member| u16::try_from(member).ok()).unwrap_or(NONE)
+        };
+        Self { entries: self.entries.iter().map(new).collect() }
     }
 
     /// The member for a hash; none in an empty table.

@@ -1,14 +1,15 @@
 //! What is left of flows that are over: the largest of them, and the totals of their hosts.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 
 use onvm_lib::wire::{FlowKey, MacAddr};
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Flow, Sort};
+use crate::application::Shares;
+use crate::flow::{Flow, Keyed, Sort};
+use crate::heavy::SpaceSaving;
 use crate::protocols::Count;
 
 /// One end of a flow.
@@ -36,6 +37,12 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
+    /// Adds what another has.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.sent.add_all(other.sent);
+        self.received.add_all(other.received);
+    }
+
     pub(crate) fn total(&self) -> Count {
         Count {
             packets: self.sent.packets + self.received.packets,
@@ -44,46 +51,41 @@ impl Traffic {
     }
 }
 
-/// Totals by host.
-pub(crate) type Hosts = HashMap<Host, Traffic>;
-
-/// Adds a flow to the totals of its two ends.
-pub(crate) fn add_to(hosts: &mut Hosts, flow: &Flow) {
-    let key = flow.first_key();
+/// The two ends of a flow, each with what it sent and received.
+pub(crate) fn ends(key: &FlowKey, flow: &Flow) -> Option<[(Host, Traffic); 2]> {
+    let key = flow.first_key(key);
     let (from, to) = match (key.src(), key.dst(), key.macs()) {
         (Some(src), Some(dst), _) => (Host::Ip(src), Host::Ip(dst)),
         (_, _, Some((src, dst, _))) => (Host::Mac(src), Host::Mac(dst)),
-        _ => return,
+        _ => return None,
     };
     let [there, back] = flow.ways.map(|way| way.count);
-    let mut add = |host, sent: Count, received: Count| {
-        let traffic: &mut Traffic = hosts.entry(host).or_default();
-        traffic.sent.packets += sent.packets;
-        traffic.sent.bytes += sent.bytes;
-        traffic.received.packets += received.packets;
-        traffic.received.bytes += received.bytes;
-    };
-    add(from, there, back);
-    add(to, back, there);
+    Some([(from, Traffic { sent: there, received: back }), (to, Traffic { sent: back, received: there })])
 }
 
 /// Of equal flows that which began earlier comes first, so that it does not matter which of them ended first.
 type Rank = (u64, Reverse<u64>, Reverse<FlowKey>);
 
-fn rank(sort: Sort, flow: &Flow) -> Rank {
-    (sort.weight(flow.total()), Reverse(flow.first_ns), Reverse(*flow.key()))
+fn rank(sort: Sort, known: &Keyed) -> Rank {
+    (sort.weight(known.flow.total()), Reverse(known.flow.first_ns), Reverse(known.key))
 }
+
+/// Traffic by host, the heaviest of them.
+pub(crate) type Hosts = SpaceSaving<Host, Traffic>;
+/// Traffic by flow key, the heaviest of them, whatever records a flow was cut into.
+pub(crate) type Talks = SpaceSaving<FlowKey, Count>;
 
 /// Flows that are over.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    hosts: Hosts,
-    /// Hosts that are kept at most.
-    most_hosts: usize,
-    /// Hosts of small traffic that were dropped to make room.
-    pub(crate) forgotten: u64,
+    /// Totals of hosts; more than there is room for push out the lightest.
+    pub(crate) hosts: Hosts,
+    /// Totals by flow key.
+    pub(crate) talks: Talks,
+    /// Totals by application.
+    pub(crate) applications: Shares,
     /// The largest flows, in no order.
-    largest: Vec<Flow>,
+    largest: Vec<Keyed>,
     /// What a flow must have more of to be among them, once they are `top`.
     floor: Option<Rank>,
     top: usize,
@@ -91,44 +93,40 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    pub(crate) fn new(most_hosts: usize, top: usize, sort: Sort) -> Self {
-        // Room for the two hosts of any flow.
-        let most_hosts = most_hosts.max(2);
-        Self { hosts: Hosts::new(), most_hosts, forgotten: 0, largest: Vec::new(), floor: None, top, sort }
+    pub(crate) fn new(hosts: usize, talks: usize, top: usize, sort: Sort) -> Self {
+        Self {
+            hosts: Hosts::new(hosts),
+            talks: Talks::new(talks),
+            applications: Shares::default(),
+            largest: Vec::new(),
+            floor: None,
+            top,
+            sort,
+        }
     }
 
     /// Takes in a flow that is over.
-    pub(crate) fn take(&mut self, flow: &Flow) {
-        if self.hosts.len() + 2 > self.most_hosts {
-            self.forget_half();
+    pub(crate) fn take(&mut self, key: &FlowKey, flow: &Flow) {
+        let total = flow.total();
+        for (host, traffic) in ends(key, flow).into_iter().flatten() {
+            self.hosts.add(host, self.sort.weight(traffic.total()), |all| all.add(&traffic));
         }
-        add_to(&mut self.hosts, flow);
-        self.keep(flow);
+        self.talks.add(*key, self.sort.weight(total), |all| all.add_all(total));
+        self.applications.add(key, flow);
+        self.keep(Keyed { key: *key, flow: *flow });
     }
 
-    /// Drops the smaller half of the hosts; seldom, as it takes a look at all of them.
-    #[cold]
-    fn forget_half(&mut self) {
-        let weight = |traffic: &Traffic| self.sort.weight(traffic.total());
-        let mut weights: Vec<u64> = self.hosts.values().map(weight).collect();
-        let before = weights.len();
-        let (_, middle, _) = weights.select_nth_unstable(before / 2);
-        let middle = *middle;
-        self.hosts.retain(|_, traffic| weight(traffic) > middle);
-        self.forgotten += (before - self.hosts.len()) as u64;
-    }
-
-    fn keep(&mut self, flow: &Flow) {
-        let rank = |flow: &Flow| rank(self.sort, flow);
+    fn keep(&mut self, known: Keyed) {
+        let rank = |known: &Keyed| rank(self.sort, known);
         if self.largest.len() < self.top {
-            self.largest.push(*flow);
+            self.largest.push(known);
         } else {
             // Most flows are small: they do not get as far as the search.
-            if self.floor.is_none_or(|floor| rank(flow) <= floor) {
+            if self.floor.is_none_or(|floor| rank(&known) <= floor) {
                 return;
             }
             if let Some(smallest) = self.largest.iter_mut().min_by_key(|kept| rank(kept)) {
-                *smallest = *flow;
+                *smallest = known;
             }
         }
         if self.largest.len() == self.top {
@@ -136,23 +134,13 @@ impl Ended {
         }
     }
 
-    /// Goes on from where another has come to, within the bounds of this one.
-    pub(crate) fn restore(&mut self, hosts: Vec<(Host, Traffic)>, forgotten: u64, largest: &[Flow]) {
-        self.hosts = hosts.into_iter().collect();
-        self.forgotten = forgotten;
-        while self.hosts.len() > self.most_hosts {
-            self.forget_half();
-        }
-        largest.iter().for_each(|flow| self.keep(flow));
-    }
-
-    /// Totals of hosts over the flows that are over.
-    pub(crate) fn hosts(&self) -> impl Iterator<Item = (&Host, &Traffic)> {
-        self.hosts.iter()
+    /// Goes on with the largest flows of another, within the bounds of this one.
+    pub(crate) fn restore_largest(&mut self, largest: &[Keyed]) {
+        largest.iter().for_each(|known| self.keep(*known));
     }
 
     /// The largest flows that are over.
-    pub(crate) fn largest(&self) -> &[Flow] {
+    pub(crate) fn largest(&self) -> &[Keyed] {
         &self.largest
     }
 }
@@ -161,52 +149,54 @@ impl Ended {
 mod tests {
     use super::*;
     use crate::flow::Seen;
-    use onvm_lib::wire::FlowKey;
     use onvm_lib::wire::tcp::Flags;
     use std::net::Ipv4Addr;
 
-    fn flow(host: u8, bytes: u64) -> Flow {
+    fn take(ended: &mut Ended, host: u8, bytes: u64) {
         let key = FlowKey::v4(Ipv4Addr::new(10, 0, 0, host), Ipv4Addr::new(10, 0, 1, 0), 1, 2, 17);
-        Flow::new(0, key, false, Seen { bytes, now_ns: 1, flags: Flags(0) })
+        let seen = Seen { bytes, octets: bytes, now_ns: 1, flags: Flags(0) };
+        ended.take(&key, &Flow::new(false, seen));
     }
 
     #[test]
     fn keeps_the_largest_flows() {
-        let mut ended = Ended::new(100, 3, Sort::Bytes);
+        let mut ended = Ended::new(100, 100, 3, Sort::Bytes);
         for n in [5, 1, 9, 3, 7] {
-            ended.take(&flow(n, u64::from(n)));
+            take(&mut ended, n, u64::from(n));
         }
-        let mut kept: Vec<u64> = ended.largest().iter().map(|f| f.total().bytes).collect();
+        let mut kept: Vec<u64> = ended.largest().iter().map(|known| known.flow.total().bytes).collect();
         kept.sort_unstable();
         assert_eq!(kept, [5, 7, 9]);
-        assert_eq!(ended.hosts().count(), 6);
+        assert_eq!((ended.hosts.iter().count(), ended.talks.iter().count()), (6, 5));
     }
 
     #[test]
     fn a_small_flow_does_not_push_out_a_larger_one() {
-        let mut ended = Ended::new(100, 2, Sort::Bytes);
+        let mut ended = Ended::new(100, 100, 2, Sort::Bytes);
         for n in [5, 6, 1] {
-            ended.take(&flow(n, u64::from(n)));
+            take(&mut ended, n, u64::from(n));
         }
-        assert_eq!(ended.largest().iter().map(|f| f.total().bytes).collect::<Vec<_>>(), [5, 6]);
+        assert_eq!(ended.largest().iter().map(|known| known.flow.total().bytes).collect::<Vec<_>>(), [5, 6]);
     }
 
     #[test]
-    fn forgets_small_hosts_when_there_are_too_many() {
-        let mut ended = Ended::new(8, 1, Sort::Bytes);
+    fn small_hosts_make_room_when_there_are_too_many() {
+        let mut ended = Ended::new(8, 8, 1, Sort::Bytes);
         for n in 1..=100 {
-            ended.take(&flow(n, u64::from(n)));
+            take(&mut ended, n, u64::from(n));
         }
-        assert!(ended.hosts().count() <= 8);
-        assert_eq!(ended.forgotten + ended.hosts().count() as u64, 101);
-        let common = ended.hosts().find(|(host, _)| host.to_string() == "10.0.1.0").unwrap();
-        assert_eq!(common.1.received.packets, 100);
+        assert_eq!(ended.hosts.iter().count(), 8);
+        assert_eq!(ended.hosts.replaced(), 101 - 8);
+        // The one that all speak to is never among the smallest.
+        let server = ended.hosts.iter().find(|counter| counter.item.to_string() == "10.0.1.0").unwrap();
+        assert_eq!((server.facts.received.packets, server.inherited), (100, 0));
+        assert!(ended.hosts.error() <= 2 * 5050 / 8);
     }
 
     #[test]
     fn no_top_keeps_no_flow() {
-        let mut ended = Ended::new(8, 0, Sort::Packets);
-        ended.take(&flow(1, 1));
+        let mut ended = Ended::new(8, 8, 0, Sort::Packets);
+        take(&mut ended, 1, 1);
         assert!(ended.largest().is_empty());
     }
 }

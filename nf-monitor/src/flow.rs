@@ -4,6 +4,7 @@ use onvm_lib::wire::FlowKey;
 use onvm_lib::wire::tcp::Flags;
 use serde::{Deserialize, Serialize};
 
+use crate::application::Finding;
 use crate::protocols::Count;
 
 /// What makes a flow or host large.
@@ -25,7 +26,10 @@ impl Sort {
 /// What a packet adds to its flow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
+    /// Of the frame.
     pub(crate) bytes: u64,
+    /// Of the IP packet; 0 unless records are made.
+    pub(crate) octets: u64,
     pub(crate) now_ns: u64,
     /// None for what is not TCP.
     pub(crate) flags: Flags,
@@ -35,8 +39,17 @@ pub(crate) struct Seen {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Direction {
     pub(crate) count: Count,
+    /// Bytes of IP packets, with their headers; counted only if records are made.
+    pub(crate) octets: u64,
     /// All TCP flags seen.
     flags: u16,
+}
+
+impl Direction {
+    /// All TCP flags seen.
+    pub(crate) fn flags(&self) -> Flags {
+        Flags(self.flags)
+    }
 }
 
 /// How far a TCP connection got, from the flags seen.
@@ -65,47 +78,67 @@ impl State {
     }
 }
 
-/// A flow, both directions.
+/// What the first packet of a flow says of the way there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    /// Type of service or traffic class.
+    pub(crate) tos: u8,
+    /// Of the outermost VLAN tag; 0 without.
+    pub(crate) vlan: u16,
+}
+
+/// A flow, both directions. Its key is in the table, and is the one that both directions share.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Flow {
-    /// The key that both directions share.
-    key: FlowKey,
-    pub(crate) hash: u32,
-    /// The first packet went against the direction of the key.
-    reversed: bool,
     pub(crate) first_ns: u64,
     pub(crate) last_ns: u64,
     /// As the first packet went, and the other way.
     pub(crate) ways: [Direction; 2],
+    /// The first packet went against the direction of the key.
+    reversed: bool,
+    pub(crate) application: Finding,
+    pub(crate) origin: Origin,
 }
 
 impl Flow {
     /// A flow that begins with a packet.
     #[inline]
-    pub(crate) fn new(hash: u32, key: FlowKey, reversed: bool, seen: Seen) -> Self {
-        let ways = [Direction::default(); 2];
-        let mut flow = Self { key, hash, reversed, first_ns: seen.now_ns, last_ns: seen.now_ns, ways };
-        flow.add(reversed, seen);
+    pub(crate) fn new(reversed: bool, seen: Seen) -> Self {
+        let mut flow = Self {
+            first_ns: seen.now_ns,
+            last_ns: seen.now_ns,
+            ways: [Direction::default(); 2],
+            reversed,
+            application: Finding::default(),
+            origin: Origin::default(),
+        };
+        flow.add::<true>(reversed, seen);
         flow
     }
 
-    /// The key that both directions share.
-    #[inline]
-    pub(crate) fn key(&self) -> &FlowKey {
-        &self.key
-    }
-
     /// The key of the first packet.
-    pub(crate) fn first_key(&self) -> FlowKey {
-        if self.reversed { self.key.reversed() } else { self.key }
+    pub(crate) fn first_key(&self, key: &FlowKey) -> FlowKey {
+        if self.reversed { key.reversed() } else { *key }
     }
 
+    /// Counts a packet; `RECORDS`: octets, too.
     #[inline]
-    pub(crate) fn add(&mut self, reversed: bool, seen: Seen) {
+    pub(crate) fn add<const RECORDS: bool>(&mut self, reversed: bool, seen: Seen) {
         let way = &mut self.ways[usize::from(reversed != self.reversed)];
         way.count.add(seen.bytes);
+        if RECORDS {
+            way.octets += seen.octets;
+        }
         way.flags |= seen.flags.0;
         self.last_ns = self.last_ns.max(seen.now_ns);
+    }
+
+    /// What comes after a cut by the active timeout: the same flow, which begins anew with a packet.
+    pub(crate) fn next_part(&self, reversed: bool, seen: Seen) -> Self {
+        let ways = [Direction::default(); 2];
+        let mut next = Self { first_ns: seen.now_ns, last_ns: seen.now_ns, ways, ..*self };
+        next.add::<true>(reversed, seen);
+        next
     }
 
     /// Both directions together.
@@ -140,13 +173,32 @@ impl Flow {
 
     /// The TCP flags seen either way, as letters in the order of their bits: `FSRPAUEC`.
     pub(crate) fn flag_letters(&self) -> String {
-        let any = self.ways[0].flags | self.ways[1].flags;
-        "FSRPAUEC"
-            .chars()
-            .enumerate()
-            .filter(|(bit, _)| any >> bit & 1 == 1)
-            .map(|(_, letter)| letter)
-            .collect()
+        letters(Flags(self.ways[0].flags | self.ways[1].flags))
+    }
+}
+
+/// TCP flags as letters in the order of their bits: `FSRPAUEC`.
+pub(crate) fn letters(flags: Flags) -> String {
+    "FSRPAUEC"
+        .chars()
+        .enumerate()
+        .filter(|(bit, _)| flags.0 >> bit & 1 == 1)
+        .map(|(_, letter)| letter)
+        .collect()
+}
+
+/// A flow and its key.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Keyed {
+    /// The key that both directions share.
+    pub(crate) key: FlowKey,
+    pub(crate) flow: Flow,
+}
+
+impl Keyed {
+    /// The key of the first packet.
+    pub(crate) fn first_key(&self) -> FlowKey {
+        self.flow.first_key(&self.key)
     }
 }
 
@@ -156,12 +208,11 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn flow(flags: &[(bool, u16)]) -> Flow {
-        let key = FlowKey::v4(Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2), 1, 2, 6);
-        let seen = |flags, now_ns| Seen { bytes: 60, now_ns, flags: Flags(flags) };
+        let seen = |flags, now_ns| Seen { bytes: 60, octets: 46, now_ns, flags: Flags(flags) };
         let (first, rest) = flags.split_first().unwrap();
-        let mut flow = Flow::new(7, key, first.0, seen(first.1, 10));
+        let mut flow = Flow::new(first.0, seen(first.1, 10));
         for (now_ns, (reversed, flags)) in (11..).zip(rest) {
-            flow.add(*reversed, seen(*flags, now_ns));
+            flow.add::<true>(*reversed, seen(*flags, now_ns));
         }
         flow
     }
@@ -196,8 +247,10 @@ mod tests {
     fn the_first_packet_gives_the_direction() {
         let flow = flow(&[(true, SYN), (false, SYN | ACK), (true, ACK)]);
         assert_eq!(flow.ways.map(|way| way.count.packets), [2, 1]);
-        assert_eq!(flow.first_key().to_string(), "10.0.0.2:2 > 10.0.0.1:1 tcp");
+        let key = FlowKey::v4(Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2), 1, 2, 6);
+        assert_eq!(flow.first_key(&key).to_string(), "10.0.0.2:2 > 10.0.0.1:1 tcp");
         assert_eq!((flow.first_ns, flow.last_ns, flow.total().bytes), (10, 12, 180));
+        assert_eq!(flow.ways.map(|way| way.octets), [92, 46]);
     }
 
     #[test]

@@ -4,67 +4,78 @@
 //! ```text
 //! packet ─▶ headers, once ─┬▶ protocols   counts by EtherType and IP protocol, sizes, what is broken
 //!                          ├▶ rates       packets and bytes over time
-//!                          └▶ table       flows, both directions in one entry
-//!                                │ idle, evicted
-//!                                ▼
-//!                              ended      totals of hosts, and the largest flows that are over
+//!                          └▶ table       flows, both directions in one entry; their application by the first bytes
+//!                                │ begun ─▶ spreaders   distinct destinations by source (HyperLogLog)
+//!                                │ idle, cut, evicted
+//!                                ├─▶ ended     heaviest hosts and flow keys (Space-Saving), applications,
+//!                                │             and the largest flows that are over
+//!                                └─▶ records   IPFIX, NetFlow, CSV, JSON: each flow once
 //! ```
-//! Every packet goes on unchanged; the program has its pool mapped for reading only. Hosts are not counted
-//! packet by packet: a host's total is the sum of its flows, those in the table and those that ended, and is
-//! put together when a report is asked for.
+//! Every packet goes on unchanged; the program has its pool mapped for reading only. Hosts, flow keys and
+//! applications are not counted packet by packet: a total is the sum of flows, those in the table and those that
+//! ended, and is put together when a report is asked for. So a packet costs the same whatever is shown; what is only
+//! for records (IP lengths, other keys, the active timeout) is paid for by those who want records.
 //!
-//! All tables are bounded. What did not fit is counted and shown (`evicted`, `refused`, `forgotten`); the
-//! counts by protocol are always complete.
+//! All tables are bounded. What did not fit is counted and shown (`evicted`, `refused`, `replaced`), and how wrong a
+//! total may be is shown beside it; the counts by protocol are always complete.
+//!
+//! *Records* leave beside the packets: UDP at a pace, files by threads of their own. A live monitor waits for none of
+//! them; what finds no room is counted. After a hand-over the flows are the successor's, and so are their records.
 //!
 //! Lengths are of frames from the Ethernet header on, without preamble and check sequence. Over a capture
 //! (`--replay`) they are what was on the wire, even if the capture is cut.
 #![forbid(unsafe_code)]
 
+mod application;
 mod ended;
+mod export;
 mod flow;
+mod heavy;
+mod keys;
+mod live;
 mod monitor;
+mod options;
 mod protocols;
 mod rates;
+mod records;
 mod report;
+mod settings;
 mod state;
 mod table;
+mod timeouts;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
 use onvm_lib::prelude::*;
 
-use flow::Sort;
+use live::Live;
 use monitor::Monitor;
+use options::Options;
+use records::Outputs;
 use state::State;
-
-/// Options of its own.
-#[derive(Args, Clone, Debug)]
-struct Options {
-    /// Flows and hosts to show
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=1000))]
-    top: u16,
-
-    /// What makes a flow or host large
-    #[arg(long, value_enum, default_value_t = Sort::Bytes)]
-    sort: Sort,
-
-    /// A flow that is silent for this many seconds is over
-    #[arg(long, value_name = "SECONDS", default_value_t = 60,
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    flow_timeout: u32,
-
-    /// Flows kept at most; a new one then takes the place of one that was silent for longer
-    #[arg(long, value_name = "N", default_value_t = 65_536,
-          value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
-    max_flows: u32,
-}
+use table::{Finished, Reason};
 
 #[derive(Debug)]
 struct Watch {
     monitor: Monitor,
+    outputs: Outputs,
+    live: Option<Live>,
     replay: bool,
+    /// The latest time of a packet or tick.
+    now_ns: u64,
+}
+
+impl Watch {
+    /// Gives the flows that ended to those who want them.
+    #[inline]
+    fn deliver(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+        if self.monitor.settings.records {
+            self.outputs.take(&mut self.monitor.table.finished, now_ns);
+            self.outputs.poll();
+        }
+    }
 }
 
 impl NetworkFunction for Watch {
@@ -73,19 +84,20 @@ impl NetworkFunction for Watch {
     type State = State;
     const NAME: &'static str = "nf-monitor";
     const ABOUT: &'static str = "Counts protocols, flows and top talkers; every packet goes on unchanged";
-    const STATE_VERSION: u32 = 1;
+    const STATE_VERSION: u32 = 2;
     /// Short, so that each search for silent flows is, too.
     const TICK: Duration = Duration::from_millis(100);
 
     fn setup(options: &Options, setup: &Setup) -> Result<Self, SetupError> {
-        let timeout = Duration::from_secs(u64::from(options.flow_timeout));
-        let top = usize::from(options.top);
-        let monitor = Monitor::new(options.max_flows as usize, timeout, top, options.sort);
-        Ok(Self { monitor, replay: setup.replay })
+        let outputs = Outputs::open(&options.wanted(setup)?)?;
+        let live = options.live.map(|seconds| Live::new(Duration::from_secs(seconds.into())));
+        Ok(Self { monitor: Monitor::new(options.settings()), outputs, live, replay: setup.replay, now_ns: 0 })
     }
 
     fn burst(&mut self, burst: &mut Burst<'_, ReadOnly>) {
         let now_ns = burst.now_ns();
+        self.outputs.go_on();
+        self.monitor.expect(burst.packets().map(|packet| packet.hash()));
         if self.replay {
             for packet in burst.packets() {
                 // Files without times have 0; the replay's clock then stands still.
@@ -98,22 +110,42 @@ impl NetworkFunction for Watch {
                 self.monitor.packet(frame, frame.len(), packet.hash(), now_ns);
             }
         }
+        self.deliver(now_ns);
     }
 
     fn tick(&mut self, burst: &mut Burst<'_, ReadOnly>) {
-        self.monitor.tick(burst.now_ns());
+        // After a hand-over flows end at the successor, once.
+        if !self.outputs.is_handed_over() {
+            self.monitor.tick(burst.now_ns());
+            self.deliver(burst.now_ns());
+            self.outputs.tick(burst.now_ns());
+        }
+        if let Some(live) = &mut self.live {
+            live.draw(&self.monitor);
+        }
     }
 
     fn hand_over(&mut self) -> Option<State> {
-        Some(State::of(&self.monitor))
+        let sent = self.outputs.hand_over(self.now_ns);
+        Some(State::of(&self.monitor, sent))
     }
 
     fn take_over(&mut self, state: State) -> Result<(), String> {
-        state.restore(&mut self.monitor)
+        state.restore(&mut self.monitor)?;
+        self.outputs.resume(&state.sent);
+        Ok(())
     }
 
     fn report(&self) -> Report {
-        report::of(&self.monitor)
+        report::of(&self.monitor, &self.outputs)
+    }
+
+    fn teardown(&mut self, burst: &mut Burst<'_, ReadOnly>) {
+        let now_ns = burst.now_ns().max(self.now_ns);
+        self.deliver(now_ns);
+        let flows = self.monitor.table.flows();
+        let rest = flows.map(|(key, flow)| Finished { key: *key, flow: *flow, reason: Reason::Forced });
+        self.outputs.close(rest, now_ns);
     }
 }
 

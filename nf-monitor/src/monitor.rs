@@ -1,13 +1,15 @@
 //! The monitor itself, apart from bursts and the command line.
 
-use std::time::Duration;
+use onvm_lib::flow_table::Guess;
+use onvm_lib::prelude::MAX_BURST;
+use onvm_lib::wire::{FlowKey, Headers, tcp};
 
-use onvm_lib::wire::{Headers, tcp};
-
-use crate::flow::{Seen, Sort};
+use crate::flow::Seen;
+use crate::keys::{self, Keys};
 use crate::protocols::Protocols;
 use crate::rates::Rates;
-use crate::table::Table;
+use crate::settings::Settings;
+use crate::table::{Frame, Table};
 
 /// All that is counted.
 #[derive(Debug)]
@@ -15,20 +17,36 @@ pub(crate) struct Monitor {
     pub(crate) protocols: Protocols,
     pub(crate) rates: Rates,
     pub(crate) table: Table,
-    /// Flows and hosts to show.
-    pub(crate) top: usize,
-    pub(crate) sort: Sort,
+    pub(crate) settings: Settings,
+    /// More has to be known of a packet than what is counted anyway.
+    recorded: bool,
 }
 
 impl Monitor {
-    pub(crate) fn new(max_flows: usize, timeout: Duration, top: usize, sort: Sort) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         Self {
             protocols: Protocols::default(),
             rates: Rates::default(),
-            table: Table::new(max_flows, timeout, top, sort),
-            top,
-            sort,
+            table: Table::new(&settings),
+            recorded: settings.records
+                || settings.keys == Keys::Netflow
+                || settings.timeouts.active() < u64::MAX,
+            settings,
         }
+    }
+
+    /// Fetches the flows of a burst from memory, if there are many.
+    #[inline]
+    pub(crate) fn expect(&self, hashes: impl Iterator<Item = u32>) {
+        if !self.table.is_large() {
+            return;
+        }
+        let (mut all, mut guesses, mut n) = ([0; MAX_BURST], [Guess::NONE; MAX_BURST], 0);
+        for (to, hash) in all.iter_mut().zip(hashes) {
+            *to = hash;
+            n += 1;
+        }
+        self.table.fetch(&all[..n], &mut guesses);
     }
 
     /// Counts a packet. `hash` is its symmetric flow hash, `length` what it had on the wire.
@@ -43,7 +61,24 @@ impl Monitor {
         } else {
             tcp::Flags(0)
         };
-        self.table.count(hash, headers.flow_key(frame), Seen { bytes, now_ns, flags });
+        let key = headers.flow_key(frame);
+        let whole = Frame { headers: &headers, bytes: frame };
+        let seen = Seen { bytes, octets: 0, now_ns, flags };
+        if self.recorded {
+            return self.packet_to_record(whole, hash, key, seen);
+        }
+        self.table.count::<false>(hash, key, seen, whole);
+    }
+
+    /// The same for those who want records, or keys that cost more.
+    #[inline(never)]
+    fn packet_to_record(&mut self, frame: Frame<'_>, hash: u32, key: FlowKey, seen: Seen) {
+        let octets = keys::ip_length(frame.headers, frame.bytes, seen.bytes);
+        let (hash, key) = match self.settings.keys {
+            Keys::Connection => (hash, key),
+            Keys::Netflow => keys::netflow(frame.headers, frame.bytes, hash, key),
+        };
+        self.table.count::<true>(hash, key, Seen { octets, ..seen }, frame);
     }
 
     /// Time has passed.

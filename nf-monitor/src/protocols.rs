@@ -26,6 +26,12 @@ impl Count {
         self.packets += 1;
         self.bytes += bytes;
     }
+
+    /// Adds what another has counted.
+    pub(crate) fn add_all(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
 }
 
 /// All counts.

@@ -1,200 +1,251 @@
-//! The flow table: bounded, quick, and not to be slowed down by someone who picks the flows.
+//! Flows that go on, and the end of each.
 //!
-//! ```text
-//! hash ─▶ bucket: one cache line   8 hashes │ 8 places ─▶ flows: a slab, one entry a flow
-//! ```
-//! A look-up reads one bucket and, where a hash is equal, one flow. The packet brings its hash along; it has
-//! no secret seed, so one can choose flows that share a bucket. They cost eight comparisons at most, and push
-//! out each other: a new flow that finds no place takes that of the flow in its bucket that has been silent
-//! for longest. There are four times as many places as flows, so that honest flows hardly ever do.
+//! A flow ends when it has been silent for its timeout (found by a sweep or by its next packet), when it has lasted
+//! for the active timeout, when a connection begins anew between the same ports, or when it makes room for another.
+//! Whoever wants records of flows gets each that ended exactly once, in [`Table::finished`].
 
-use std::time::Duration;
-
-use onvm_lib::wire::FlowKey;
+use onvm_lib::flow_table::{FlowTable, Inserted};
+use onvm_lib::wire::{FlowKey, Headers};
 use serde::{Deserialize, Serialize};
 
+use crate::application::Finding;
 use crate::ended::Ended;
-use crate::flow::{Flow, Seen, Sort};
+use crate::flow::{Flow, Keyed, Origin, Seen, State};
+use crate::heavy::Spreaders;
+use crate::keys::Keys;
+use crate::settings::Settings;
+use crate::timeouts::Timeouts;
 
-/// Flows in a bucket.
-const WAYS: usize = 8;
-/// No flow.
-const FREE: u32 = u32::MAX;
-/// Places for every flow that there may be.
-const PLACES_PER_FLOW: usize = 4;
 /// Flows looked at in a search for silent ones, which packets must wait for.
 const SWEEP: usize = 8192;
-
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Bucket {
-    hashes: [u32; WAYS],
-    flows: [u32; WAYS],
-}
-
-const _: () = assert!(size_of::<Bucket>() == 64);
-
-const EMPTY: Bucket = Bucket { hashes: [0; WAYS], flows: [FREE; WAYS] };
+/// Flows from which on a burst fetches its flows before it counts them.
+const MANY: usize = 16_384;
 
 /// What became of flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FlowCounts {
     /// Begun, those refused not included.
     pub(crate) seen: u64,
-    /// Silent for the timeout, or ended and begun anew.
+    /// Of these, flows of IP.
+    pub(crate) ip: u64,
+    /// Silent for the timeout, or ended and begun anew, or cut by the active timeout.
     pub(crate) expired: u64,
+    /// Of these, cut by the active timeout.
+    pub(crate) cut: u64,
     /// Made room for another before that.
     pub(crate) evicted: u64,
     /// Packets whose flow found no room at all.
     pub(crate) refused: u64,
 }
 
+/// Why a flow ended, by the numbers of IPFIX's flowEndReason (RFC 5102, 5.11.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Reason {
+    Idle = 1,
+    Active = 2,
+    /// The connection was closed or reset.
+    End = 3,
+    /// The monitor ends.
+    Forced = 4,
+    /// It made room for another.
+    NoRoom = 5,
+}
+
+impl Reason {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Active => "active",
+            Self::End => "end",
+            Self::Forced => "forced",
+            Self::NoRoom => "no-room",
+        }
+    }
+}
+
+/// A flow that is over, or a part of it that is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finished {
+    pub(crate) key: FlowKey,
+    pub(crate) flow: Flow,
+    pub(crate) reason: Reason,
+}
+
+/// A packet and its headers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame<'a> {
+    pub(crate) headers: &'a Headers,
+    pub(crate) bytes: &'a [u8],
+}
+
+impl Frame<'_> {
+    fn origin(&self) -> Origin {
+        let four = self.headers.ipv4(self.bytes).map(|ip| ip.tos());
+        let six = || self.headers.ipv6(self.bytes).map(|ip| ip.traffic_class().to_be_bytes()[1]);
+        let vlan = self.headers.vlan_ids().next().unwrap_or(0);
+        Origin { tos: four.or_else(six).unwrap_or(0), vlan }
+    }
+}
+
 /// Flows by key.
 #[derive(Debug)]
 pub(crate) struct Table {
-    buckets: Vec<Bucket>,
-    /// Flows; an entry without is on the free list.
-    flows: Vec<Option<Flow>>,
-    free: Vec<u32>,
-    most: usize,
-    timeout_ns: u64,
-    /// Where the search for silent flows goes on.
-    swept: usize,
+    flows: FlowTable<Flow>,
+    timeouts: Timeouts,
+    keys: Keys,
+    /// Applications are looked for.
+    applications: bool,
+    /// Records of flows are wanted.
+    records: bool,
     pub(crate) counts: FlowCounts,
     pub(crate) ended: Ended,
+    pub(crate) spreaders: Spreaders,
+    /// Flows that ended since somebody took them from here; empty unless records are wanted.
+    pub(crate) finished: Vec<Finished>,
 }
 
 impl Table {
-    pub(crate) fn new(most: usize, timeout: Duration, top: usize, sort: Sort) -> Self {
-        let buckets = (most * PLACES_PER_FLOW / WAYS).next_power_of_two().max(1);
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let Settings { max_flows, hosts, top, sort, .. } = *settings;
         Self {
-            buckets: vec![EMPTY; buckets],
-            flows: Vec::with_capacity(most),
-            free: Vec::new(),
-            most,
-            timeout_ns: u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
-            swept: 0,
+            flows: FlowTable::new(max_flows),
+            timeouts: settings.timeouts,
+            keys: settings.keys,
+            applications: settings.applications,
+            records: settings.records,
             counts: FlowCounts::default(),
-            ended: Ended::new(most, top, sort),
+            ended: Ended::new(hosts, settings.talks, top, sort),
+            spreaders: Spreaders::new(settings.spreaders, settings.seed),
+            finished: Vec::new(),
         }
     }
 
-    /// Counts a packet of the flow with this key, in this direction.
+    /// Fetches the flows of these hashes from memory, all at once, if there are so many that it helps.
     #[inline]
-    pub(crate) fn count(&mut self, hash: u32, key: FlowKey, seen: Seen) {
+    pub(crate) fn fetch(&self, hashes: &[u32], room: &mut [onvm_lib::flow_table::Guess]) {
+        if self.is_large() {
+            self.flows.locate(hashes, room);
+            self.flows.touch(&room[..hashes.len().min(room.len())]);
+        }
+    }
+
+    /// Whether its flows are hardly in a cache.
+    #[inline]
+    pub(crate) fn is_large(&self) -> bool {
+        self.flows.len() > MANY
+    }
+
+    /// Counts a packet of the flow with this key, in this direction. `RECORDS`: for those who want records,
+    /// or flows cut by the active timeout.
+    #[inline]
+    pub(crate) fn count<const RECORDS: bool>(
+        &mut self,
+        hash: u32,
+        key: FlowKey,
+        seen: Seen,
+        frame: Frame<'_>,
+    ) {
         let shared = key.symmetric();
         let reversed = shared != key;
-        let timeout_ns = self.timeout_ns;
-        if let Some(flow) = self.find(hash, &shared) {
-            let silent = seen.now_ns.saturating_sub(flow.last_ns) >= timeout_ns;
-            let reopened = seen.flags.0 != 0 && flow.is_reopened_by(seen.flags);
-            if !(silent || reopened) {
-                return flow.add(reversed, seen);
+        let Some(flow) = self.flows.find(hash, &shared) else {
+            return self.begin(hash, shared, reversed, seen, frame);
+        };
+        let over = if seen.now_ns.saturating_sub(flow.last_ns) >= self.timeouts.shortest
+            || RECORDS && seen.now_ns.saturating_sub(flow.first_ns) >= self.timeouts.active()
+            || seen.flags.0 != 0 && flow.is_reopened_by(seen.flags)
+        {
+            why_over(&self.timeouts, self.keys, &shared, flow, seen)
+        } else {
+            None
+        };
+        let Some(reason) = over else {
+            flow.add::<RECORDS>(reversed, seen);
+            if flow.application.is_open() {
+                flow.application.look(frame.headers, frame.bytes);
             }
-            let over = std::mem::replace(flow, Flow::new(hash, shared, reversed, seen));
-            self.ended.take(&over);
-            self.counts.expired += 1;
-            self.counts.seen += 1;
-            return;
-        }
-        self.insert(Flow::new(hash, shared, reversed, seen));
-    }
-
-    #[inline]
-    fn bucket(&self, hash: u32) -> usize {
-        hash as usize & (self.buckets.len() - 1)
-    }
-
-    #[inline]
-    fn find(&mut self, hash: u32, key: &FlowKey) -> Option<&mut Flow> {
-        let bucket = &self.buckets[self.bucket(hash)];
-        let mut found = None;
-        for (place, at) in bucket.hashes.iter().zip(bucket.flows) {
-            if *place == hash && at != FREE {
-                let same = self.flows[at as usize].as_ref().is_some_and(|flow| flow.key() == key);
-                if same {
-                    found = Some(at);
-                    break;
-                }
-            }
-        }
-        self.flows[found? as usize].as_mut()
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn insert(&mut self, flow: Flow) {
-        let bucket = self.bucket(flow.hash);
-        let full = self.free.is_empty() && self.flows.len() == self.most;
-        let mut way = self.buckets[bucket].flows.iter().position(|at| *at == FREE);
-        if full || way.is_none() {
-            way = self.evict(bucket);
-        }
-        let Some(way) = way else {
-            self.counts.refused += 1;
             return;
         };
-        let at = self.free.pop().unwrap_or_else(|| {
-            self.flows.push(None);
-            u32::try_from(self.flows.len() - 1).unwrap_or(FREE)
-        });
-        let hash = flow.hash;
-        self.flows[at as usize] = Some(flow);
-        self.buckets[bucket].hashes[way] = hash;
-        self.buckets[bucket].flows[way] = at;
+        let next = match reason {
+            Reason::Active => flow.next_part(reversed, seen),
+            _ => begun(self.applications, &shared, reversed, seen, frame),
+        };
+        let over = std::mem::replace(flow, next);
+        self.end(&shared, &over, reason);
+        self.counts.expired += 1;
+        self.counts.cut += u64::from(reason == Reason::Active);
+        self.begun(&shared, reason == Reason::Active, reversed);
+    }
+
+    /// A flow has begun: counts it, and who speaks to whom.
+    fn begun(&mut self, key: &FlowKey, part: bool, reversed: bool) {
         self.counts.seen += 1;
-    }
-
-    /// Ends the flow of a bucket that has been silent for longest; its way. None in an empty bucket.
-    fn evict(&mut self, bucket: usize) -> Option<usize> {
-        let silent_since = |at: u32| self.flows.get(at as usize)?.as_ref().map(|flow| flow.last_ns);
-        let ways = self.buckets[bucket].flows.into_iter().enumerate();
-        let (_, way) = ways.filter_map(|(way, at)| Some((silent_since(at)?, way))).min()?;
-        self.end(bucket, way);
-        self.counts.evicted += 1;
-        Some(way)
-    }
-
-    /// Takes a flow out.
-    fn end(&mut self, bucket: usize, way: usize) {
-        let at = std::mem::replace(&mut self.buckets[bucket].flows[way], FREE);
-        if let Some(flow) = self.flows.get_mut(at as usize).and_then(Option::take) {
-            self.ended.take(&flow);
-            self.free.push(at);
+        if let (Some(src), Some(dst)) = (key.src(), key.dst()) {
+            self.counts.ip += 1;
+            if !part {
+                let (src, dst) = if reversed { (dst, src) } else { (src, dst) };
+                self.spreaders.add(src, dst);
+            }
         }
     }
 
-    /// Ends flows that have been silent for the timeout; looks at a part of the table.
+    /// Puts a new flow in.
+    #[cold]
+    #[inline(never)]
+    fn begin(&mut self, hash: u32, key: FlowKey, reversed: bool, seen: Seen, frame: Frame<'_>) {
+        let flow = begun(self.applications, &key, reversed, seen, frame);
+        match self.flows.insert(hash, key, flow, longest_silent) {
+            // It was looked for before.
+            Inserted::New | Inserted::Replaced(_) => {}
+            Inserted::Evicted(other, over) => {
+                self.end(&other, &over, Reason::NoRoom);
+                self.counts.evicted += 1;
+            }
+            Inserted::Refused(_) => {
+                self.counts.refused += 1;
+                return;
+            }
+        }
+        self.begun(&key, false, reversed);
+    }
+
+    /// A flow is over.
+    fn end(&mut self, key: &FlowKey, flow: &Flow, reason: Reason) {
+        self.ended.take(key, flow);
+        if self.records {
+            self.finished.push(Finished { key: *key, flow: *flow, reason });
+        }
+    }
+
+    /// Ends flows that have been silent for their timeout; looks at a part of the table. One that has lasted for the
+    /// active timeout is cut by its next packet, which is part of what follows.
     pub(crate) fn sweep(&mut self, now_ns: u64) {
-        for _ in 0..SWEEP.min(self.flows.len()) {
-            self.swept = if self.swept + 1 < self.flows.len() { self.swept + 1 } else { 0 };
-            let Some(flow) = &self.flows[self.swept] else { continue };
-            if now_ns.saturating_sub(flow.last_ns) < self.timeout_ns {
-                continue;
+        let Self { flows, timeouts, ended, finished, records, counts, .. } = self;
+        flows.sweep(SWEEP, |key, flow| {
+            let silent = now_ns.saturating_sub(flow.last_ns);
+            if silent < timeouts.shortest || silent < timeouts.inactive(key, flow) {
+                return true;
             }
-            let bucket = self.bucket(flow.hash);
-            let way = self.buckets[bucket].flows.iter().position(|at| *at as usize == self.swept);
-            if let Some(way) = way {
-                self.end(bucket, way);
-                self.counts.expired += 1;
+            ended.take(key, flow);
+            if *records {
+                finished.push(Finished { key: *key, flow: *flow, reason: over_by_silence(flow) });
             }
-        }
+            counts.expired += 1;
+            false
+        });
     }
 
-    /// Flows in the order of their places: put into a table of the same size one by one they have the same
-    /// neighbours.
-    pub(crate) fn by_place(&self) -> impl Iterator<Item = &Flow> {
-        let places = self.buckets.iter().flat_map(|bucket| bucket.flows);
-        places.filter_map(|at| self.flows.get(at as usize)?.as_ref())
+    /// Flows in the order of their places, with their places and hashes.
+    pub(crate) fn placed(&self) -> Vec<(u32, u32, Keyed)> {
+        let all = self.flows.placed();
+        all.map(|flow| (flow.place, flow.hash, Keyed { key: *flow.key, flow: *flow.value })).collect()
     }
 
     /// Goes on from where another has come to. In a smaller table flows that find no place end.
-    pub(crate) fn restore(&mut self, flows: &[Flow], counts: FlowCounts) {
-        for flow in flows {
-            let refused = self.counts.refused;
-            self.insert(*flow);
-            if self.counts.refused > refused {
-                self.ended.take(flow);
+    pub(crate) fn restore(&mut self, flows: &[(u32, u32, Keyed)], counts: FlowCounts) {
+        for (place, hash, known) in flows {
+            if self.flows.put_back(*place, *hash, known.key, known.flow).is_err() {
+                self.end(&known.key, &known.flow, Reason::NoRoom);
                 self.counts.evicted += 1;
             }
         }
@@ -202,26 +253,73 @@ impl Table {
     }
 
     /// Flows that are in the table.
-    pub(crate) fn flows(&self) -> impl Iterator<Item = &Flow> {
-        self.flows.iter().flatten()
+    pub(crate) fn flows(&self) -> impl Iterator<Item = (&FlowKey, &Flow)> {
+        self.flows.iter()
     }
 
     /// Number of flows in the table.
     pub(crate) fn len(&self) -> usize {
-        self.flows.len() - self.free.len()
+        self.flows.len()
     }
+
+    pub(crate) fn keys(&self) -> Keys {
+        self.keys
+    }
+}
+
+/// A flow with all that its first packet says.
+fn begun(applications: bool, key: &FlowKey, reversed: bool, seen: Seen, frame: Frame<'_>) -> Flow {
+    let mut flow = Flow::new(reversed, seen);
+    flow.origin = frame.origin();
+    if applications {
+        flow.application = Finding::of_new(key);
+        if flow.application.is_open() {
+            flow.application.look(frame.headers, frame.bytes);
+        }
+    }
+    flow
+}
+
+/// Who has been silent for longest goes first.
+#[allow(clippy::unnecessary_wraps, reason = "nobody is protected")]
+fn longest_silent(_: &FlowKey, flow: &Flow) -> Option<u64> {
+    Some(flow.last_ns)
+}
+
+/// How a flow ended that says nothing any more.
+fn over_by_silence(flow: &Flow) -> Reason {
+    match flow.state() {
+        Some(State::Closed | State::Reset) => Reason::End,
+        _ => Reason::Idle,
+    }
+}
+
+/// Why a flow was over before this packet, if it was.
+#[cold]
+#[inline(never)]
+fn why_over(timeouts: &Timeouts, keys: Keys, key: &FlowKey, flow: &Flow, seen: Seen) -> Option<Reason> {
+    if seen.now_ns.saturating_sub(flow.last_ns) >= timeouts.inactive(key, flow) {
+        return Some(over_by_silence(flow));
+    }
+    if keys == Keys::Connection && flow.is_reopened_by(seen.flags) {
+        return Some(Reason::End);
+    }
+    (seen.now_ns.saturating_sub(flow.first_ns) >= timeouts.active()).then_some(Reason::Active)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use onvm_lib::flow_table::CANDIDATES;
     use onvm_lib::wire::tcp::Flags;
     use std::net::Ipv4Addr;
+    use std::time::Duration;
 
     const SECOND: u64 = 1_000_000_000;
 
     fn table(most: usize) -> Table {
-        Table::new(most, Duration::from_secs(10), 10, Sort::Bytes)
+        let timeouts = Timeouts::new(Duration::from_secs(10));
+        Table::new(&Settings { max_flows: most, timeouts, ..Settings::default() })
     }
 
     fn key(n: u16) -> FlowKey {
@@ -229,15 +327,20 @@ mod tests {
     }
 
     fn seen(now_ns: u64) -> Seen {
-        Seen { bytes: 100, now_ns, flags: Flags(0) }
+        Seen { bytes: 100, octets: 86, now_ns, flags: Flags(0) }
+    }
+
+    fn count_as(table: &mut Table, hash: u32, key: FlowKey, seen: Seen) {
+        let headers = Headers::parse(&[]);
+        table.count::<true>(hash, key, seen, Frame { headers: &headers, bytes: &[] });
     }
 
     fn count(table: &mut Table, key: FlowKey, now_ns: u64) {
-        table.count(key.hash32(), key, seen(now_ns));
+        count_as(table, key.hash32(), key, seen(now_ns));
     }
 
     fn sum(table: &Table) -> u64 {
-        table.flows().map(|flow| flow.total().packets).sum()
+        table.flows().map(|(_, flow)| flow.total().packets).sum()
     }
 
     #[test]
@@ -245,11 +348,11 @@ mod tests {
         let mut table = table(4);
         count(&mut table, key(1), SECOND);
         count(&mut table, key(1).reversed(), SECOND);
-        count(&mut table, key(2), SECOND);
+        count(&mut table, key(2), 2 * SECOND);
         assert_eq!((table.len(), table.counts.seen, sum(&table)), (2, 2, 3));
-        let flow = table.flows().next().unwrap();
+        let (shared, flow) = table.flows().find(|(_, flow)| flow.first_ns == SECOND).unwrap();
         assert_eq!(flow.ways.map(|way| way.count.packets), [1, 1]);
-        assert_eq!(flow.first_key(), key(1));
+        assert_eq!(flow.first_key(shared), key(1));
     }
 
     #[test]
@@ -262,7 +365,7 @@ mod tests {
         count(&mut table, key(2), 15 * SECOND);
         assert_eq!((table.len(), table.counts.expired, table.counts.seen), (1, 2, 3));
         assert_eq!(sum(&table), 1);
-        assert_eq!(table.ended.hosts().map(|(_, host)| host.sent.packets).sum::<u64>(), 2);
+        assert_eq!(table.ended.hosts.iter().map(|host| host.facts.sent.packets).sum::<u64>(), 2);
     }
 
     #[test]
@@ -283,10 +386,10 @@ mod tests {
         let mut table = table(1024);
         count(&mut table, key(60_000), 1);
         for n in 0..100u16 {
-            table.count(0x1234_5678, key(n), seen(u64::from(n) + 2));
+            count_as(&mut table, 0x1234_5678, key(n), seen(u64::from(n) + 2));
         }
-        assert_eq!((table.len(), table.counts.evicted), (WAYS + 1, 100 - WAYS as u64));
-        assert!(table.flows().any(|flow| flow.first_key() == key(60_000)));
+        assert_eq!((table.len(), table.counts.evicted), (CANDIDATES + 1, 100 - CANDIDATES as u64));
+        assert!(table.flows().any(|(shared, flow)| flow.first_key(shared) == key(60_000)));
     }
 
     #[test]
@@ -302,5 +405,40 @@ mod tests {
         assert_eq!(table.len(), 0);
         count(&mut table, key(1), 61 * SECOND);
         assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn records_say_why_a_flow_ended_and_lose_no_packet() {
+        let timeouts = Timeouts::new(Duration::from_secs(10)).with_active(25);
+        let settings = Settings { max_flows: 14, timeouts, records: true, ..Settings::default() };
+        let mut table = Table::new(&settings);
+        // Lasts longer than it may; then silent; then many come.
+        (0..6).for_each(|n| count(&mut table, key(1), (1 + n * 9) * SECOND));
+        count(&mut table, key(1).reversed(), 70 * SECOND);
+        (10..40u16).for_each(|n| count(&mut table, key(n), 71 * SECOND));
+        table.sweep(90 * SECOND);
+        let reasons: Vec<Reason> = table.finished.iter().map(|over| over.reason).collect();
+        assert_eq!(reasons[..2], [Reason::Active, Reason::Idle]);
+        assert_eq!(reasons.iter().filter(|reason| **reason == Reason::NoRoom).count(), 31 - 14);
+        assert_eq!(reasons.iter().filter(|reason| **reason == Reason::Idle).count(), 1 + 14);
+        let packets: u64 = table.finished.iter().map(|over| over.flow.total().packets).sum();
+        assert_eq!((packets, table.len()), (37, 0));
+        assert_eq!(table.finished[1].flow.first_key(&table.finished[1].key), key(1));
+        assert_eq!((table.counts.cut, table.counts.seen, table.counts.ip), (1, 33, 33));
+        assert_eq!(table.counts.expired + table.counts.evicted, 33);
+    }
+
+    #[test]
+    fn a_new_connection_ends_the_old_one_but_not_for_netflow() {
+        for (keys, flows) in [(Keys::Connection, 2), (Keys::Netflow, 1)] {
+            let mut table =
+                Table::new(&Settings { max_flows: 4, keys, records: true, ..Settings::default() });
+            let key = FlowKey::v4(Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2), 1, 80, 6);
+            for (n, flags) in [(1, Flags::SYN.0), (2, Flags::RST.0), (3, Flags::SYN.0)] {
+                count_as(&mut table, 1, key, Seen { flags: Flags(flags), ..seen(n) });
+            }
+            assert_eq!(table.counts.seen, flows);
+            assert!(table.finished.iter().all(|over| over.reason == Reason::End));
+        }
     }
 }

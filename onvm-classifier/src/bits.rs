@@ -1,8 +1,9 @@
 //! What a tree sees of headers and rules: bits, in an order that is the same for both.
 //!
-//! A header is a row of bytes: source, destination, source port, destination port, protocol (13 bytes for IPv4, 37
-//! for IPv6). A node takes some bits out of a *view*, eight of these bytes as one word, because one instruction
-//! can gather any bits of one word. Views overlap, so that bits of different fields can be cut at once.
+//! A header is a row of bytes: source, destination, source port, destination port, protocol (13 bytes for IPv4,
+//! 37 for IPv6). A node takes some bits out of a *view*, eight of these bytes as one word, because one
+//! instruction can gather any bits of one word. Views overlap, so that bits of different fields can be cut at
+//! once.
 
 use std::net::IpAddr;
 
@@ -224,8 +225,8 @@ fn least(from: u16, mask: u16, value: u16) -> Option<u16> {
         return Some(from);
     }
     let highest = 15 - wrong.leading_zeros();
-    // Which bit becomes one that is zero in `from`: the highest wrong one, or, where that has to become zero, a free
-    // one above it. Bits above stay, bits below are as small as they may be.
+    // Which bit becomes one that is zero in `from`: the highest wrong one, or, where that has to become zero, a
+    // free one above it. Bits above stay, bits below are as small as they may be.
     let raised = if value >> highest & 1 == 1 {
         highest
     } else {

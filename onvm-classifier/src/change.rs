@@ -1,9 +1,10 @@
 //! Changes of single rules, without building anew.
 //!
-//! A rule's *slot* is its number for ever; its *index* is its place in the order and moves when rules before it come or
-//! go. Trees know slots only. A rule that is taken out stays where it is and is dead: its slot keeps a place in the
-//! order, so that the first slot of a leaf never stands behind a living rule of that leaf, and is never given again.
-//! A new rule is put into the leaves where it belongs, or, if these are too many, into the tail.
+//! A rule's *slot* is its number for ever; its *index* is its place in the order and moves when rules before it
+//! come or go. Trees know slots only. A rule that is taken out stays where it is and is dead: its slot keeps a
+//! place in the order, so that the first slot of a leaf never stands behind a living rule of that leaf, and is
+//! never given again. A new rule is put into the leaves where it belongs, or, if these are too many, into the
+//! tail.
 
 use std::collections::HashMap;
 
@@ -15,10 +16,10 @@ use crate::tree::{Entry, Forest, TREES};
 /// Marks dead slots in [`Order::places`].
 const DEAD: u32 = 1 << 31;
 /// Leaves that a rule is put into, at most; one costs about 100 ns.
-const LEAVES: usize = 512;
+const LEAVES: usize = 256;
 
-/// Room for so many rules and what may be inserted before it is time to build anew: a list that grows is copied, which
-/// takes longer than the rest of a change.
+/// Room for so many rules and what may be inserted before it is time to build anew: a list that grows is
+/// copied, which takes longer than the rest of a change.
 pub(crate) fn with_spare(rules: usize) -> usize {
     rules + rules / 4 + 64
 }
@@ -141,8 +142,8 @@ impl<G: Group> Forest<G> {
         }
     }
 
-    /// The leaf with `slot` in it: itself, or a longer one that takes its place here. A leaf that stands in several places
-    /// is `moved` once; where the rule does not belong, the old one stays.
+    /// The leaf with `slot` in it: itself, or a longer one that takes its place here. A leaf that stands in
+    /// several places is `moved` once; where the rule does not belong, the old one stays.
     fn leaf_with(
         &mut self,
         leaf: Entry,

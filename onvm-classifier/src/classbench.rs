@@ -4,11 +4,11 @@
 //! @10.1.0.0/16  192.168.7.0/24  0 : 65535  80 : 80  0x06/0xFF  0x0000/0x0200
 //! 167837697 3232237313 40000 80 6 0 1
 //! ```
-//! A line of a filter set has source and destination prefix, source and destination ports, protocol and mask, and,
-//! in some sets, TCP flags and mask. A line of a trace has source, destination, source and destination port and
-//! protocol; what follows (flags, and the rule that the generator had in mind, which need not be the first that
-//! matches) is not read. Between two fields stand blanks or tabs. Addresses are dotted, of IPv6, or one decimal number.
-//! Empty lines and what follows a `#` are skipped.
+//! A line of a filter set has source and destination prefix, source and destination ports, protocol and mask,
+//! and, in some sets, TCP flags and mask. A line of a trace has source, destination, source and destination
+//! port and protocol; what follows (flags, and the rule that the generator had in mind, which need not be the
+//! first that matches) is not read. Between two fields stand blanks or tabs. Addresses are dotted, of IPv6, or
+//! one decimal number. Empty lines and what follows a `#` are skipped.
 //!
 //! Source: D. Taylor and J. Turner, "ClassBench: A Packet Classification Benchmark", INFOCOM 2005.
 

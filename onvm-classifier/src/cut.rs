@@ -1,10 +1,10 @@
 //! Which bits a node looks at.
 //!
-//! A node that looks at `k` bits has `2^k` children; a rule that leaves a looked-at bit open stands in both halves. Bits
-//! are chosen one after the other, each time the one with which the expected length of a search becomes the shortest,
-//! over all cells that the bits chosen so far make: headers are taken to come to rules with equal chance, so a
-//! cell of `n` rules is searched with a chance that is proportional to `n`, and costs `n`, or as much as one group if it
-//! is less.
+//! A node that looks at `k` bits has `2^k` children; a rule that leaves a looked-at bit open stands in both
+//! halves. Bits are chosen one after the other, each time the one with which the expected length of a search
+//! becomes the shortest, over all cells that the bits chosen so far make: headers are taken to come to rules
+//! with equal chance, so a cell of `n` rules is searched with a chance that is proportional to `n`, and costs
+//! `n`, or as much as one group if it is less.
 
 use crate::bits::{BYTES, Layout, Pattern, PortBits, pdep, pext};
 use crate::group::LANES;
@@ -27,12 +27,14 @@ pub(crate) struct Eagerness {
     bits: usize,
     /// Rules in all children together, at most.
     room: usize,
+    /// Rules that are looked at for it, at most.
+    rules: usize,
 }
 
 impl Eagerness {
     /// As measured; flat around these figures.
     pub(crate) fn usual(room: usize) -> Eagerness {
-        Eagerness { gain: 950, children: 4, bits: 14, room }
+        Eagerness { gain: 950, children: 4, bits: 14, room, rules: 8192 }
     }
 }
 
@@ -53,8 +55,8 @@ static SPREAD: [u64; 256] = {
     table
 };
 
-/// How many rules ask for a one in each bit, and how many for a zero. Bits are numbered as in the row of bytes, the
-/// highest of each byte first.
+/// How many rules ask for a one in each bit, and how many for a zero. Bits are numbered as in the row of bytes,
+/// the highest of each byte first.
 struct Counts {
     ones: [u32; BYTES * 8],
     zeros: [u32; BYTES * 8],
@@ -83,19 +85,22 @@ impl Counts {
     }
 }
 
-/// What it costs that headers come to a cell of so many rules.
-fn cost(rules: usize) -> u64 {
-    (rules * rules.max(LANES)) as u64
+/// What it costs that headers come to a cell of so many rules, `group` of which are in a group.
+fn cost(rules: usize, group: usize) -> u64 {
+    (rules * rules.max(group)) as u64
 }
 
 /// Chooses the bits of a node for the rules `ids`; none if no bit is worth it.
 pub(crate) fn choose(layout: &Layout, patterns: &[Pattern], ids: &[u32], eager: Eagerness) -> Option<Cut> {
-    let mut cells = vec![ids.to_vec()];
+    // Of very many rules a part says enough: each stands for `step` rules.
+    let step = ids.len().div_ceil(eager.rules).max(1);
+    let group = LANES.div_ceil(step);
+    let mut cells: Vec<Vec<u32>> = vec![ids.iter().step_by(step).copied().collect()];
     let mut chosen: Vec<usize> = Vec::new();
-    let mut before = cost(ids.len());
+    let mut before = cost(cells[0].len(), group);
     let most = (ids.len() * eager.children).max(2);
     while chosen.len() < eager.bits && cells.len() * 2 <= most {
-        let costs = costs(layout, patterns, &cells);
+        let costs = costs(layout, patterns, &cells, group);
         let allowed = |bit: &usize| {
             let both = |view| holds(view, &chosen) && holds(view, &[*bit]);
             !chosen.contains(bit) && layout.views.iter().any(both)
@@ -105,7 +110,7 @@ pub(crate) fn choose(layout: &Layout, patterns: &[Pattern], ids: &[u32], eager: 
             break;
         }
         let halved: Vec<_> = cells.iter().flat_map(|cell| halves(patterns, cell, best)).collect();
-        if halved.iter().map(Vec::len).sum::<usize>() > eager.room {
+        if halved.iter().map(Vec::len).sum::<usize>() * step > eager.room {
             break;
         }
         before = costs[best];
@@ -121,13 +126,13 @@ pub(crate) fn choose(layout: &Layout, patterns: &[Pattern], ids: &[u32], eager: 
 }
 
 /// What the cost would be with each bit as the next one.
-fn costs(layout: &Layout, patterns: &[Pattern], cells: &[Vec<u32>]) -> Vec<u64> {
+fn costs(layout: &Layout, patterns: &[Pattern], cells: &[Vec<u32>], group: usize) -> Vec<u64> {
     let mut costs = vec![0; layout.bytes * 8];
     for cell in cells {
         let counts = Counts::of(patterns, cell, layout.bytes);
         for (bit, sum) in costs.iter_mut().enumerate() {
-            *sum +=
-                cost(cell.len() - counts.ones[bit] as usize) + cost(cell.len() - counts.zeros[bit] as usize);
+            let [zeros, ones] = [counts.zeros[bit], counts.ones[bit]].map(|n| n as usize);
+            *sum += cost(cell.len() - ones, group) + cost(cell.len() - zeros, group);
         }
     }
     costs
@@ -145,8 +150,8 @@ fn halves(patterns: &[Pattern], cell: &[u32], bit: usize) -> [Vec<u32>; 2] {
     [low.copied().collect(), high.copied().collect()]
 }
 
-/// Calls `each` with the number of every child of `cut` in whose part of the space the rule lies, and with what is known
-/// of the ports there; stops when `each` says so. Says whether it went through.
+/// Calls `each` with the number of every child of `cut` in whose part of the space the rule lies, and with what
+/// is known of the ports there; stops when `each` says so. Says whether it went through.
 pub(crate) fn children(
     layout: &Layout,
     cut: Cut,

@@ -1,7 +1,8 @@
 //! Eight rules side by side: what leaves are made of.
 //!
-//! Field by field, so that a comparison is made with all eight rules at once (`simd.rs`). Prefixes are held as value and
-//! number of bits that do not count: half of what value and mask would take, and leaves are most of the memory.
+//! Field by field, so that a comparison is made with all eight rules at once (`simd.rs`). Prefixes are held as
+//! value and number of bits that do not count: half of what value and mask would take, and leaves are most of
+//! the memory.
 
 use ipnet::IpNet;
 
@@ -15,7 +16,7 @@ pub(crate) const LANES: usize = 8;
 pub(crate) trait Group: Copy + Default + std::fmt::Debug + 'static {
     /// How headers of the family are laid out.
     const LAYOUT: &'static Layout;
-    /// From which lengths on prefixes of source and destination may be called long: the choice.
+    /// From which lengths on prefixes of source and destination may be called long: what is tried.
     const LENGTHS: &'static [[u8; 2]];
     /// Puts a rule into a lane.
     fn set(&mut self, lane: usize, rule: &Rule5, slot: u32);
@@ -83,7 +84,7 @@ const _: () = assert!(size_of::<GroupV4>() == 192);
 
 impl Group for GroupV4 {
     const LAYOUT: &'static Layout = &bits::V4;
-    const LENGTHS: &'static [[u8; 2]] = &[[9, 9], [13, 13], [17, 17], [5, 5], [0, 0]];
+    const LENGTHS: &'static [[u8; 2]] = &[[9, 9], [17, 17], [5, 5], [0, 0]];
 
     fn set(&mut self, lane: usize, rule: &Rule5, slot: u32) {
         for (which, net) in [rule.source, rule.destination].into_iter().enumerate() {
@@ -127,7 +128,7 @@ pub(crate) struct GroupV6 {
 
 impl Group for GroupV6 {
     const LAYOUT: &'static Layout = &bits::V6;
-    const LENGTHS: &'static [[u8; 2]] = &[[25, 25], [33, 33], [49, 49], [9, 9], [0, 0]];
+    const LENGTHS: &'static [[u8; 2]] = &[[25, 25], [33, 33], [49, 49], [0, 0]];
 
     #[allow(clippy::cast_possible_truncation, reason = "halves of the address are cut out")]
     fn set(&mut self, lane: usize, rule: &Rule5, slot: u32) {

@@ -8,11 +8,11 @@ use crate::cut::{self, Eagerness};
 use crate::group::{Group, LANES};
 use crate::tree::{Entry, Forest, TREES};
 
-/// A leaf has no more rules than this where that can be had. Two groups: one more comparison costs about what a node
-/// costs, and takes less memory.
+/// A leaf has no more rules than this where that can be had. Two groups: one more comparison costs about what a
+/// node costs, and takes less memory.
 const LEAF: usize = 2 * LANES;
-/// Rules in all leaves of a tree together, for each rule that it has. Where rules overlap so much that this is not
-/// enough, leaves become longer instead.
+/// Rules in all leaves of a tree together, for each rule that it has. Where rules overlap so much that this is
+/// not enough, leaves become longer instead.
 const COPIES: usize = 12;
 /// Nodes on a path, at most.
 const DEPTH: usize = 16;
@@ -71,7 +71,7 @@ pub(crate) fn forest<G: Group>(rules: &Rules<'_>, lengths: [u8; 2]) -> Forest<G>
     }
     for (tree, ids) in trees.into_iter().enumerate() {
         let room = COPIES * ids.len() + 1024;
-        let root = builder.entry(ids, PortBits::default(), room, 0);
+        let root = builder.entry(&ids, PortBits::default(), room, 0);
         builder.forest.set_root(tree, root);
     }
     builder.forest.settle();
@@ -80,16 +80,16 @@ pub(crate) fn forest<G: Group>(rules: &Rules<'_>, lengths: [u8; 2]) -> Forest<G>
 
 impl<G: Group> Builder<'_, G> {
     /// Builds what is below a place to which the rules `ids` come; leaves may have `room` rules together.
-    fn entry(&mut self, ids: Vec<u32>, path: PortBits, room: usize, depth: usize) -> Entry {
+    fn entry(&mut self, ids: &[u32], path: PortBits, room: usize, depth: usize) -> Entry {
         if ids.len() <= LEAF || depth == DEPTH {
             return self.leaf(ids);
         }
         let patterns = &self.rules.patterns;
-        let Some(cut) = cut::choose(G::LAYOUT, patterns, &ids, Eagerness::usual(room)) else {
+        let Some(cut) = cut::choose(G::LAYOUT, patterns, ids, Eagerness::usual(room)) else {
             return self.leaf(ids);
         };
         let mut cells: Vec<(Vec<u32>, PortBits)> = vec![Default::default(); 1 << cut.mask.count_ones()];
-        for id in &ids {
+        for id in ids {
             cut::children(G::LAYOUT, cut, &patterns[*id as usize], path, &mut |child, known| {
                 let cell = &mut cells[child as usize];
                 cell.0.push(*id);
@@ -100,12 +100,12 @@ impl<G: Group> Builder<'_, G> {
         let copies: usize = cells.iter().map(|(cell, _)| cell.len()).sum();
         let base = self.forest.add_children(cells.len());
         let mut siblings: HashMap<(Vec<u32>, PortBits), Entry> = HashMap::new();
-        for (place, (ids, known)) in (base..).zip(cells) {
-            let entry = match siblings.get(&(ids.clone(), known)) {
+        for (place, cell) in (base..).zip(cells).filter(|(_, cell)| !cell.0.is_empty()) {
+            let entry = match siblings.get(&cell) {
                 Some(entry) => *entry,
                 None => {
-                    let entry = self.entry(ids.clone(), known, room * ids.len() / copies, depth + 1);
-                    siblings.insert((ids, known), entry);
+                    let entry = self.entry(&cell.0, cell.1, room * cell.0.len() / copies, depth + 1);
+                    siblings.insert(cell, entry);
                     entry
                 }
             };
@@ -114,22 +114,22 @@ impl<G: Group> Builder<'_, G> {
         Entry::node(cut, base)
     }
 
-    /// A leaf with these rules. Equal leaves are one: a leaf may have more rules than its place asks for, since all fields
-    /// are compared in it.
-    fn leaf(&mut self, ids: Vec<u32>) -> Entry {
+    /// A leaf with these rules. Equal leaves are one: a leaf may have more rules than its place asks for, since
+    /// all fields are compared in it.
+    fn leaf(&mut self, ids: &[u32]) -> Entry {
         let Some(first) = ids.first() else { return Entry::EMPTY };
+        if let Some(leaf) = self.leaves.get(ids) {
+            return *leaf;
+        }
         let slots = &self.rules.slots;
-        let least = slots[*first as usize].0;
-        let forest = &mut self.forest;
-        *self.leaves.entry(ids).or_insert_with_key(|ids| {
-            let leaf = forest.add_leaf(least, ids.len());
-            for (group, eight) in forest.groups_of_mut(leaf).iter_mut().zip(ids.chunks(LANES)) {
-                for (lane, id) in eight.iter().enumerate() {
-                    let (slot, rule) = slots[*id as usize];
-                    group.set(lane, rule, slot);
-                }
+        let leaf = self.forest.add_leaf(slots[*first as usize].0, ids.len());
+        for (group, eight) in self.forest.groups_of_mut(leaf).iter_mut().zip(ids.chunks(LANES)) {
+            for (lane, id) in eight.iter().enumerate() {
+                let (slot, rule) = slots[*id as usize];
+                group.set(lane, rule, slot);
             }
-            leaf
-        })
+        }
+        self.leaves.insert(ids.to_vec(), leaf);
+        leaf
     }
 }

@@ -56,8 +56,8 @@ impl Header {
         self.rest & V6 != 0
     }
 
-    /// Of an IPv4 header: both addresses, the source in the upper half; and ports and protocol from the highest bits
-    /// down.
+    /// Of an IPv4 header: both addresses, the source in the upper half; and ports and protocol from the highest
+    /// bits down.
     #[inline(always)]
     pub(crate) fn words_v4(&self) -> [u64; 2] {
         [self.addresses[0], self.rest]

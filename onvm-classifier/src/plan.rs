@@ -1,8 +1,10 @@
 //! Which prefixes are long: by trial.
 //!
-//! A forest has one tree for rules with long destinations, one for those of the rest with long sources, one for what is
-//! wide in both. Where the line is best drawn depends on the rules. Each line of the family's choice is tried on
-//! a part of the rules, and headers that match rules are led through, with what steps cost as measured.
+//! A forest has one tree for rules with long destinations, one for those of the rest with long sources, one for
+//! what is wide in both. Where the line is best drawn depends on the rules, so forests with several lines are built,
+//! and headers that match rules are led through them. What steps cost is as measured, and the order that it gives
+//! was that of the measured speed on all sets; how good a line is for a part of the rules says less: a part decides
+//! only which lines are hopeless.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,20 +16,39 @@ use crate::grow::{self, Rules};
 use crate::tree::Forest;
 use crate::{Header, NONE, Ports, Rule5};
 
-/// Rules that a line is tried on.
-const RULES: usize = 8192;
+/// Rules on which lines are tried first.
+const PART: usize = 8192;
+/// Up to so many rules, what is not hopeless is tried on all of them: more would take too long.
+const ALL: usize = 200_000;
+/// Hopeless is what costs more than the best, in per cent of it.
+const HOPELESS: u64 = 130;
 /// Headers that are led through.
 const HEADERS: usize = 1024;
 
-/// The best line for these rules.
-pub(crate) fn lengths<G: Group>(rules: &Rules<'_>) -> [u8; 2] {
-    if rules.len() == 0 {
-        return G::LENGTHS[0];
+/// The best forest for these rules.
+pub(crate) fn forest<G: Group>(rules: &Rules<'_>) -> Forest<G> {
+    let mut lines = G::LENGTHS.to_vec();
+    if rules.len() > PART {
+        let part = rules.some(PART);
+        let keys = headers(&part, G::LAYOUT.destination == 16);
+        let costs: Vec<u64> =
+            lines.iter().map(|line| cost(&grow::forest::<G>(&part, *line), &keys)).collect();
+        let best = costs.iter().copied().min().unwrap_or(0);
+        let most = if rules.len() > ALL { best } else { best * HOPELESS / 100 };
+        lines =
+            lines.into_iter().zip(costs).filter(|(_, cost)| *cost <= most).map(|(line, _)| line).collect();
+        lines.truncate(if rules.len() > ALL { 1 } else { usize::MAX });
+    } else if rules.len() == 0 {
+        lines.truncate(1);
     }
-    let some = rules.some(RULES);
-    let keys: Vec<(Key, Header)> = headers(&some, G::LAYOUT.destination == 16);
-    let cost = |lengths: &&[u8; 2]| cost(&grow::forest::<G>(&some, **lengths), &keys);
-    *G::LENGTHS.iter().min_by_key(cost).unwrap_or(&G::LENGTHS[0])
+    let keys = if lines.len() > 1 { headers(rules, G::LAYOUT.destination == 16) } else { Vec::new() };
+    let forests = lines.into_iter().map(|line| {
+        let forest = grow::forest::<G>(rules, line);
+        (cost(&forest, &keys), forest)
+    });
+    // One at a time, so that no more than two are in memory.
+    let best = forests.reduce(|best, next| if next.0 < best.0 { next } else { best });
+    best.map_or_else(|| Forest::new(G::LENGTHS[0]), |(_, forest)| forest)
 }
 
 /// What it costs to look all headers up, in about quarters of a cycle.

@@ -80,11 +80,11 @@ impl Entry {
     }
 }
 
-/// All rules of one family: some trees, and the *tail*, a leaf that every header comes to, with rules inserted later
-/// that lie in too many places of a tree.
+/// All rules of one family: some trees, and the *tail*, a leaf that every header comes to, with rules inserted
+/// later that lie in too many places of a tree.
 ///
-/// Invariants, which the quick way relies on: a node's children, as many as there are values of its bits, lie within
-/// `entries`; a leaf's groups lie within `groups`.
+/// Invariants, without which lookups panic: a node's children, as many as there are values of its bits, lie
+/// within `entries`; a leaf's groups lie within `groups`.
 #[derive(Clone, Debug)]
 pub(crate) struct Forest<G> {
     entries: Vec<Entry>,
@@ -138,12 +138,8 @@ impl<G: Group> Forest<G> {
         self.entries[at as usize] = child;
     }
 
-    #[inline(always)]
-    pub(crate) fn groups(&self) -> &[G] {
-        &self.groups
-    }
-
     /// The groups of a leaf.
+    #[inline]
     pub(crate) fn groups_of(&self, leaf: Entry) -> &[G] {
         &self.groups[leaf.base as usize..][..leaf.groups() as usize]
     }
@@ -183,8 +179,8 @@ impl<G: Group> Forest<G> {
         (at, depth)
     }
 
-    /// Calls `found` with the slots of matching rules, leaf by leaf, the first of each leaf first; when `found` says so,
-    /// the rest of the leaf is left out.
+    /// Calls `found` with the slots of matching rules, leaf by leaf, the first of each leaf first; when `found`
+    /// says so, the rest of the leaf is left out.
     pub(crate) fn search(&self, header: &Header, found: &mut impl FnMut(u32) -> bool) {
         let key = crate::bits::key(G::LAYOUT, header);
         for root in self.roots {
@@ -201,8 +197,8 @@ impl<G: Group> Forest<G> {
         }
     }
 
-    /// Calls `each` with the place of every leaf below the node `at` in whose part of the space a rule lies; stops when
-    /// `each` says so. Says whether it went through.
+    /// Calls `each` with the place of every leaf below the node `at` in whose part of the space a rule lies;
+    /// stops when `each` says so. Says whether it went through.
     pub(crate) fn leaves_of(
         &self,
         at: Entry,

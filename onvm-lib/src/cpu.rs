@@ -32,7 +32,7 @@ static BEFORE_PINNING: OnceLock<Option<Allowed>> = OnceLock::new();
 
 /// Lets the calling thread run wherever the process could before any of its threads was pinned: for work beside the
 /// packets, whose threads inherit the one processor of the thread that starts them.
-pub(crate) fn leave_pinned() {
+pub fn leave_pinned() {
     if let Some(Some(before)) = BEFORE_PINNING.get()
         && let Err(error) = before.restore()
     {

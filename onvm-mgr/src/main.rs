@@ -2,7 +2,7 @@
 //!
 //! Two threads. The worker (`worker`) touches packets; the control thread (`server`, this one) talks to NFs,
 //! clients and the kernel, and tells the worker what to do between two bursts. They share nothing but two channels.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod autoscale;
 mod cli;

@@ -56,6 +56,7 @@ const PORTS: &[(&str, &str)] = &[
     ("TX", "tx_packets"),
     ("TX BYTES", "tx_bytes"),
     ("REFUSED", "rx_refused"),
+    ("MISSED", "rx_missed"),
     ("FAILED", "tx_failed"),
     ("NAME", "name"),
 ];

@@ -13,6 +13,7 @@ mod mock;
 mod process;
 pub mod soak;
 mod supervised;
+pub mod wire;
 
 pub use built::program;
 pub use captures::{Packet, made_capture, read_capture, same_by_flow, sample};

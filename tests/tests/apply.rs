@@ -243,6 +243,28 @@ fn what_cannot_be_applied_changes_nothing() {
 }
 
 #[test]
+fn an_instance_that_could_not_be_replaced_is_told_of() {
+    let lab = Lab::new();
+    let mut file = File::new(&[("heir", "id: 1, command: [heir_nf]")], &["heir", "judge"]);
+    let manager = file.up(&lab);
+    [1, 99].iter().for_each(|service| lab.wait_for_running(*service, 1));
+    let pids = lab.pids(1);
+    for (command, why) in [
+        ("[nf-forward]", "its successor cannot use its state"),
+        ("[no-such-nf]", "there is no program no-such-nf"),
+    ] {
+        file.services.insert("heir", format!("id: 1, command: {command}"));
+        let path = lab.write("other.yaml", &file.text());
+        let end = lab.client(&["apply", &path]).with_code(1);
+        assert!(end.err.contains("the plan is in force, but instance") && end.err.contains(why), "{end}");
+        assert!(end.out.contains("heir"), "{end}");
+        assert_eq!(lab.pids(1), pids, "it goes on");
+    }
+    goes_on(&manager);
+    let _ = lab.judged_whole(manager, 99);
+}
+
+#[test]
 fn forty_edits_at_random() {
     let lab = Lab::new();
     let mut file = File::new(&[("a", "id: 1, command: [nf-forward]")], &["a", "judge"]);

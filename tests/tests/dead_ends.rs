@@ -330,3 +330,18 @@ fn an_nf_that_hangs_is_killed_when_the_manager_ends() {
     ledger.assert_clean();
     assert_eq!(nf.wait(LIMIT).signal, Some(9));
 }
+
+#[test]
+fn silent_connections_keep_nobody_out() {
+    let lab = Lab::new();
+    let manager = lab.manager(&[]);
+    let silent: Vec<Line> = (0..200).map(|_| Line::connect(lab.socket()).unwrap()).collect();
+    // Clients and NFs come in all the same, and the ones that speak are answered.
+    let status = lab.client(&["status", "--json"]).good();
+    assert_eq!(status.json()["phase"], "running", "{status}");
+    let mut nf = lab.nf("nf-forward", &["-r", "1"]);
+    manager.wait_for_instances(1);
+    drop(silent);
+    let _ = manager.stop(LIMIT);
+    let _ = nf.wait(LIMIT).good();
+}

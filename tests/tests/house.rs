@@ -17,6 +17,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "onvm-lib/src/runtime/hands.rs",
     "onvm-mgr/src/ports/afpacket/",
     "onvm-mgr/src/ports/xdp/",
+    "onvm-mgr/src/ports/tap/device.rs",
     "onvm-mgr/src/ports/dpdk/",
     "bench/",
     "onvm-lib/benches/",
@@ -120,7 +121,14 @@ fn nfs_import_the_prelude_and_forbid_unsafe() {
         }
     }
     assert_none("network functions", &wrong);
-    assert_none("network functions", &mentions("nf-", &["onvm_mgr", "use nf_"]));
+    // The benches and tests of one that has a library use it.
+    let own = |line: &String| {
+        let name = line.split('/').next().unwrap_or_default().replace('-', "_");
+        line.contains(&format!("use {name}::"))
+    };
+    let mut others = mentions("nf-", &["onvm_mgr", "use nf_"]);
+    others.retain(|line| !own(line));
+    assert_none("network functions", &others);
 }
 
 #[test]

@@ -40,11 +40,11 @@ pub(super) fn classbench(effort: Effort) -> Vec<Line> {
     }
 }
 
-/// Sets made here.
+/// Sets made here, and some of them for IPv6.
 pub(super) fn made(effort: Effort) -> Vec<Line> {
-    let sizes =
-        [1000, 10_000].into_iter().flat_map(|count| rules::KINDS.map(|kind| Ok(rules::made(kind, count))));
-    all(sizes, effort)
+    let v4 = [1000, 10_000].into_iter().flat_map(|count| rules::KINDS.map(|kind| rules::made(kind, count)));
+    let v6 = rules::KINDS.into_iter().map(|kind| rules::as_v6(&rules::made(kind, 10_000)));
+    all(v4.chain(v6).map(Ok), effort)
 }
 
 fn all(sets: impl Iterator<Item = Result<RuleSet, Error>>, effort: Effort) -> Vec<Line> {

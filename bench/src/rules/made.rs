@@ -1,12 +1,12 @@
 //! Rule sets made here, of the kinds that ClassBench has, so that lookups can be measured without its files.
 //!
-//! Addresses come from a few sites with networks inside networks, so that prefixes nest and repeat; ports and protocols
-//! from weighted classes. The weights are those that ClassBench's own sets show: access lists name hosts and ports of
-//! destinations, firewalls leave one side open, IP chains mix everything.
+//! Addresses come from a few sites with networks inside networks, so that prefixes nest and repeat; ports and
+//! protocols from weighted classes. The weights are those that ClassBench's own sets show: access lists name
+//! hosts and ports of destinations, firewalls leave one side open, IP chains mix everything.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use onvm_classifier::{Header, Ports, Rule5};
 
 use super::RuleSet;
@@ -152,7 +152,8 @@ impl Chance {
         }
     }
 
-    /// A network of a site: nested, since sites share their upper bits and most hosts lie in few of their networks.
+    /// A network of a site: nested, since sites share their upper bits and most hosts lie in few of their
+    /// networks.
     fn net(&mut self, sites: &[u32], shortest: u8, longest: u8) -> IpNet {
         let length = shortest + u8::try_from(self.below(u32::from(longest - shortest) + 1)).unwrap_or(0);
         let site = sites[self.below(u32::try_from(sites.len()).unwrap_or(1)) as usize];
@@ -202,6 +203,38 @@ pub(crate) fn made(kind: &str, count: usize) -> RuleSet {
     rules.sort_by_key(width);
     let headers = (0..HEADERS).filter_map(|_| header(&rules, &mut chance)).collect();
     RuleSet { name: format!("made {kind} {}k", count / 1000), rules, headers, golden: None }
+}
+
+/// The same set for IPv6: each IPv4 network becomes one of a provider's, each address one interface in it.
+pub(crate) fn as_v6(set: &RuleSet) -> RuleSet {
+    let net = |net: Option<IpNet>| match net {
+        Some(IpNet::V4(net)) if net.prefix_len() > 0 => {
+            Ipv6Net::new(wide(net.addr()), 32 + net.prefix_len()).ok().map(|net| net.trunc().into())
+        }
+        _ => Some(Ipv6Net::default().into()),
+    };
+    let rule = |rule: &Rule5| Rule5 { source: net(rule.source), destination: net(rule.destination), ..*rule };
+    let header = |header: &Header| {
+        let address = |address| match address {
+            IpAddr::V4(address) => IpAddr::V6(wide(address)),
+            v6 => v6,
+        };
+        let (sport, dport) = (header.source_port(), header.destination_port());
+        Header::new(address(header.source()), address(header.destination()), sport, dport, header.protocol())
+    };
+    RuleSet {
+        name: format!("{}, IPv6", set.name),
+        rules: set.rules.iter().map(rule).collect(),
+        headers: set.headers.iter().filter_map(header).collect(),
+        golden: None,
+    }
+}
+
+/// An address in 2001:db8::/32 of which the IPv4 one is the network; the lower half follows from it.
+fn wide(address: Ipv4Addr) -> Ipv6Addr {
+    let bits = u128::from(address.to_bits());
+    let interface = bits.wrapping_mul(0x9E37_79B9_7F4A_7C15) & u128::from(u64::MAX);
+    (0x2001_0DB8 << 96 | bits << 64 | interface).into()
 }
 
 /// A header that matches a rule; some rules are met more often than others.

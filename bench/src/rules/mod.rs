@@ -7,7 +7,7 @@ use std::process::Command;
 
 use onvm_classifier::{Header, Rule5, classbench};
 
-pub(crate) use made::{KINDS, made};
+pub(crate) use made::{KINDS, as_v6, made};
 
 use crate::measure::Error;
 

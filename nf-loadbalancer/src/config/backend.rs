@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use onvm_lib::document::Cursor;
 use onvm_lib::wire::MacAddr;
 
-use super::{Config, Mode, host, station};
+use super::{Config, Mode, Service, host, station};
 
 /// Largest weight: the Maglev table is filled in proportion, and with much more the small ones would have nothing.
 pub const MAX_WEIGHT: u32 = 1000;
@@ -45,15 +45,33 @@ impl Backend {
     }
 }
 
-/// Reads one backend of a service with this mode and address.
-pub(super) fn read(
+/// Keys of a backend, and what a command says of it besides.
+const KEYS: [&str; 9] =
+    ["address", "port", "weight", "mac", "next-hop", "max-connections", "drain", "service", "backend"];
+
+/// Reads a backend that a command adds to a service.
+pub(crate) fn read_backend(
     name: &str,
     cursor: &Cursor<'_>,
+    service: &Service,
+    config: &Config,
+) -> Option<Backend> {
+    read_known(name, cursor, &KEYS, (service.mode, service.address.addr().is_ipv4()), config)
+}
+
+/// Reads one backend of a service with this mode and address.
+pub(super) fn read(name: &str, cursor: &Cursor<'_>, kind: (Mode, bool), config: &Config) -> Option<Backend> {
+    read_known(name, cursor, &KEYS[..7], kind, config)
+}
+
+fn read_known(
+    name: &str,
+    cursor: &Cursor<'_>,
+    known: &[&str],
     (mode, v4): (Mode, bool),
     config: &Config,
 ) -> Option<Backend> {
-    let known = ["address", "port", "weight", "mac", "next-hop", "max-connections", "drain"];
-    let table = cursor.table(&known)?;
+    let table = cursor.table(known)?;
     super::name(name, cursor);
     let place = table.need("address")?;
     let address = host(&place)?;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use onvm_lib::document::{Cursor, Report, Table, read};
 use onvm_lib::wire::MacAddr;
 
+pub(crate) use backend::read_backend;
 pub use backend::{Backend, MAX_WEIGHT};
 pub use health::{Health, Passive, Probe};
 pub use service::{Mode, Protocol, Scheduler, Service, SourceNat, When};
@@ -65,7 +66,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 1_048_576, fragments: 4096, clients: 65_536 }
+        Self { connections: 262_144, fragments: 4096, clients: 65_536 }
     }
 }
 

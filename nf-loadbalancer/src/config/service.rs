@@ -215,12 +215,12 @@ fn ports(table: &Table<'_>) -> Option<Vec<RangeInclusive<u16>>> {
     if place.plain() == Some("any") {
         return Some(vec![0..=u16::MAX]);
     }
-    let all: Vec<_> = place.one_or_many().iter().filter_map(port_range).collect();
-    if all.is_empty() {
+    let written = place.one_or_many();
+    if written.is_empty() {
         place.error("at least one port is needed, or `any`");
         return None;
     }
-    Some(all)
+    written.iter().map(port_range).collect()
 }
 
 fn table_size(cursor: &Cursor<'_>, backends: usize) -> Option<u32> {

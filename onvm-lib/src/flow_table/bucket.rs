@@ -22,33 +22,17 @@ const _: () = assert!(size_of::<Bucket>() == 64);
 impl Bucket {
     pub(super) const EMPTY: Self = Self { hashes: [0; WAYS], spilled: 0, slots: [FREE; WAYS], spare: 0 };
 
-    /// The ways with this hash, a bit each. The hash of a flow that is gone stays behind; its way has no slot.
-    #[inline(always)]
-    fn matching(&self, hash: u32) -> u32 {
-        let mut ways = 0;
-        for (way, known) in self.hashes.iter().enumerate() {
-            ways |= u32::from(*known == hash) << way;
-        }
-        ways
-    }
-
-    /// The slots of the flows with this hash, among them [`FREE`].
+    /// The slots of the flows with this hash, among them [`FREE`]: the hash of a flow that is gone stays behind, its
+    /// way has no slot. Buckets have few flows, and those in front are found first.
     #[inline(always)]
     pub(super) fn slots_of(&self, hash: u32) -> impl Iterator<Item = u32> {
-        let mut ways = self.matching(hash);
-        std::iter::from_fn(move || {
-            let way = ways.trailing_zeros() as usize;
-            // Clears the lowest bit that is set.
-            ways &= ways.wrapping_sub(1);
-            self.slots.get(way).copied()
-        })
+        self.hashes.iter().zip(self.slots).filter(move |(known, _)| **known == hash).map(|(_, slot)| slot)
     }
 
     /// The first slot of a flow with this hash; [`FREE`] if there is none.
     #[inline(always)]
     pub(super) fn first_slot_of(&self, hash: u32) -> u32 {
-        let ways = self.matching(hash);
-        self.slots.get(ways.trailing_zeros() as usize).copied().unwrap_or(FREE)
+        self.slots_of(hash).find(|slot| *slot != FREE).unwrap_or(FREE)
     }
 
     /// The first way without a flow.

@@ -155,15 +155,15 @@ impl<V> FlowTable<V> {
 
     /// Whether a slot has this flow.
     #[inline(always)]
-    fn holds(&self, slot: u32, hash: u32, key: &FlowKey) -> bool {
+    fn holds(&self, slot: u32, key: &FlowKey) -> bool {
         let entry = self.slots.get(slot as usize).and_then(Option::as_ref);
-        entry.is_some_and(|entry| entry.hash == hash && entry.key == *key)
+        entry.is_some_and(|entry| entry.key == *key)
     }
 
     #[inline(always)]
     fn slot_of(&self, hash: u32, key: &FlowKey) -> Option<u32> {
         let home = &self.buckets[self.home(hash)];
-        match home.slots_of(hash).find(|slot| self.holds(*slot, hash, key)) {
+        match home.slots_of(hash).find(|slot| self.holds(*slot, key)) {
             None if home.spilled > 0 => self.spilled_slot_of(hash, key),
             found => found,
         }
@@ -172,7 +172,7 @@ impl<V> FlowTable<V> {
     #[cold]
     fn spilled_slot_of(&self, hash: u32, key: &FlowKey) -> Option<u32> {
         let other = &self.buckets[self.other(hash)];
-        other.slots_of(hash).find(|slot| self.holds(*slot, hash, key))
+        other.slots_of(hash).find(|slot| self.holds(*slot, key))
     }
 
     /// The value of a flow.
@@ -185,7 +185,7 @@ impl<V> FlowTable<V> {
 
     /// The value of a flow, to be changed.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn find(&mut self, hash: u32, key: &FlowKey) -> Option<&mut V> {
         let slot = self.slot_of(hash, key)?;
         self.slots[slot as usize].as_mut().map(|entry| &mut entry.value)
@@ -218,11 +218,11 @@ impl<V> FlowTable<V> {
         std::hint::black_box(all);
     }
 
-    /// Third pass: [`find`](Self::find) with a guess.
+    /// Third pass: [`find`](Self::find) with a guess. A guess that is right is enough: the hash is not looked at then.
     #[must_use]
     #[inline]
     pub fn find_at(&mut self, guess: Guess, hash: u32, key: &FlowKey) -> Option<&mut V> {
-        let slot = if self.holds(guess.0, hash, key) { guess.0 } else { self.slot_of(hash, key)? };
+        let slot = if self.holds(guess.0, key) { guess.0 } else { self.slot_of(hash, key)? };
         self.slots[slot as usize].as_mut().map(|entry| &mut entry.value)
     }
 
@@ -235,8 +235,10 @@ impl<V> FlowTable<V> {
         value: V,
         rank: impl Fn(&FlowKey, &V) -> Option<R>,
     ) -> Inserted<V> {
-        if let Some(known) = self.find(hash, &key) {
-            return Inserted::Replaced(std::mem::replace(known, value));
+        if let Some(slot) = self.slot_of(hash, &key)
+            && let Some(known) = &mut self.slots[slot as usize]
+        {
+            return Inserted::Replaced(std::mem::replace(&mut known.value, value));
         }
         let mut place = self.place_for(hash);
         let mut evicted = None;

@@ -122,6 +122,13 @@ pub(crate) fn apply(of: &OfFile) -> Result<ExitCode, Failure> {
         Ok(changes) if !of.common.json => print_changes(&changes, false, "nothing to change"),
         _ => print(body.to_string()),
     }
+    for failed in body["failed"].as_array().into_iter().flatten() {
+        let why = failed["why"].as_str().unwrap_or("for no reason");
+        eprintln!(
+            "onvm-mgr: the plan is in force, but instance {} goes on as before: {why}",
+            failed["instance"]
+        );
+    }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

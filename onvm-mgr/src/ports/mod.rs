@@ -4,12 +4,17 @@
 //! and gives them back when it has sent; at the end it gives back whatever it still has. It knows nothing of
 //! routing, and the worker knows nothing of any port but this trait.
 
+mod afpacket;
 mod generator;
+mod intake;
 mod null;
+mod offload;
 mod pcap;
 mod rate;
 mod spec;
+mod tap;
 
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use onvm_lib::pool::{Books, Packet};
@@ -33,6 +38,8 @@ pub(crate) struct PortCounters {
     pub(crate) rx_no_buffer: u64,
     /// Packets that could not be sent.
     pub(crate) tx_failed: u64,
+    /// Packets that the interface had no room for before they came here; they are in no other count.
+    pub(crate) rx_missed: u64,
 }
 
 /// What an attempt to receive found.
@@ -76,6 +83,16 @@ pub(crate) trait Port: Send {
     /// The worker has freed packets that were to be sent: so many, of so many bytes.
     fn discarded(&mut self, _packets: u64, _bytes: u64) {}
 
+    /// What becomes readable when packets come in, for ports that can sleep until then.
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Whether packets are there to be received, for ports that have a [`Port::readiness`].
+    fn is_ready(&self) -> bool {
+        false
+    }
+
     /// Buffers that the port has now: received too early, or on their way out.
     fn holds(&self) -> usize {
         0
@@ -109,6 +126,8 @@ pub(crate) enum PortError {
     Capture(onvm_lib::capture::Error),
     /// In the port's options.
     Spec(SpecError),
+    /// At an interface of the kernel's.
+    Interface { text: String, what: String },
 }
 
 impl std::fmt::Display for PortError {
@@ -116,6 +135,7 @@ impl std::fmt::Display for PortError {
         match self {
             Self::Capture(error) => write!(f, "{error}"),
             Self::Spec(error) => write!(f, "{error}"),
+            Self::Interface { text, what } => write!(f, "port {text:?}: {what}"),
         }
     }
 }
@@ -145,6 +165,8 @@ pub(crate) fn open(spec: &Spec) -> Result<Box<dyn Port>, PortError> {
     Ok(match spec.kind() {
         "pcap" => Box::new(pcap::PcapPort::open(spec)?),
         "gen" => Box::new(generator::Generator::open(spec)?),
+        "afpacket" => Box::new(afpacket::AfPacketPort::open(spec)?),
+        "tap" => Box::new(tap::TapPort::open(spec)?),
         "null" => Box::new(null::NullPort::open(spec)?),
         _ => return Err(spec.unknown_kind().into()),
     })

@@ -8,6 +8,8 @@ const KINDS: &[(&str, &[&str])] = &[
     ("pcap", &["in", "out", "loop", "speed", "pps", "format"]),
     ("gen", &["size", "flows", "rate", "count", "imix", "seed", "sequence"]),
     ("null", &[]),
+    ("afpacket", &["interface", "promiscuous"]),
+    ("tap", &["interface", "ip", "mtu"]),
 ];
 
 /// A port as the user wrote it.
@@ -62,7 +64,12 @@ impl FromStr for Spec {
             return Err(spec.unknown_kind());
         };
         // `pcap:in.pcap,out.pcap` is short for `pcap:in=in.pcap,out=out.pcap`.
-        let mut places = ["in", "out"].into_iter().filter(|_| kind == "pcap");
+        let places: &[&str] = match kind {
+            "pcap" => &["in", "out"],
+            "afpacket" | "tap" => &["interface"],
+            _ => &[],
+        };
+        let mut places = places.iter().copied();
         for part in rest.split(',').filter(|part| !part.is_empty()) {
             let (option, value) = match part.split_once('=') {
                 Some((option, value)) => (option, value),
@@ -191,7 +198,10 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        assert_eq!(error("pacp:x"), "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null");
+        assert_eq!(
+            error("pacp:x"),
+            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, afpacket, tap"
+        );
         assert_eq!(
             error("gen:siez=4"),
             "port \"gen:siez=4\": unknown option \"siez\", options are size, flows, rate, count, imix, seed, sequence"

@@ -1,12 +1,14 @@
 //! Another plan for a running manager: only what is different is touched, and routes change as one snapshot.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use onvm_lib::protocol::{InstanceId, ServiceId};
 use serde_json::{Value, json};
 
 use super::Server;
 use super::instances::{Instance, Role};
+use super::replace::Order;
 use crate::events::{Event, Kind};
 use crate::life::State;
 use crate::plan::{Plan, Service};
@@ -29,12 +31,17 @@ impl Server {
         let old = std::mem::replace(&mut self.plan, plan);
         self.events
             .record(Event::new(Kind::PlanApplied).by("operator").why(format!("{} changes", changes.len())));
+        let order = Rc::new(Order::of_plan(client, json!(changes)));
         let services: Vec<ServiceId> = old.services.keys().copied().collect();
         for service in services {
-            self.follow_plan_of(service, &old.services[&service]);
+            self.follow_plan_of(service, &old.services[&service], &order);
         }
         self.routes_changed();
         self.start_missing(std::time::Instant::now());
+        if Rc::strong_count(&order) > 1 || order.has_failed() {
+            // Told when its last instance has been replaced, or has not.
+            return self.let_go_of_order(Some(order));
+        }
         self.tell_when_in_force(client, json!({ "changes": changes }));
     }
 
@@ -49,7 +56,7 @@ impl Server {
     }
 
     /// Touches the instances of a service that the plan has changed.
-    fn follow_plan_of(&mut self, service: ServiceId, before: &Service) {
+    fn follow_plan_of(&mut self, service: ServiceId, before: &Service, order: &Rc<Order>) {
         let Some(now) = self.plan.services.get(&service).cloned() else {
             // It is gone: its instances that we started leave.
             self.forget_successors_of(service);
@@ -71,8 +78,8 @@ impl Server {
                 continue;
             }
             match self.supervisor_starts_successor(id, None) {
-                Ok(start_token) => self.expect_successor(id, start_token, None, None),
-                Err(error) => log::error!("service {service}: {error}"),
+                Ok(start_token) => self.expect_successor(id, start_token, None, Some(Rc::clone(order))),
+                Err(error) => order.failed(id, &error),
             }
         }
     }

@@ -104,7 +104,7 @@ impl Server {
             }
         };
         let strangers = self.peers.values().filter(|p| p.instance.is_none()).count();
-        if strangers >= MOST_STRANGERS {
+        if strangers >= MOST_STRANGERS && !self.make_room() {
             let reason = format!("the manager has {MOST_STRANGERS} connections of clients: try again later");
             let _ = line.send(&Answer::Refused { reason }, &[], false);
             return;
@@ -116,6 +116,17 @@ impl Server {
             return;
         }
         self.peers.insert(token, Peer { line, instance: None, trusted, asking: false });
+    }
+
+    /// Hangs up on the oldest of those who have asked nothing, or have their answer; whether there was one.
+    fn make_room(&mut self) -> bool {
+        let idle =
+            |token: &u64, p: &Peer| p.instance.is_none() && !p.asking && !self.followers.contains_key(token);
+        let oldest = self.peers.iter().filter(|(token, p)| idle(token, p)).map(|(token, _)| *token).min();
+        if let Some(token) = oldest {
+            self.refuse(token, "others want to ask something, and there are too many connections");
+        }
+        oldest.is_some()
     }
 
     /// Whether this user may speak to us, and whether it is trusted like our own.

@@ -73,13 +73,27 @@ pub(super) struct Order {
     client: u64,
     /// States stay behind.
     fresh: bool,
+    /// What the plan changes of which this is a part.
+    changes: Option<Value>,
     replaced: RefCell<Vec<(InstanceId, InstanceId)>>,
     failed: RefCell<Vec<(InstanceId, String)>>,
 }
 
 impl Order {
     pub(super) fn new(client: u64, fresh: bool) -> Rc<Self> {
-        Rc::new(Self { client, fresh, replaced: RefCell::default(), failed: RefCell::default() })
+        Rc::new(Self {
+            client,
+            fresh,
+            changes: None,
+            replaced: RefCell::default(),
+            failed: RefCell::default(),
+        })
+    }
+
+    /// For a plan that changes so much: the client is told of that, and of what could not be replaced.
+    pub(super) fn of_plan(client: u64, changes: Value) -> Self {
+        let (replaced, failed) = (RefCell::default(), RefCell::default());
+        Self { client, fresh: false, changes: Some(changes), replaced, failed }
     }
 
     /// One of its instances is not replaced.
@@ -87,17 +101,24 @@ impl Order {
         self.failed.borrow_mut().push((old, why.into()));
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        !self.failed.borrow().is_empty()
+    }
+
     /// What the client is told.
     fn body(&self) -> (Value, bool) {
         let (replaced, failed) = (self.replaced.borrow(), self.failed.borrow());
-        if replaced.is_empty() {
+        if replaced.is_empty() && self.changes.is_none() {
             let all: Vec<String> =
                 failed.iter().map(|(old, why)| format!("instance {old} is not replaced: {why}")).collect();
             return (json!({ "error": all.join("\n") }), false);
         }
         let pairs: Vec<Value> =
             replaced.iter().map(|(old, new)| json!({ "instance": old, "by": new })).collect();
-        let mut body = json!({ "instances": pairs.len(), "replaced": pairs });
+        let mut body = match &self.changes {
+            Some(changes) => json!({ "changes": changes }),
+            None => json!({ "instances": pairs.len(), "replaced": pairs }),
+        };
         if !failed.is_empty() {
             body["failed"] = failed.iter().map(|(old, why)| json!({ "instance": old, "why": why })).collect();
         }

@@ -35,7 +35,9 @@ impl Sleeper {
 
     pub(super) fn add(&self, bell: BorrowedFd<'_>) {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        if let Err(error) = epoll::add(&self.epoll, bell, epoll::EventData::new_u64(0), flags) {
+        if let Err(error) = epoll::add(&self.epoll, bell, epoll::EventData::new_u64(0), flags)
+            && error != rustix::io::Errno::EXIST
+        {
             // Without its bell an instance is served when something else wakes the worker, a second later at most.
             log::error!("cannot listen to a doorbell: {error}");
         }
@@ -62,7 +64,9 @@ impl Worker {
     pub(super) fn rest(&mut self) {
         let now = Instant::now();
         let mut limit = LONGEST;
-        let sources_wait = self.receiving && self.ports.iter().any(|p| !p.finished && p.not_before.is_none());
+        let polled =
+            |p: &super::PortState| !p.finished && p.not_before.is_none() && p.port.readiness().is_none();
+        let sources_wait = self.receiving && self.ports.iter().any(polled);
         if sources_wait || self.something_waits() {
             limit = SHORT;
         }
@@ -79,12 +83,18 @@ impl Worker {
         if let Some(cap) = self.barriers.before_sleep() {
             limit = limit.min(cap);
         }
-        let quiet = self.nodes.iter_mut().flatten().all(|n| !matches!(n.outbound.available(1), Ok(1..)));
+        // An interface that went and came again has a new descriptor.
+        self.ports.iter().filter_map(|p| p.port.readiness()).for_each(|fd| self.sleeper.add(fd));
+        let packets_are_there = |ports: &[super::PortState]| ports.iter().any(|p| p.port.is_ready());
+        let quiet = !(self.receiving && packets_are_there(&self.ports))
+            && self.nodes.iter_mut().flatten().all(|n| !matches!(n.outbound.available(1), Ok(1..)));
         if quiet && !self.called.load(std::sync::atomic::Ordering::Acquire) {
             self.sleeper.sleep(limit);
         }
         // Woken by the clock alone it goes back to sleep at once.
-        if self.nodes.iter_mut().flatten().any(|n| matches!(n.outbound.available(1), Ok(1..))) {
+        if self.receiving && packets_are_there(&self.ports)
+            || self.nodes.iter_mut().flatten().any(|n| matches!(n.outbound.available(1), Ok(1..)))
+        {
             self.idle.worked();
         }
         for node in self.nodes.iter_mut().flatten() {

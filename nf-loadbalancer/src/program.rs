@@ -1,0 +1,189 @@
+//! The network function: options, reloading, health checks, and the balancer on the packets' path.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Parser};
+use onvm_lib::prelude::*;
+use onvm_lib::reload::{self, Reloader};
+
+use crate::balancer::Balancer;
+use crate::config::{self, Config};
+use crate::health::{self, Checker};
+use crate::report;
+use crate::state::State;
+
+/// Options of its own.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Services and their backends, in YAML
+    #[arg(long, value_name = "FILE")]
+    services: PathBuf,
+
+    /// Read the file anew whenever it changes
+    #[arg(long)]
+    watch: bool,
+
+    /// Say what is wrong with the file, and do nothing else: exit code 0 if it can be used, 1 if not
+    #[arg(long)]
+    check: bool,
+
+    /// Make no health checks; backends are believed to be up
+    #[arg(long)]
+    no_health_checks: bool,
+}
+
+/// The program.
+#[derive(Debug)]
+pub struct LoadBalancer {
+    balancer: Balancer,
+    /// None in a replay.
+    reloader: Option<Reloader<Config>>,
+    checker: Option<Checker>,
+    now_ns: u64,
+}
+
+/// Reads the file, and checks what only this process can: whether it may do what the file wants.
+fn compile(path: &Path, checks: bool) -> Result<Config, String> {
+    let config = config::load(path)?;
+    if checks {
+        health::permitted(&config).map_err(|reason| format!("{}: {reason}", path.display()))?;
+    }
+    Ok(config)
+}
+
+impl LoadBalancer {
+    /// Has the checker follow what is to be checked.
+    fn follow_targets(&mut self) {
+        if self.balancer.take_targets_change()
+            && let Some(checker) = &self.checker
+        {
+            checker.check(self.balancer.targets());
+        }
+    }
+
+    /// News from the threads beside, between two bursts.
+    #[inline]
+    fn hear(&mut self) {
+        if let Some(reloader) = &mut self.reloader
+            && let Some(fresh) = reloader.take()
+        {
+            self.balancer.replace(fresh, self.now_ns);
+        }
+        self.balancer.refresh(self.now_ns);
+    }
+}
+
+impl NetworkFunction for LoadBalancer {
+    type Options = Options;
+    type Access = ReadWrite;
+    type State = State;
+    const NAME: &'static str = "nf-loadbalancer";
+    const ABOUT: &'static str =
+        "Spreads connections over servers: NAT, direct return or tunnels; Maglev hashing; health checks";
+    /// Questions about Ethernet addresses, and fragments.
+    const EMITS: bool = true;
+    const STATE_VERSION: u32 = 1;
+    const TICK: Duration = Duration::from_millis(100);
+
+    fn setup(options: &Options, setup: &Setup) -> Result<Self, SetupError> {
+        let checks = !setup.replay && !options.no_health_checks;
+        if setup.replay {
+            // The same capture gives the same packets: no clock, no thread, no chance.
+            let config = compile(&options.services, false)?;
+            let balancer = Balancer::new(config);
+            return Ok(Self { balancer, reloader: None, checker: None, now_ns: 0 });
+        }
+        let paths = [options.services.clone()];
+        let (config, reloader) = Reloader::start(&paths, options.watch, move |path| compile(path, checks))?;
+        let seed = setup.instance.map_or(1, |id| u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let balancer = Balancer::live(config, seed).map_err(|e| format!("cannot start a thread: {e}"))?;
+        let checker = if checks {
+            Some(Checker::start().map_err(|e| format!("cannot start a thread: {e}"))?)
+        } else {
+            None
+        };
+        let mut program = Self { balancer, reloader: Some(reloader), checker, now_ns: 0 };
+        program.follow_targets();
+        Ok(program)
+    }
+
+    #[inline]
+    fn burst(&mut self, burst: &mut Burst<'_, ReadWrite>) {
+        self.now_ns = burst.now_ns();
+        self.hear();
+        self.balancer.burst(burst, self.now_ns);
+    }
+
+    fn tick(&mut self, burst: &mut Burst<'_, ReadWrite>) {
+        self.now_ns = burst.now_ns();
+        self.hear();
+        while let Some(news) = self.checker.as_ref().and_then(Checker::news) {
+            self.balancer.health(&news, self.now_ns);
+        }
+        self.balancer.tick(burst, self.now_ns);
+        self.follow_targets();
+    }
+
+    fn message(&mut self, message: &Message) {
+        if message.topic == reload::TOPIC {
+            if let Some(reloader) = &self.reloader {
+                reloader.request();
+            }
+        } else if !self.balancer.command(message, self.now_ns) {
+            log::warn!("there is no command {:?}", message.topic);
+        }
+    }
+
+    fn hand_over(&mut self) -> Option<State> {
+        Some(State::of(&self.balancer))
+    }
+
+    fn take_over(&mut self, state: State) -> Result<(), String> {
+        // No burst has come yet to tell the time.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.now_ns = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        state.restore(&mut self.balancer, self.now_ns)
+    }
+
+    fn report(&self) -> Report {
+        let status = self.reloader.as_ref().map(Reloader::status);
+        report::of(&self.balancer, status.as_ref())
+    }
+}
+
+/// `--check` needs neither a manager nor a capture.
+#[derive(Parser)]
+#[command(name = "nf-loadbalancer", ignore_errors = true, disable_help_flag = true)]
+struct CheckLine {
+    #[command(flatten)]
+    own: Options,
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let words = || std::env::args_os().skip(1).take_while(|word| word != "--");
+    let asks_for_help = words().any(|word| word == "-h" || word == "--help");
+    if words().any(|word| word == "--check") && !asks_for_help {
+        return match CheckLine::try_parse() {
+            Ok(line) => check(&line.own.services),
+            Err(error) => {
+                // Where standard error is gone there is nobody to tell.
+                let _ = error.print();
+                ExitCode::from(2)
+            }
+        };
+    }
+    onvm_lib::run::<LoadBalancer>()
+}
+
+fn check(path: &Path) -> ExitCode {
+    let (config, said) = config::examine(path);
+    eprint!("{said}");
+    let Some(config) = config else { return ExitCode::FAILURE };
+    let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
+    println!("{}: {} services, {backends} backends", path.display(), config.services.len());
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,131 @@
+//! `--live`: what happens now, drawn over itself on a terminal; a line each time where there is none.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::time::{Duration, Instant};
+
+use crate::monitor::Monitor;
+use crate::report::Picked;
+use crate::report::text::{write_flows, write_summary};
+
+/// To the upper left corner.
+const HOME: &str = "\x1b[H";
+const WIPE_LINE: &str = "\x1b[K";
+const WIPE_BELOW: &str = "\x1b[J";
+/// Size of a terminal that does not tell: rows and columns.
+const USUAL: (usize, usize) = (24, 80);
+
+/// When to draw.
+#[derive(Debug)]
+pub(crate) struct Live {
+    interval: Duration,
+    next: Instant,
+    /// Standard output cannot be written any more.
+    broken: bool,
+}
+
+impl Live {
+    pub(crate) fn new(interval: Duration) -> Self {
+        Self { interval, next: Instant::now() + interval, broken: false }
+    }
+
+    /// Draws, if it is time.
+    pub(crate) fn draw(&mut self, monitor: &Monitor) {
+        let now = Instant::now();
+        if self.broken || now < self.next {
+            return;
+        }
+        self.next = now + self.interval;
+        let mut out = std::io::stdout();
+        let text = if out.is_terminal() { screen(monitor, size(&out)) } else { line(monitor) };
+        if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            log::error!("the live table cannot be drawn any more: {error}");
+            self.broken = true;
+        }
+    }
+}
+
+/// Rows and columns of a terminal.
+fn size(terminal: impl std::os::fd::AsFd) -> (usize, usize) {
+    let told = rustix::termios::tcgetwinsize(terminal).ok();
+    let told = told.map(|size| (usize::from(size.ws_row), usize::from(size.ws_col)));
+    told.filter(|(rows, columns)| *rows > 0 && *columns > 0).unwrap_or(USUAL)
+}
+
+/// One line of figures.
+fn line(monitor: &Monitor) -> String {
+    let (all, rate, table) = (monitor.protocols.all, monitor.rates.current(), &monitor.table);
+    format!(
+        "{} packets, {} bytes, {:.0} packets/s, {:.0} bit/s, {} flows active, {} seen\n",
+        all.packets,
+        all.bytes,
+        rate.packets_per_second,
+        rate.bits_per_second,
+        table.len(),
+        table.counts.seen
+    )
+}
+
+/// A screen: figures, applications in a row, flows as far as there is room.
+fn screen(monitor: &Monitor, (rows, columns): (usize, usize)) -> String {
+    let picked = Picked::of(monitor);
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_summary(&mut text, monitor);
+    let applications: Vec<String> = picked
+        .applications
+        .iter()
+        .map(|(name, by, share)| {
+            let guess = if *by == Some("port") { "?" } else { "" };
+            format!("{name}{guess} {}", share.traffic.packets)
+        })
+        .collect();
+    let _ = writeln!(text, "\npackets by application   {}", applications.join("   "));
+    let _ = write_flows(&mut text, monitor, &picked.flows);
+    let mut out = String::from(HOME);
+    // The last row stays free: an end of line there would scroll.
+    let fits = text.lines().take(rows.saturating_sub(1).max(1));
+    for shown in fits {
+        out.extend(shown.chars().take(columns));
+        let _ = writeln!(out, "{WIPE_LINE}");
+    }
+    out + WIPE_BELOW
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+    use onvm_lib::wire::flow_hash;
+
+    fn monitor() -> Monitor {
+        let mut monitor = Monitor::new(Settings { top: 100, ..Settings::default() });
+        for port in 0..50u8 {
+            let mut frame = vec![2; 12];
+            frame.extend([8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+            frame.extend([4, port, 0, 53, 0, 26, 0, 0]);
+            frame.resize(60, 0);
+            monitor.packet(&frame, 60, flow_hash(&frame), 1_000_000_000);
+        }
+        monitor
+    }
+
+    #[test]
+    fn a_screen_is_no_larger_than_the_terminal() {
+        for size in [(24, 80), (5, 20), (1, 1), (100, 200)] {
+            let screen = screen(&monitor(), size);
+            let plain = screen.replace(HOME, "").replace(WIPE_LINE, "").replace(WIPE_BELOW, "");
+            assert!(screen.starts_with(HOME) && screen.ends_with(WIPE_BELOW));
+            assert!(plain.lines().count() < size.0.max(2), "{size:?}");
+            assert!(plain.lines().all(|line| line.chars().count() <= size.1), "{size:?}");
+        }
+        assert!(screen(&monitor(), (100, 200)).contains("10.0.0.1:1049 > 10.0.0.2:53 udp"));
+    }
+
+    #[test]
+    fn a_line_has_no_escapes() {
+        let line = line(&monitor());
+        assert!(line.starts_with("50 packets, 3000 bytes, "), "{line}");
+        assert!(line.ends_with("50 flows active, 50 seen\n") && !line.contains('\x1b'));
+    }
+}

@@ -1,0 +1,152 @@
+//! A wire between two hosts that the test's manager bridges, in network namespaces of its own.
+//!
+//! ```text
+//! client namespace          namespace of the test's thread           server namespace
+//! c0 10.77.0.1 ──veth── m0   onvm-mgr, NFs   m1 ──veth── s0 10.77.0.2
+//! ```
+//! All ends are the kernel's, with every offload that veth has. Programs that the thread starts run where the thread is.
+
+use std::fs::File;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// Address of the server.
+pub const SERVER: &str = "10.77.0.2";
+/// The same by IPv6.
+pub const SERVER_V6: &str = "fd77::2";
+
+/// The namespaces; they are removed with it, and what runs in them is ended.
+#[derive(Debug)]
+pub struct Wire {
+    client: String,
+    middle: String,
+    server: String,
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let end = Command::new(program).args(arguments).output();
+    let end = end.unwrap_or_else(|e| panic!("{program} cannot be started: {e}"));
+    assert!(end.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&end.stderr));
+}
+
+impl Wire {
+    /// A new one with this MTU, and the calling thread moved into its middle. None, and said so aloud, without the rights for
+    /// that; in CI that is a failure.
+    ///
+    /// # Panics
+    /// When the kernel does not do it, and without rights in CI.
+    #[must_use]
+    pub fn new(mtu: u32) -> Option<Self> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "network namespaces need root");
+            eprintln!("SKIPPED: network namespaces need root");
+            return None;
+        }
+        let id = format!("onvm-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = |what: &str| format!("{id}-{what}");
+        let wire = Self { client: name("client"), middle: name("middle"), server: name("server") };
+        for space in [&wire.client, &wire.middle, &wire.server] {
+            run("ip", &["netns", "add", space]);
+            run("ip", &["-n", space, "link", "set", "lo", "up"]);
+        }
+        let middle = File::open(format!("/run/netns/{}", wire.middle)).expect("the namespace was just made");
+        move_into_link_name_space(std::os::fd::AsFd::as_fd(&middle), Some(LinkNameSpaceType::Network))
+            .expect("root may move");
+        // The kernel of the middle has nothing to say on the wire.
+        std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").expect("a namespace of our own");
+        wire.connect("c0", "m0", &wire.client, "1", mtu);
+        wire.connect("s0", "m1", &wire.server, "2", mtu);
+        Some(wire)
+    }
+
+    /// Makes one half of the wire.
+    fn connect(&self, far: &str, near: &str, space: &str, host: &str, mtu: u32) {
+        let mtu = mtu.to_string();
+        run("ip", &["link", "add", far, "mtu", &mtu, "type", "veth", "peer", "name", near, "mtu", &mtu]);
+        run("ip", &["link", "set", far, "netns", space]);
+        run("ip", &["-n", space, "addr", "add", &format!("10.77.0.{host}/24"), "dev", far]);
+        run("ip", &["-n", space, "addr", "add", &format!("fd77::{host}/64"), "dev", far, "nodad"]);
+        run("ip", &["-n", space, "link", "set", far, "up"]);
+        run("ip", &["link", "set", near, "up"]);
+    }
+
+    /// Takes the client's half away.
+    pub fn cut(&self) {
+        run("ip", &["link", "del", "m0"]);
+    }
+
+    /// Makes the client's half anew.
+    pub fn mend(&self, mtu: u32) {
+        self.connect("c0", "m0", &self.client, "1", mtu);
+    }
+
+    /// `up` or `down`: the client's half at the manager's end.
+    pub fn set_link(&self, state: &str) {
+        run("ip", &["link", "set", "m0", state]);
+    }
+
+    /// A command that runs at the client.
+    #[must_use]
+    pub fn at_client(&self, arguments: &[&str]) -> Command {
+        at(&self.client, arguments)
+    }
+
+    /// A command that runs at the server.
+    #[must_use]
+    pub fn at_server(&self, arguments: &[&str]) -> Command {
+        at(&self.server, arguments)
+    }
+
+    /// Runs a command at the client, which must succeed.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn client(&self, arguments: &[&str]) -> String {
+        good(&self.at_client(arguments).output().expect("a command"), arguments)
+    }
+
+    /// Starts a command at the server, in the background.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn serve(&self, arguments: &[&str]) -> Background {
+        let child = self.at_server(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Background(child.expect("a command"))
+    }
+}
+
+fn at(space: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", space]).args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn good(end: &Output, what: &[&str]) -> String {
+    let (out, err) = (String::from_utf8_lossy(&end.stdout), String::from_utf8_lossy(&end.stderr));
+    assert!(end.status.success(), "{what:?}: {:?}\n{out}{err}", end.status);
+    out.into_owned()
+}
+
+/// What runs until it is dropped.
+#[derive(Debug)]
+pub struct Background(pub Child);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        for space in [&self.client, &self.middle, &self.server] {
+            let _ = Command::new("ip").args(["netns", "del", space]).output();
+        }
+    }
+}

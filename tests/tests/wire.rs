@@ -1,0 +1,274 @@
+//! A bump in the wire: kernel TCP, UDP, ICMP and neighbour discovery through a chain between two veths.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use onvm_tests::wire::{Background, SERVER, SERVER_V6, Wire};
+use onvm_tests::{LIMIT, Lab, Manager, Process, read_capture, wait_until};
+use rustix::process::Signal;
+
+fn start<'a>(lab: &'a Lab, more: &[&str]) -> (Manager<'a>, [Process; 2]) {
+    start_with(lab, "afpacket:m0", more)
+}
+
+/// A manager between a port and the server's half of the wire.
+fn start_with<'a>(lab: &'a Lab, port: &str, more: &[&str]) -> (Manager<'a>, [Process; 2]) {
+    let mut arguments = vec!["--port", port, "--port", "afpacket:m1"];
+    arguments.extend(["--chain", "1,2", "--wait-for-instance", "20"]);
+    arguments.extend(more);
+    let manager = lab.manager(&arguments);
+    let nfs = [lab.nf("nf-forward", &["-r", "1"]), lab.nf("nf-monitor", &["-r", "2"])];
+    lab.wait_for_running(1, 1);
+    lab.wait_for_running(2, 1);
+    (manager, nfs)
+}
+
+/// All packets that came in went out, and those that did not were to: none.
+fn stop(manager: Manager<'_>, nfs: [Process; 2]) {
+    let ledger = manager.stop(LIMIT);
+    ledger.assert_clean();
+    assert_eq!(ledger.packets("received"), ledger.packets("sent"), "{}", ledger.0["drops"]);
+    for port in ledger.0["ports"].as_array().unwrap() {
+        assert_eq!(
+            (&port["rx_refused"], &port["rx_missed"], &port["tx_failed"]),
+            (&0.into(), &0.into(), &0.into()),
+            "{port}"
+        );
+    }
+    for mut nf in nfs {
+        let _ = nf.wait(LIMIT).good();
+    }
+}
+
+/// A file of chance, and an HTTP server that has it.
+fn served(lab: &Lab, wire: &Wire, megabytes: usize) -> (String, Background) {
+    std::fs::create_dir(lab.path("served")).unwrap();
+    let mut file = std::fs::File::create(lab.path("served/file")).unwrap();
+    let mut random = std::fs::File::open("/dev/urandom").unwrap();
+    let mut block = vec![0; 1 << 20];
+    for _ in 0..megabytes {
+        std::io::Read::read_exact(&mut random, &mut block).unwrap();
+        file.write_all(&block).unwrap();
+    }
+    let sum = sha256(Command::new("cat").arg(lab.file("served/file")));
+    let server =
+        wire.serve(&["python3", "-m", "http.server", "--bind", "::", "-d", &lab.file("served"), "8000"]);
+    wait_until("the server", || {
+        wire.at_server(&["curl", "-sf", "-o", "/dev/null", "http://127.0.0.1:8000/"])
+            .status()
+            .unwrap()
+            .success()
+    });
+    (sum, server)
+}
+
+/// The checksum of what a command writes.
+fn sha256(command: &mut Command) -> String {
+    let mut source = command.stdout(Stdio::piped()).spawn().unwrap();
+    let sum = Command::new("sha256sum").stdin(source.stdout.take().unwrap()).output().unwrap();
+    assert!(source.wait().unwrap().success(), "{command:?}");
+    String::from_utf8(sum.stdout).unwrap()
+}
+
+fn download(wire: &Wire, host: &str) -> String {
+    let url = format!("http://{host}:8000/file");
+    sha256(&mut wire.at_client(&["curl", "-sf", "--max-time", "100", &url]))
+}
+
+#[test]
+fn hosts_reach_each_other_through_the_chain() {
+    let Some(wire) = Wire::new(1500) else { return };
+    let lab = Lab::new();
+    let (manager, nfs) = start(&lab, &[]);
+    for arguments in [
+        &["ping", "-c", "3", "-i", "0.05", "-W", "5", SERVER][..],
+        &["ping", "-c", "3", "-i", "0.05", "-W", "5", SERVER_V6],
+        // In fragments.
+        &["ping", "-c", "2", "-i", "0.05", "-W", "5", "-s", "5000", SERVER],
+        &["ping", "-c", "2", "-i", "0.05", "-W", "5", "-s", "5000", SERVER_V6],
+    ] {
+        assert!(wire.client(arguments).contains(" 0% packet loss"), "{arguments:?}");
+    }
+    let (sum, _server) = served(&lab, &wire, 30);
+    assert_eq!(download(&wire, SERVER), sum);
+    assert_eq!(download(&wire, &format!("[{SERVER_V6}]")), sum);
+    stop(manager, nfs);
+}
+
+#[test]
+fn long_frames_pass_where_buffers_have_room() {
+    let Some(wire) = Wire::new(9000) else { return };
+    let lab = Lab::new();
+    let (manager, nfs) = start(&lab, &["--mtu", "9000"]);
+    let ping = wire.client(&["ping", "-c", "3", "-i", "0.05", "-M", "do", "-s", "8972", "-W", "5", SERVER]);
+    assert!(ping.contains(" 0% packet loss"), "{ping}");
+    let (sum, _server) = served(&lab, &wire, 30);
+    assert_eq!(download(&wire, SERVER), sum);
+    stop(manager, nfs);
+}
+
+/// Sends frames as they are: from standard input, each with its length in front.
+const SEND: &str = "import socket, struct, sys\n\
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('c0', 0))\n\
+    d = sys.stdin.buffer.read()\n\
+    while d:\n    n, = struct.unpack('>I', d[:4]); s.send(d[4:4+n]); d = d[4+n:]\n";
+
+#[test]
+fn frames_arrive_to_the_byte_with_their_tags() {
+    let Some(wire) = Wire::new(1500) else { return };
+    let lab = Lab::new();
+    let (manager, nfs) = start(&lab, &[]);
+    let out = lab.file("out.pcap");
+    let mut tcpdump = wire
+        .at_server(&["tcpdump", "-i", "s0", "-Q", "in", "-U", "-w", &out, "ether src 02:77:00:00:00:01"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = [0; 9];
+    std::io::Read::read_exact(tcpdump.stderr.as_mut().unwrap(), &mut said).unwrap();
+    // No tag, one, another protocol's, two, a priority; short, long, nothing that anybody knows.
+    let tags: [&[u8]; 5] = [
+        &[],
+        &[0x81, 0, 0, 5],
+        &[0x88, 0xa8, 0x0f, 0xff],
+        &[0x88, 0xa8, 0, 7, 0x81, 0, 0, 9],
+        &[0x81, 0, 0xe0, 0],
+    ];
+    let mut frames: Vec<Vec<u8>> = Vec::new();
+    for (number, tag) in tags.iter().cycle().take(200).enumerate() {
+        let length = [46, 100, 1000, 1480][number % 4];
+        let payload: Vec<u8> = (0..length).map(|at| u8::try_from((at + number) % 256).unwrap()).collect();
+        let addresses = [2, 0x77, 0, 0, 0, 2, 2, 0x77, 0, 0, 0, 1];
+        frames.push([&addresses[..], tag, &[0x88, 0xb5], &payload].concat());
+    }
+    let mut send = wire.at_client(&["python3", "-c", SEND]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = send.stdin.take().unwrap();
+    for frame in &frames {
+        input.write_all(&u32::try_from(frame.len()).unwrap().to_be_bytes()).unwrap();
+        input.write_all(frame).unwrap();
+    }
+    drop(input);
+    assert!(send.wait().unwrap().success());
+    let came =
+        || read_capture(&lab.path("out.pcap")).into_iter().map(|packet| packet.data).collect::<Vec<_>>();
+    wait_until("all frames", || {
+        std::fs::metadata(lab.path("out.pcap")).is_ok_and(|m| m.len() > 24) && came().len() >= frames.len()
+    });
+    let _ = tcpdump.kill();
+    let _ = tcpdump.wait();
+    assert!(came() == frames, "frames arrive changed or in another order");
+    stop(manager, nfs);
+}
+
+#[test]
+fn a_download_outlives_the_death_of_an_nf() {
+    let Some(wire) = Wire::new(1500) else { return };
+    let lab = Lab::new();
+    let (manager, [mut forward, monitor]) = start(&lab, &[]);
+    let (sum, _server) = served(&lab, &wire, 60);
+    let came = std::thread::scope(|scope| {
+        let downloads = scope.spawn(|| download(&wire, SERVER));
+        manager.wait_until("the download", |l| l.packets("sent") > 5000);
+        forward.signal(Signal::KILL);
+        let _ = forward.wait(LIMIT);
+        forward = lab.nf("nf-forward", &["-r", "1"]);
+        downloads.join().unwrap()
+    });
+    assert_eq!(came, sum);
+    let ledger = manager.stop(LIMIT);
+    ledger.assert_clean();
+    for mut nf in [forward, monitor] {
+        let _ = nf.wait(LIMIT).good();
+    }
+}
+
+#[test]
+fn an_interface_goes_and_comes() {
+    let Some(wire) = Wire::new(1500) else { return };
+    let lab = Lab::new();
+    let (manager, nfs) = start(&lab, &[]);
+    let reach = |tries: &str| {
+        let ping = &["ping", "-c", tries, "-i", "0.1", "-W", "1", SERVER];
+        wire.at_client(ping).output().unwrap().status.success()
+    };
+    assert!(reach("2"));
+    wire.set_link("down");
+    assert!(!reach("2"), "down");
+    wire.set_link("up");
+    wait_until("the link", || reach("1"));
+    wire.cut();
+    std::thread::sleep(Duration::from_millis(300));
+    wire.mend(1500);
+    wait_until("the new interface", || reach("1"));
+    let (sum, _server) = served(&lab, &wire, 3);
+    assert_eq!(download(&wire, SERVER), sum);
+    manager.stop(LIMIT).assert_clean();
+    for mut nf in nfs {
+        let _ = nf.wait(LIMIT).good();
+    }
+}
+
+#[test]
+fn the_host_itself_reaches_out_by_a_tap() {
+    let Some(wire) = Wire::new(1500) else { return };
+    let lab = Lab::new();
+    let (manager, nfs) = start_with(&lab, "tap:onvm0,ip=10.77.0.9/24", &[]);
+    let ping = |size: &str| {
+        Command::new("ping").args(["-c", "2", "-i", "0.05", "-W", "5", "-s", size, SERVER]).output()
+    };
+    for size in ["56", "5000"] {
+        let end = ping(size).unwrap();
+        assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stdout));
+    }
+    let (sum, _server) = served(&lab, &wire, 30);
+    let url = format!("http://{SERVER}:8000/file");
+    assert_eq!(sha256(Command::new("curl").args(["-sf", "--max-time", "100", &url])), sum);
+    stop(manager, nfs);
+    let gone = || !Command::new("ip").args(["link", "show", "onvm0"]).output().unwrap().status.success();
+    wait_until("the end of the interface", gone);
+}
+
+#[test]
+fn a_tap_that_was_there_before_stays_and_has_one_user() {
+    let Some(_wire) = Wire::new(1500) else { return };
+    let lab = Lab::new();
+    let ip = |arguments: &[&str]| assert!(Command::new("ip").args(arguments).status().unwrap().success());
+    std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "0").unwrap();
+    ip(&["tuntap", "add", "mode", "tap", "onvm1"]);
+    let manager = lab.manager(&["--port", "tap:onvm1,mtu=1400,ip=fd00:9::1/64", "--stay"]);
+    wait_until("the interface to be as wanted", || {
+        let shown = Command::new("ip").args(["addr", "show", "onvm1"]).output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        ["mtu 1400", "UP", "fd00:9::1/64"].iter().all(|word| shown.contains(word))
+    });
+    let second = lab.bare("onvm-mgr", &["--port", "tap:onvm1", "--socket", &lab.file("second")]).wait(LIMIT);
+    assert!(second.with_code(1).err.contains("another program has it"));
+    let _ = manager.stop(LIMIT);
+    ip(&["link", "show", "onvm1"]);
+}
+
+#[test]
+fn what_cannot_be_opened_is_told() {
+    let lab = Lab::new();
+    for (port, why) in [
+        ("tap:", "the name of an interface is needed"),
+        ("tap:a-name-that-is-too-long", "a name has at most 15 bytes"),
+        ("tap:onvm2,ip=10.9.0.1/33", "an address like 10.9.0.1/24 is needed"),
+        ("tap:onvm2,mtu=9", "out of range 68..=65521"),
+        ("tap:lo", "cannot be opened"),
+    ] {
+        let end =
+            lab.bare("onvm-mgr", &["--port", port, "--socket", &lab.file("s")]).wait(LIMIT).with_code(1);
+        assert!(end.err.contains(&format!("port {port:?}: ")) && end.err.contains(why), "{end}");
+    }
+    let end =
+        lab.bare("onvm-mgr", &["--port", "afpacket:no-such-if0", "--socket", &lab.file("s")]).wait(LIMIT);
+    let end = end.with_code(1);
+    assert!(
+        end.err.contains("port \"afpacket:no-such-if0\": cannot be opened: there is no interface"),
+        "{end}"
+    );
+    let end = lab.bare("onvm-mgr", &["--port", "afpacket:"]).wait(LIMIT).with_code(1);
+    assert!(end.err.contains("the name of an interface is needed"), "{end}");
+}
