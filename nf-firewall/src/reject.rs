@@ -141,6 +141,7 @@ fn unreachable(
 mod tests {
     use super::*;
     use onvm_lib::wire::{Fragment, Headers, MacAddr, describe};
+    use proptest::prelude::*;
 
     const MACS: (MacAddr, MacAddr) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
 
@@ -200,6 +201,45 @@ mod tests {
             (message.kind(), message.code())
         });
         assert_eq!(codes, [(1, 0), (1, 3), (4, 1), (1, 1)]);
+    }
+
+    proptest! {
+        /// Whatever a frame holds, looking at it ends, and an answer is a whole packet.
+        #[test]
+        fn any_frame_can_be_looked_at_and_answered(
+            kind in 0usize..6, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+            cut in any::<prop::sample::Index>(), inner in any::<bool>(),
+        ) {
+            let quoted = four().udp(1, 2).to_vec().unwrap();
+            let packet = match kind {
+                0 => four().tcp(1, 2).flags(Flags::SYN),
+                1 => six().udp(1, 2).payload(&[1; 30]),
+                2 => four().icmp(3, 3, 0).payload(&quoted[14..]),
+                3 => six().vlan(5).echo_request(1, 2),
+                4 => four().protocol(4).payload(&quoted[14..]),
+                _ => four().fragment(Fragment { id: 1, offset: 0, more: true }).udp(1, 2).payload(&[1; 32]),
+            };
+            let mut frame = packet.to_vec().unwrap();
+            for (at, value) in changes {
+                let at = at.index(frame.len());
+                frame[at] = value;
+            }
+            frame.truncate(cut.index(frame.len() + 1));
+            let seen = Seen::of(&frame, 0, inner);
+            let key = crate::connections::Key::of(&seen.facts.header, &seen.headers, &frame);
+            let mut table = crate::connections::Connections::new(4, true, crate::connections::Timeouts::new(60));
+            table.fetch(&[key]);
+            let looked = table.look(0, key, &seen.facts.header, &seen.headers, &frame, 1);
+            table.allowed(looked.ticket, 1, 1);
+            let mut room = [0; ROOM];
+            for (_, with) in RejectWith::NAMES {
+                if let Some(length) = answer(with, &frame, &seen, &mut room) {
+                    let headers = Headers::parse(&room[..length]);
+                    prop_assert_eq!(headers.problem(), None);
+                    prop_assert_eq!(headers.end(), length);
+                }
+            }
+        }
     }
 
     #[test]

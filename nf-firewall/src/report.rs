@@ -159,7 +159,7 @@ fn machine(firewall: &Firewall, hit: &[(usize, &Hits)]) -> serde_json::Value {
             "failures": status.failures,
             "last_error": status.last_error,
         },
-        "cache": { "size": cache.size(), "hits": cache.hits, "misses": cache.misses, "rate": share(cache.hits, cache.hits + cache.misses) },
+        "cache": { "size": cache.size(), "hits": cache.hits, "misses": cache.misses, "rested": cache.rested, "rate": share(cache.hits, cache.hits + cache.misses) },
         "fragments": { "followed": firewall.fragments.followed, "stray": firewall.fragments.stray },
         "limited_addresses": firewall.engine.buckets.addresses(),
         "log": { "lines": firewall.logging.lines, "left_out": firewall.logging.suppressed, "failed": firewall.logging.failed },

@@ -189,7 +189,7 @@ fn states_let_answers_in_and_nothing_else() {
         (1, vec(syn(80))),
         (2, vec(side(true).tcp(80, 1000).flags(Flags(0x12)).seq(500).ack(101))),
         (3, vec(side(false).tcp(1000, 80).seq(101).ack(501).payload(b"GET"))),
-        (4, vec(side(true).tcp(80, 1000).seq(90_501).ack(104).payload(b"beyond the window"))),
+        (4, vec(side(true).tcp(80, 1000).seq(190_501).ack(104).payload(b"beyond the window"))),
         (5, vec(side(true).tcp(81, 1000).flags(Flags::SYN))),
         (6, vec(ask)),
         (7, vec(side(true).icmp(3, 3, 0).payload(&quote))),

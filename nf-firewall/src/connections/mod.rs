@@ -48,6 +48,10 @@ const TICK_NS: u64 = 100_000_000;
 /// Places of the table that are looked at in a sweep, which packets must wait for.
 const SWEEP: usize = 16_384;
 
+/// New connections that are refused at once after one for which no other would make room: the search for one that does
+/// costs as much as a hundred packets, and in a table full of established connections it is in vain.
+const REFUSED_AT_ONCE: u32 = 63;
+
 /// What is known of a connection.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Connection {
@@ -188,6 +192,8 @@ pub(crate) struct Connections {
     /// Time of tick 0; none before the first packet.
     base_ns: Option<u64>,
     pub(crate) counts: Counts,
+    /// So many more are refused at once while the table is full.
+    refusing: u32,
     /// Where the connections of a burst's packets probably lie.
     guesses: Vec<Guess>,
     hashes: Vec<u32>,
@@ -202,6 +208,7 @@ impl Connections {
             pick_up,
             base_ns: None,
             counts: Counts::default(),
+            refusing: 0,
             guesses: Vec::new(),
             hashes: Vec::new(),
         }
@@ -381,6 +388,11 @@ impl Connections {
             }
             Ticket::Begins(key, connection) => {
                 let now = self.tick(now_ns);
+                if self.refusing > 0 && self.table.len() == self.table.capacity() {
+                    self.refusing -= 1;
+                    self.counts.refused += 1;
+                    return false;
+                }
                 let connection = Connection { mark, ..connection };
                 match self.table.insert(key.hash, key.flow, connection, |_, c| c.rank(now)) {
                     Inserted::New => {}
@@ -388,6 +400,7 @@ impl Connections {
                     Inserted::Evicted(_, out) if out.ends <= now => self.counts.expired += 1,
                     Inserted::Evicted(..) => self.counts.evicted += 1,
                     Inserted::Refused(_) => {
+                        self.refusing = REFUSED_AT_ONCE;
                         self.counts.refused += 1;
                         return false;
                     }

@@ -21,7 +21,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::segment::{Kind, Segment, before};
-use super::window::Windows;
+use super::window::{Fit, Windows};
 
 /// Segments in a row that are the same, from which on a connection counts as one that nobody answers.
 const MOST_REPEATS: u8 = 3;
@@ -99,6 +99,15 @@ pub(crate) enum Meaning {
     Reopens,
 }
 
+/// What to think of a reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reset {
+    Believed,
+    /// Its receiver will ask back.
+    Doubtful,
+    MadeUp,
+}
+
 /// One connection.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Tcp {
@@ -108,6 +117,8 @@ pub(crate) struct Tcp {
     last: Last,
     /// Who first sent a FIN has said that it ends: a SYN may then open it again.
     closing: bool,
+    /// Both sides have sent a SYN before there was a SYN/ACK.
+    simultaneous: bool,
     /// There was an acknowledgment by both sides: not half open.
     pub(crate) assured: bool,
     repeats: u8,
@@ -156,7 +167,7 @@ impl Tcp {
             _ => return None,
         };
         let last = Last::of(segment, false);
-        Some(Self { phase, windows, last, closing: false, assured: false, repeats: 0 })
+        Some(Self { phase, windows, last, closing: false, simultaneous: false, assured: false, repeats: 0 })
     }
 
     /// Takes a segment of the connection. `reply`: it is not from the side that began; `answered`: that side has sent
@@ -183,22 +194,27 @@ impl Tcp {
             next = Some(Phase::SynReceived);
         }
         let Some(next) = next else { return Meaning::LetBy };
-        if next == Phase::Closed && segment.kind == Kind::Rst {
-            // A reset from before what the other side has acknowledged is one that somebody made up.
-            if self.windows.acknowledged_by_other(reply).is_some_and(|ack| before(segment.seq, ack)) {
-                return Meaning::Invalid;
-            }
+        let mut next = self.corrected(next, segment, reply);
+        // A connection that is closing may have been forgotten by both, and its ports used again.
+        let mut held = !(segment.kind == Kind::Rst && before_it >= Phase::FinWait);
+        if held && segment.kind == Kind::Rst {
+            next = match self.reset(segment, reply) {
+                Reset::MadeUp => return Meaning::Invalid,
+                Reset::Doubtful => before_it,
+                Reset::Believed => Phase::Closed,
+            };
+            let answers_let_by = (answered && self.last.kind == Kind::Syn
+                || !self.assured && self.last.kind == Kind::Ack)
+                && segment.ack == self.last.end;
+            held = !answers_let_by;
         }
-        let answers_let_by = segment.kind == Kind::Rst
-            && (answered && self.last.kind == Kind::Syn || !self.assured && self.last.kind == Kind::Ack)
-            && segment.ack == self.last.end;
-        let opening = match before_it {
-            Phase::SynSent => !reply,
-            Phase::SynReceived => reply,
-            _ => false,
-        };
-        if !answers_let_by && !self.windows.take(segment, reply, opening, before_it == Phase::SynSent) {
-            return Meaning::Invalid;
+        if held {
+            let opening = matches!(before_it, Phase::SynSent | Phase::SynReceived);
+            match self.windows.take(segment, reply, opening, before_it == Phase::SynSent) {
+                Fit::Outside => return Meaning::Invalid,
+                Fit::LetBy => return Meaning::LetBy,
+                Fit::Within => {}
+            }
         }
         let now = Last::of(segment, reply);
         self.repeats = if segment.kind == Kind::Ack && self.last.repeats(&now) {
@@ -216,6 +232,48 @@ impl Tcp {
         }
         self.phase = next;
         Meaning::Valid
+    }
+
+    /// The next phase where the table of phases alone would be wrong.
+    fn corrected(&mut self, next: Phase, segment: &Segment, reply: bool) -> Phase {
+        match next {
+            Phase::SynSent2 => self.simultaneous = true,
+            // After a simultaneous open either side's acknowledgment may be the last.
+            Phase::SynReceived if reply && segment.kind == Kind::Ack && self.simultaneous => {
+                return Phase::Established;
+            }
+            // The answer to a SYN out of place (RFC 5961 §4) acknowledges no FIN.
+            Phase::TimeWait
+                if self.phase == Phase::LastAck
+                    && segment.kind == Kind::Ack
+                    && self.last.kind == Kind::Syn
+                    && self.last.reply != reply =>
+            {
+                return Phase::LastAck;
+            }
+            _ => {}
+        }
+        next
+    }
+
+    /// What to think of a reset: RFC 5961 §3 has receivers believe only one with the very next number, and ask back
+    /// otherwise. One that is let through may be such a one that is asked back about, so it closes nothing here.
+    fn reset(&self, segment: &Segment, reply: bool) -> Reset {
+        let Some(expected) = self.windows.acknowledged_by_other(reply) else { return Reset::Believed };
+        if self.last.kind == Kind::Syn {
+            // Out of step: what was acknowledged may be of an older connection.
+            return Reset::Believed;
+        }
+        let open = self.phase == Phase::Established && self.assured;
+        if segment.seq == 0 && !open {
+            return Reset::Believed;
+        }
+        if before(segment.seq, expected) {
+            return Reset::MadeUp;
+        }
+        let follows_its_data =
+            self.last.kind == Kind::Ack && self.last.reply == reply && segment.seq == self.last.end;
+        if !open || segment.seq == expected || follows_its_data { Reset::Believed } else { Reset::Doubtful }
     }
 
     /// Whether this is the SYN/ACK to a SYN that was let by: then both sides are in step and we are not. The connection

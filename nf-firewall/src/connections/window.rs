@@ -11,13 +11,24 @@
 //! IV   ack  ≥ what the receiver has sent − the sender's largest window, at least 66,000
 //! ```
 //! A segment must touch the window, not lie within it: senders probe closed windows, and receivers take what they can.
+//! What breaks I or III cannot be the connection's. What breaks II or IV alone is late, and what goes beyond I by no more
+//! than a window, with all else in order, is from a sender that knows better: both are let by and change nothing else.
 
 use serde::{Deserialize, Serialize};
 
-use super::segment::{Segment, after, before};
+use super::segment::{Kind, Segment, after, before};
 
 /// Acknowledgments may lie back this far whatever the window is: a burst that was under way when it shrank.
 const LEAST_ACK_WINDOW: u32 = 66_000;
+
+/// What the window says of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    Within,
+    /// It goes through and changes nothing.
+    LetBy,
+    Outside,
+}
 
 /// One side of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,98 +113,115 @@ impl Windows {
         self.0.iter().any(|side| side.unacknowledged)
     }
 
-    /// Takes a segment if it is within the window. `opening`: it may be a SYN sent anew with other numbers; `syn_sent`:
-    /// nothing but SYNs of the first side was seen.
-    pub(crate) fn take(&mut self, segment: &Segment, reply: bool, opening: bool, syn_sent: bool) -> bool {
+    /// Takes a segment if it is within the window. `opening`: there was no acknowledgment of both sides yet, so that a SYN
+    /// may come anew with other numbers; `syn_sent`: nothing but SYNs of the first side was seen.
+    pub(crate) fn take(&mut self, segment: &Segment, reply: bool, opening: bool, syn_sent: bool) -> Fit {
         let [first, second] = &mut self.0;
         let (sender, receiver) = if reply { (second, first) } else { (first, second) };
-        let is_syn = matches!(segment.kind, super::segment::Kind::Syn | super::segment::Kind::SynAck);
-        let is_reset = segment.kind == super::segment::Kind::Rst;
-        let (mut ack, mut sack) = (segment.ack, segment.ack);
-        if receiver.sack
-            && let Some(edge) = segment.sacked
-            && after(edge, sack)
-        {
-            sack = edge;
-        }
-        if sender.window == 0 {
-            if is_syn {
-                *sender = Side { lenient: sender.lenient, ..Side::from_syn(segment) };
-                if !(sender.scales && receiver.scales) {
-                    // Only if both ask for it are windows scaled (RFC 7323 §2.2).
-                    (sender.scale, receiver.scale) = (0, 0);
-                }
-                if !segment.has_ack {
-                    // Both have begun at the same time.
-                    return true;
-                }
-            } else {
-                sender.end = segment.end;
-                sender.window = (segment.window << sender.scale).max(1);
-                sender.limit = segment.end.wrapping_add(sender.window);
-                if receiver.window == 0 {
-                    (receiver.end, receiver.limit) = (sack, sack);
-                }
+        let is_reset = segment.kind == Kind::Rst;
+        let edge = segment.sacked.filter(|edge| receiver.sack && after(*edge, segment.ack));
+        let mut n = Numbers {
+            seq: segment.seq,
+            end: segment.end,
+            ack: segment.ack,
+            sack: edge.unwrap_or(segment.ack),
+        };
+        if sender.window == 0 || opening && is_syn(segment) && after(segment.end, sender.end) {
+            let anew = sender.window != 0;
+            sender.begins(receiver, segment, n.sack);
+            // Without an acknowledgment both have begun at the same time.
+            if is_syn(segment) && !segment.has_ack && (reply || !anew) {
+                return Fit::Within;
             }
-        } else if opening && after(segment.end, sender.end) {
-            // It has begun anew, with larger numbers.
-            *sender = Side {
-                lenient: sender.lenient,
-                acked: sender.acked,
-                has_acked: sender.has_acked,
-                ..Side::from_syn_or(segment, sender)
-            };
         }
         if !segment.has_ack || is_reset && segment.ack == 0 {
             // Without an acknowledgment there is nothing to hold against it; some resets say 0.
-            (ack, sack) = (receiver.end, receiver.end);
+            (n.ack, n.sack) = (receiver.end, receiver.end);
         }
-        let (mut seq, mut end) = (segment.seq, segment.end);
-        if seq == end && (!is_reset || seq == 0 && syn_sent) {
-            // Without data only the acknowledgment counts. Resets are held to their number, but for the answer to a SYN.
-            (seq, end) = (sender.end, sender.end);
+        if is_reset && n.seq == 0 && syn_sent {
+            // The answer to a SYN has no number of its own.
+            (n.seq, n.end) = (sender.end, sender.end);
         }
-        let ack_window = sender.window.max(LEAST_ACK_WINDOW);
-        let within = !after(seq, sender.limit)
-            && !before(end, sender.end.wrapping_sub(receiver.window))
-            && !after(sack, receiver.end)
-            && !before(sack, receiver.end.wrapping_sub(ack_window));
-        if !within {
-            return sender.lenient;
+        let fit = sender.fit(receiver, n);
+        if fit == Fit::Within {
+            sender.sends(receiver, segment, n);
         }
-        let window = if is_syn { segment.window } else { segment.window << sender.scale };
-        sender.window = sender.window.max(window.wrapping_add(sack.wrapping_sub(ack)));
-        if after(end, sender.end) {
-            sender.end = end;
-            sender.unacknowledged = true;
+        // Of a side whose history is not known, nothing is out of the window.
+        if sender.lenient { Fit::Within } else { fit }
+    }
+}
+
+fn is_syn(segment: &Segment) -> bool {
+    matches!(segment.kind, Kind::Syn | Kind::SynAck)
+}
+
+/// Sequence numbers of a segment as they are compared: `sack` is the highest that it acknowledges in any way.
+#[derive(Clone, Copy, Debug)]
+struct Numbers {
+    seq: u32,
+    end: u32,
+    ack: u32,
+    sack: u32,
+}
+
+impl Side {
+    /// The first segment of this side that is seen, or a SYN that comes anew.
+    fn begins(&mut self, receiver: &mut Self, segment: &Segment, sack: u32) {
+        if is_syn(segment) {
+            let (lenient, acked, has_acked) = (self.lenient, self.acked, self.has_acked);
+            *self = Self { lenient, acked, has_acked, ..Self::from_syn(segment) };
+            if !(self.scales && receiver.scales) {
+                // Only if both ask for it are windows scaled (RFC 7323 §2.2).
+                (self.scale, receiver.scale) = (0, 0);
+            }
+            return;
         }
-        if segment.has_ack && (!sender.has_acked || after(ack, sender.acked)) {
-            (sender.acked, sender.has_acked) = (ack, true);
+        self.end = segment.end;
+        self.window = (segment.window << self.scale).max(1);
+        self.limit = segment.end.wrapping_add(self.window);
+        if receiver.window == 0 {
+            (receiver.end, receiver.limit) = (sack, sack);
         }
-        if receiver.window != 0 && after(end, sender.limit) {
-            receiver.window = receiver.window.saturating_add(end.wrapping_sub(sender.limit));
+    }
+
+    /// Whether a segment of this side is within the window.
+    fn fit(&mut self, receiver: &Self, n: Numbers) -> Fit {
+        let ack_window = self.window.max(LEAST_ACK_WINDOW);
+        let seen = !after(n.sack, receiver.end);
+        let recent = !before(n.sack, receiver.end.wrapping_sub(ack_window));
+        let new = !before(n.end, self.end.wrapping_sub(receiver.window));
+        if after(n.seq, self.limit) || !seen {
+            let little = receiver.window != 0 && n.end.wrapping_sub(self.limit) < receiver.window;
+            if self.lenient || !(seen && recent && new && little) {
+                return Fit::Outside;
+            }
+            // The other side may acknowledge it, and that must be right then.
+            (self.end, self.unacknowledged) = (n.end, true);
+            return Fit::LetBy;
         }
-        let allowed = sack.wrapping_add(window);
+        if receiver.window != 0 && !new || !recent { Fit::LetBy } else { Fit::Within }
+    }
+
+    /// Goes on after a segment within the window.
+    fn sends(&mut self, receiver: &mut Self, segment: &Segment, n: Numbers) {
+        let window = if is_syn(segment) { segment.window } else { segment.window << self.scale };
+        self.window = self.window.max(window.wrapping_add(n.sack.wrapping_sub(n.ack)));
+        if after(n.end, self.end) {
+            (self.end, self.unacknowledged) = (n.end, true);
+        }
+        if segment.has_ack && (!self.has_acked || after(n.ack, self.acked)) {
+            (self.acked, self.has_acked) = (n.ack, true);
+        }
+        if receiver.window != 0 && after(n.end, self.limit) {
+            receiver.window = receiver.window.saturating_add(n.end.wrapping_sub(self.limit));
+        }
+        let allowed = n.sack.wrapping_add(window);
         if !before(allowed, receiver.limit) {
             // A closed window may be probed with one byte.
             receiver.limit = if window == 0 { allowed.wrapping_add(1) } else { allowed };
         }
-        if ack == receiver.end {
+        if n.ack == receiver.end {
             receiver.unacknowledged = false;
-        }
-        true
-    }
-}
-
-impl Side {
-    /// As of this SYN; of another segment only the numbers are taken, and the options stay.
-    fn from_syn_or(segment: &Segment, before: &Self) -> Self {
-        let fresh = Self::from_syn(segment);
-        let is_syn = matches!(segment.kind, super::segment::Kind::Syn | super::segment::Kind::SynAck);
-        if is_syn {
-            fresh
-        } else {
-            Self { scale: before.scale, scales: before.scales, sack: before.sack, ..fresh }
         }
     }
 }

@@ -5,6 +5,9 @@
 //! never put here, nor what several rules had a part in. A change of the rules or of the hour empties the cache at
 //! once, by another epoch.
 //!
+//! More flows than there is room for make it a burden: each packet then waits for memory twice. So it rests for a while
+//! when few of those that ask it find something.
+//!
 //! It is an array of buckets of two; the newer takes the place of the older. Flows that share a bucket on purpose
 //! cost each other the classifier's time, and no more.
 
@@ -14,6 +17,10 @@ use onvm_classifier::Header;
 
 /// Decisions in a bucket.
 const WAYS: usize = 2;
+/// Packets after which it is judged.
+const WINDOW: u32 = 8192;
+/// Packets for which it rests if fewer than a quarter of them found something.
+const REST: u32 = 16 * WINDOW;
 
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
@@ -57,6 +64,13 @@ pub(crate) struct Cache {
     epoch: u32,
     pub(crate) hits: u64,
     pub(crate) misses: u64,
+    /// Packets that did not ask because it rested.
+    pub(crate) rested: u64,
+    /// Packets left until it is judged, and of those before them the ones that found something.
+    window: u32,
+    found: u32,
+    /// Packets left until it is asked again.
+    rest: u32,
 }
 
 impl Cache {
@@ -65,7 +79,7 @@ impl Cache {
         let header = Header::v4([0; 4].into(), [0; 4].into(), 0, 0, 0);
         let empty = Entry { header, further: 0, epoch: 0, rule: 0 };
         let entries = if size == 0 { Vec::new() } else { vec![empty; size.max(WAYS).next_power_of_two()] };
-        Self { entries, epoch: 1, hits: 0, misses: 0 }
+        Self { entries, epoch: 1, hits: 0, misses: 0, rested: 0, window: WINDOW, found: 0, rest: 0 }
     }
 
     /// Number of decisions that there is room for.
@@ -96,22 +110,40 @@ impl Cache {
         if self.entries.is_empty() {
             return None;
         }
+        if self.rest > 0 {
+            self.rest -= 1;
+            self.rested += 1;
+            return None;
+        }
         let at = self.bucket(header, further);
         let is_it =
             |entry: &&Entry| entry.epoch == self.epoch && entry.header == *header && entry.further == further;
         let found = self.entries[at..at + WAYS].iter().find(is_it).map(|entry| entry.rule);
         if found.is_some() {
             self.hits += 1;
+            self.found += 1;
         } else {
             self.misses += 1;
         }
+        self.window -= 1;
+        if self.window == 0 {
+            self.judge();
+        }
         found
+    }
+
+    #[cold]
+    fn judge(&mut self) {
+        if self.found < WINDOW / 4 {
+            self.rest = REST;
+        }
+        (self.window, self.found) = (WINDOW, 0);
     }
 
     /// Remembers a decision that is not here.
     #[inline]
     pub(crate) fn insert(&mut self, header: Header, further: u128, rule: u32) {
-        if self.entries.is_empty() {
+        if self.entries.is_empty() || self.rest > 0 {
             return;
         }
         let at = self.bucket(&header, further);
@@ -141,6 +173,24 @@ mod tests {
         assert_eq!((cache.find(&header(5), 1), cache.hits + cache.misses), (None, 201));
         cache.forget();
         assert_eq!((0..100).filter(|n| cache.find(&header(*n), 0).is_some()).count(), 0);
+    }
+
+    #[test]
+    fn it_rests_when_nobody_finds_anything_and_comes_back() {
+        let mut cache = Cache::new(16);
+        for n in 0..WINDOW {
+            let far = Header::v4(std::net::Ipv4Addr::from_bits(n), [10, 0, 0, 2].into(), 1, 80, 6);
+            assert_eq!(cache.find(&far, 0), None);
+            cache.insert(far, 0, n);
+        }
+        cache.insert(header(1), 0, 1);
+        for _ in 0..REST {
+            assert_eq!(cache.find(&header(1), 0), None);
+        }
+        assert_eq!((cache.rested, cache.misses), (u64::from(REST), u64::from(WINDOW)));
+        assert_eq!(cache.find(&header(1), 0), None, "nothing was put in while it rested");
+        cache.insert(header(1), 0, 1);
+        assert!((0..2 * WINDOW).all(|_| cache.find(&header(1), 0) == Some(1)));
     }
 
     #[test]

@@ -127,6 +127,14 @@ impl Compiled {
         (found.map_or(DEFAULT, |five| self.owner(five)), lasting)
     }
 
+    /// Tells all rules whose five fields a header matches, or that are checked more closely afterwards; in no order.
+    pub(crate) fn matching(&self, header: &onvm_classifier::Header, mut each: impl FnMut(u32)) {
+        let _ = self.classifier.classify_if(header, |five| {
+            each(self.owner(five));
+            false
+        });
+    }
+
     fn owner(&self, five: u32) -> u32 {
         self.owners.get(five as usize).copied().unwrap_or(DEFAULT)
     }

@@ -173,8 +173,8 @@ mod tests {
                     }
                     Ok(loaded) => {
                         // What is read can be compiled, and asked.
-                        let _ = crate::rules::shadow::find(&loaded.set);
                         let compiled = crate::engine::Compiled::new(loaded.set);
+                        let _ = crate::rules::shadow::find(&compiled);
                         prop_assert!(compiled.five_field_rules() < 100_000);
                     }
                 }

@@ -3,13 +3,19 @@
 //! A rule is *shadowed* when one earlier rule matches all that it matches: told with its name. It is *unreachable* when
 //! several earlier rules together do; that is found where they agree with it in all but one field, whose parts add up.
 //! What is found is always so; what needs several fields at once to be seen is not found.
+//!
+//! Who hides a rule alone also matches its lowest packet, and the classifier knows all that do; so this takes a set of
+//! any size. Those that hide one together are looked for among pairs of rules, in the first thousands.
+
+use onvm_classifier::Header;
 
 use super::ranges::{Number, Ranges};
 use super::rate::Over;
 use super::{Action, Match, Rule, RuleSet};
+use crate::engine::Compiled;
 
-/// Pairs of rules that are compared at most: of larger sets the first ones.
-const MOST_PAIRS: usize = 40_000_000;
+/// Pairs of rules that are compared at most.
+const MOST_PAIRS: usize = 60_000_000;
 
 /// A rule that decides nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,33 +28,57 @@ pub(crate) struct Hidden {
     pub(crate) same_action: bool,
 }
 
-/// What was found, and how many rules were looked at.
+/// What was found.
 #[derive(Clone, Debug)]
 pub(crate) struct Findings {
     pub(crate) hidden: Vec<Hidden>,
+    /// So many of the first rules may be hidden by several together; of those after them that was not looked for.
     pub(crate) looked_at: usize,
 }
 
 /// Looks for rules that decide nothing.
-pub(crate) fn find(set: &RuleSet) -> Findings {
-    let mut hidden = Vec::new();
+pub(crate) fn find(compiled: &Compiled) -> Findings {
+    let set = &compiled.set;
     let hiding = hiding(set);
-    let hides = |index: usize| hiding[index];
-    let mut pairs = 0;
+    let mut findings = Findings { hidden: Vec::new(), looked_at: set.rules.len() };
+    let mut pairs = 0usize;
     for (index, rule) in set.rules.iter().enumerate() {
-        pairs += index;
-        if pairs > MOST_PAIRS {
-            return Findings { hidden, looked_at: index };
+        let mut by = None;
+        if let Some(lowest) = lowest(&rule.matches) {
+            compiled.matching(&lowest, |other| {
+                let other = other as usize;
+                let earlier = other < index && hiding[other] && by.is_none_or(|known| other < known);
+                if earlier && holds(&set.rules[other].matches, &rule.matches, None) {
+                    by = Some(other);
+                }
+            });
         }
-        let earlier = || set.rules[..index].iter().enumerate().filter(|(n, _)| hides(*n));
-        let whole = earlier().find(|(_, one)| holds(&one.matches, &rule.matches, None)).map(|(n, _)| vec![n]);
-        let by = whole.or_else(|| together(&set.rules[..index], &rule.matches, hides));
+        let mut by = by.map(|one| vec![one]);
+        pairs = pairs.saturating_add(index);
+        if by.is_none() && pairs <= MOST_PAIRS {
+            by = together(&set.rules[..index], &rule.matches, |n| hiding[n]);
+        }
+        if pairs > MOST_PAIRS {
+            findings.looked_at = findings.looked_at.min(index);
+        }
         if let Some(by) = by {
             let same_action = by.iter().all(|n| set.rules[*n].action == rule.action);
-            hidden.push(Hidden { rule: index, by, same_action });
+            findings.hidden.push(Hidden { rule: index, by, same_action });
         }
     }
-    Findings { hidden, looked_at: set.rules.len() }
+    findings
+}
+
+/// The lowest packet that matches the five fields of a rule.
+fn lowest(rule: &Match) -> Option<Header> {
+    let sport = rule.source_ports.hull()?.0;
+    let dport = rule.destination_ports.hull()?.0;
+    let protocol = rule.protocols.hull()?.0;
+    if let (Some((a, _)), Some((b, _))) = (rule.source.v4.hull(), rule.destination.v4.hull()) {
+        return Some(Header::v4(a.into(), b.into(), sport, dport, protocol));
+    }
+    let (a, b) = (rule.source.v6.hull()?.0, rule.destination.v6.hull()?.0);
+    Some(Header::v6(a.into(), b.into(), sport, dport, protocol))
 }
 
 /// Which rules can hide others: not those that let packets go on to the next ones, nor those that an earlier rule may
@@ -198,7 +228,7 @@ mod tests {
 
     fn found(rules: &str) -> Vec<(usize, Vec<usize>, bool)> {
         let set = read("f", &format!("rules:\n{rules}"), &Reading::default()).unwrap().set;
-        find(&set).hidden.into_iter().map(|h| (h.rule, h.by, h.same_action)).collect()
+        find(&Compiled::new(set)).hidden.into_iter().map(|h| (h.rule, h.by, h.same_action)).collect()
     }
 
     #[test]

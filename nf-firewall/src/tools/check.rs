@@ -24,9 +24,9 @@ pub(super) fn run(options: &Options, json: bool) -> ExitCode {
         }
         Err(errors) => return failed(&errors),
     };
-    let findings = shadow::find(&set);
-    let odd = !warnings.is_empty() || !findings.hidden.is_empty();
     let compiled = Compiled::new(set);
+    let findings = shadow::find(&compiled);
+    let odd = !warnings.is_empty() || !findings.hidden.is_empty();
     let set = &compiled.set;
     let text = if json {
         let hidden: Vec<serde_json::Value> = findings.hidden.iter().map(|h| machine(set, h)).collect();
@@ -55,7 +55,10 @@ pub(super) fn run(options: &Options, json: bool) -> ExitCode {
         let _ = writeln!(text, "{file}: {rules} rules ({fives} for the classifier), default {}", set.default);
         if findings.looked_at < rules {
             let n = findings.looked_at;
-            let _ = writeln!(text, "{file}: only the first {n} rules were looked at for hidden ones");
+            let _ = writeln!(
+                text,
+                "{file}: whether several rules together hide one was looked at for the first {n} rules"
+            );
         }
         text
     };
