@@ -62,7 +62,7 @@ impl Monitor {
             tcp::Flags(0)
         };
         let key = headers.flow_key(frame);
-        let whole = Frame { headers: &headers, bytes: frame };
+        let whole = Frame { headers, bytes: frame };
         let seen = Seen { bytes, octets: 0, now_ns, flags };
         if self.recorded {
             return self.packet_to_record(whole, hash, key, seen);
@@ -73,10 +73,10 @@ impl Monitor {
     /// The same for those who want records, or keys that cost more.
     #[inline(never)]
     fn packet_to_record(&mut self, frame: Frame<'_>, hash: u32, key: FlowKey, seen: Seen) {
-        let octets = keys::ip_length(frame.headers, frame.bytes, seen.bytes);
+        let octets = keys::ip_length(&frame.headers, frame.bytes, seen.bytes);
         let (hash, key) = match self.settings.keys {
             Keys::Connection => (hash, key),
-            Keys::Netflow => keys::netflow(frame.headers, frame.bytes, hash, key),
+            Keys::Netflow => keys::netflow(&frame.headers, frame.bytes, hash, key),
         };
         self.table.count::<true>(hash, key, Seen { octets, ..seen }, frame);
     }

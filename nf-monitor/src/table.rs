@@ -72,10 +72,11 @@ pub(crate) struct Finished {
     pub(crate) reason: Reason,
 }
 
-/// A packet and its headers.
+/// A packet and its headers. Passed by value to what is seldom called, as keys are: what others may point to could not
+/// stay in registers for those who are called for every packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame<'a> {
-    pub(crate) headers: &'a Headers,
+    pub(crate) headers: Headers,
     pub(crate) bytes: &'a [u8],
 }
 
@@ -155,7 +156,7 @@ impl Table {
             || RECORDS && seen.now_ns.saturating_sub(flow.first_ns) >= self.timeouts.active()
             || seen.flags.0 != 0 && flow.is_reopened_by(seen.flags)
         {
-            why_over(&self.timeouts, self.keys, &shared, flow, seen)
+            why_over(&self.timeouts, self.keys, shared, flow, seen)
         } else {
             None
         };
@@ -168,13 +169,20 @@ impl Table {
         };
         let next = match reason {
             Reason::Active => flow.next_part(reversed, seen),
-            _ => begun(self.applications, &shared, reversed, seen, frame),
+            _ => begun(self.applications, shared, reversed, seen, frame),
         };
         let over = std::mem::replace(flow, next);
-        self.end(&shared, &over, reason);
+        self.replaced(shared, over, reason, reversed);
+    }
+
+    /// A flow has taken the place of another of the same key.
+    #[cold]
+    #[inline(never)]
+    fn replaced(&mut self, key: FlowKey, over: Flow, reason: Reason, reversed: bool) {
+        self.end(&key, &over, reason);
         self.counts.expired += 1;
         self.counts.cut += u64::from(reason == Reason::Active);
-        self.begun(&shared, reason == Reason::Active, reversed);
+        self.begun(&key, reason == Reason::Active, reversed);
     }
 
     /// A flow has begun: counts it, and who speaks to whom.
@@ -193,7 +201,7 @@ impl Table {
     #[cold]
     #[inline(never)]
     fn begin(&mut self, hash: u32, key: FlowKey, reversed: bool, seen: Seen, frame: Frame<'_>) {
-        let flow = begun(self.applications, &key, reversed, seen, frame);
+        let flow = begun(self.applications, key, reversed, seen, frame);
         match self.flows.insert(hash, key, flow, longest_silent) {
             // It was looked for before.
             Inserted::New | Inserted::Replaced(_) => {}
@@ -268,11 +276,11 @@ impl Table {
 }
 
 /// A flow with all that its first packet says.
-fn begun(applications: bool, key: &FlowKey, reversed: bool, seen: Seen, frame: Frame<'_>) -> Flow {
+fn begun(applications: bool, key: FlowKey, reversed: bool, seen: Seen, frame: Frame<'_>) -> Flow {
     let mut flow = Flow::new(reversed, seen);
     flow.origin = frame.origin();
     if applications {
-        flow.application = Finding::of_new(key);
+        flow.application = Finding::of_new(&key);
         if flow.application.is_open() {
             flow.application.look(frame.headers, frame.bytes);
         }
@@ -297,8 +305,8 @@ fn over_by_silence(flow: &Flow) -> Reason {
 /// Why a flow was over before this packet, if it was.
 #[cold]
 #[inline(never)]
-fn why_over(timeouts: &Timeouts, keys: Keys, key: &FlowKey, flow: &Flow, seen: Seen) -> Option<Reason> {
-    if seen.now_ns.saturating_sub(flow.last_ns) >= timeouts.inactive(key, flow) {
+fn why_over(timeouts: &Timeouts, keys: Keys, key: FlowKey, flow: &Flow, seen: Seen) -> Option<Reason> {
+    if seen.now_ns.saturating_sub(flow.last_ns) >= timeouts.inactive(&key, flow) {
         return Some(over_by_silence(flow));
     }
     if keys == Keys::Connection && flow.is_reopened_by(seen.flags) {
@@ -332,7 +340,7 @@ mod tests {
 
     fn count_as(table: &mut Table, hash: u32, key: FlowKey, seen: Seen) {
         let headers = Headers::parse(&[]);
-        table.count::<true>(hash, key, seen, Frame { headers: &headers, bytes: &[] });
+        table.count::<true>(hash, key, seen, Frame { headers, bytes: &[] });
     }
 
     fn count(table: &mut Table, key: FlowKey, now_ns: u64) {

@@ -134,7 +134,7 @@ impl Finding {
 
     /// Looks at a packet.
     #[inline(never)]
-    pub(crate) fn look(&mut self, headers: &Headers, frame: &[u8]) {
+    pub(crate) fn look(&mut self, headers: Headers, frame: &[u8]) {
         if headers.is_later_fragment() {
             return;
         }

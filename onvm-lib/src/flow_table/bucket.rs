@@ -26,7 +26,8 @@ impl Bucket {
     /// way has no slot. Buckets have few flows, and those in front are found first.
     #[inline(always)]
     pub(super) fn slots_of(&self, hash: u32) -> impl Iterator<Item = u32> {
-        self.hashes.iter().zip(self.slots).filter(move |(known, _)| **known == hash).map(|(_, slot)| slot)
+        let ways = self.hashes.iter().zip(&self.slots);
+        ways.filter(move |(known, _)| **known == hash).map(|(_, slot)| *slot)
     }
 
     /// The first slot of a flow with this hash; [`FREE`] if there is none.
