@@ -23,6 +23,7 @@ if [ "$what" = test ] || [ "$what" = bench ]; then
     need nfcapd nfdump
     need softflowd softflowd
     need nginx nginx-light
+    need iptables-save iptables
 fi
 if [ "$what" = bench ]; then
     need valgrind valgrind

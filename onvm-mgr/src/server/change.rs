@@ -14,6 +14,7 @@
 //! place what its upstream neighbours still send. Only when those are told of the new routes do flows move, and then
 //! by a change like any other.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -212,19 +213,31 @@ impl Server {
             };
             table.slots.insert(*id, wanted.iter().enumerate().map(owner).collect());
         }
+        let lives = self.lives();
         for (id, owners) in &mut table.slots {
             let current = self.changes.in_force.get(id).map_or(&[][..], Vec::as_slice);
             let wanted = self.services.get(id).map_or(&[][..], |s| s.owners());
             for (slot, owner) in owners.iter_mut().enumerate() {
                 let heirs = [Some(*owner), current.get(slot).copied(), wanted.get(slot).copied()];
-                let lives = |id: &InstanceId| self.instances.contains_key(id);
-                *owner = heirs.into_iter().flatten().find(lives).unwrap_or(0);
+                *owner = heirs.into_iter().flatten().find(&lives).unwrap_or(0);
             }
         }
         // Services of which nobody is left.
         table.slots.retain(|_, owners| !owners.is_empty() && !owners.contains(&0));
+        drop(lives);
         self.changes.in_force.clone_from(&table.slots);
         table
+    }
+
+    /// Whether an instance is there; quick for the owners of slots, of which neighbours mostly have the same.
+    fn lives(&self) -> impl Fn(&InstanceId) -> bool {
+        let last = Cell::new((0, false));
+        move |id| {
+            if last.get().0 != *id {
+                last.set((*id, self.instances.contains_key(id)));
+            }
+            last.get().1
+        }
     }
 
     /// Lets the first instance of a service that nobody was left of have its packets at once, whatever change is under way:
@@ -244,7 +257,8 @@ impl Server {
         let mut slots = MovedSlots::none();
         let services: BTreeSet<ServiceId> =
             told.slots.keys().chain(in_force.keys()).chain(next.slots.keys()).copied().collect();
-        let lives = |owner: &&InstanceId| self.instances.contains_key(owner);
+        let lives = self.lives();
+        let lives = |owner: &&InstanceId| lives(owner);
         for service in services {
             if next.pinned.contains(&service) {
                 if self.pins_move(service) {
