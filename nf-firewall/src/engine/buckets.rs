@@ -2,6 +2,9 @@
 //!
 //! Addresses are bounded: a bucket that has filled up again says what none says, and is forgotten; when there is still
 //! no room, newcomers share the rule's own bucket, so that nobody gets past a limit by coming from many addresses.
+//!
+//! A limit's buckets have a number of their own, which stays with the rule's name when another set comes into force: who
+//! is over a limit stays so.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -43,31 +46,64 @@ impl Bucket {
     }
 }
 
+/// Numbers of limits that may be unused before all are given anew.
+const MOST_UNUSED: usize = 100_000;
+
 /// Buckets of all rules.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Buckets {
-    /// By rule; empty if no rule has a limit.
-    own: Vec<Option<Bucket>>,
+    /// Number of a rule's limit; empty if no rule has one.
+    of_rule: Vec<Option<u32>>,
+    /// Numbers by the rule's name.
+    numbers: HashMap<String, u32>,
+    /// By number; those that no rule has any more have none.
     limits: Vec<Option<Limit>>,
+    /// The rules' own, by number.
+    own: Vec<Option<Bucket>>,
     addresses: HashMap<(u32, IpAddr), Bucket>,
     swept_ns: u64,
 }
 
 impl Buckets {
     pub(crate) fn new(rules: &[Rule]) -> Self {
-        let any = rules.iter().any(|rule| rule.limit.is_some());
-        let limits = if any { rules.iter().map(|rule| rule.limit).collect() } else { Vec::new() };
-        Self { own: vec![None; limits.len()], limits, addresses: HashMap::new(), swept_ns: 0 }
+        let mut buckets = Self::default();
+        buckets.set_rules(rules);
+        buckets
+    }
+
+    /// Other rules are in force. Limits that are the same under the same name go on.
+    pub(crate) fn set_rules(&mut self, rules: &[Rule]) {
+        if self.limits.len() > MOST_UNUSED + self.numbers.len() {
+            *self = Self::default();
+        }
+        let known = std::mem::take(&mut self.numbers);
+        let before = std::mem::take(&mut self.limits);
+        self.limits = vec![None; before.len()];
+        self.of_rule.clear();
+        for (index, rule) in rules.iter().enumerate() {
+            let Some(limit) = rule.limit else { continue };
+            let same = known.get(&rule.name).copied().filter(|n| before[*n as usize] == Some(limit));
+            let number = same.unwrap_or_else(|| {
+                self.limits.push(None);
+                self.own.push(None);
+                u32::try_from(self.limits.len() - 1).unwrap_or(u32::MAX)
+            });
+            self.limits[number as usize] = Some(limit);
+            self.numbers.insert(rule.name.clone(), number);
+            self.of_rule.resize(index, None);
+            self.of_rule.push(Some(number));
+        }
     }
 
     fn bucket(&mut self, rule: u32, limit: &Limit, header: &Header, now_ns: u64) -> Option<&mut Bucket> {
+        let number = self.of_rule.get(rule as usize).copied().flatten()?;
         let address = match limit.per {
             Per::Rule => None,
             Per::Source => Some(header.source()),
             Per::Destination => Some(header.destination()),
         };
         if let Some(address) = address {
-            let key = (rule, address);
+            let key = (number, address);
             if self.addresses.len() >= MOST && !self.addresses.contains_key(&key) {
                 self.sweep(now_ns);
             }
@@ -77,7 +113,7 @@ impl Buckets {
                 return Some(bucket);
             }
         }
-        let bucket = self.own.get_mut(rule as usize)?.get_or_insert_with(|| Bucket::full(limit, now_ns));
+        let bucket = self.own.get_mut(number as usize)?.get_or_insert_with(|| Bucket::full(limit, now_ns));
         bucket.fill(limit, now_ns);
         Some(bucket)
     }
@@ -89,8 +125,8 @@ impl Buckets {
         }
         self.swept_ns = now_ns;
         let limits = &self.limits;
-        self.addresses.retain(|(rule, _), bucket| {
-            let limit = limits.get(*rule as usize).copied().flatten();
+        self.addresses.retain(|(number, _), bucket| {
+            let limit = limits.get(*number as usize).copied().flatten();
             limit.is_some_and(|limit| {
                 bucket.fill(&limit, now_ns);
                 bucket.tokens < limit.burst
@@ -199,6 +235,26 @@ mod tests {
         assert_eq!(passed(&mut buckets, SECOND), 10);
         assert_eq!(passed(&mut buckets, 2 * SECOND), 10);
         assert!(buckets.pay(0, &limit, &from(1), 9000, 4 * SECOND), "longer than the burst, but it is full");
+    }
+
+    #[test]
+    fn limits_go_on_under_their_names() {
+        let limit = |rate: &str| Some(Limit { burst: 1.0, ..Limit::of(rate.parse().unwrap()) });
+        let rule =
+            |name: &str, rate: &str| Rule { limit: limit(rate), ..Rule::new(name.into(), 1, Action::Allow) };
+        let plain = Rule::new("plain".into(), 1, Action::Allow);
+        let mut buckets = Buckets::new(&[rule("a", "1/s"), rule("b", "1/s")]);
+        let passes = |buckets: &mut Buckets, index: u32, rate: &str| {
+            buckets.pay(index, &limit(rate).unwrap(), &from(1), 60, SECOND)
+        };
+        assert!(passes(&mut buckets, 0, "1/s") && passes(&mut buckets, 1, "1/s"));
+        buckets.set_rules(&[plain.clone(), rule("b", "1/s"), plain, rule("a", "2/s")]);
+        assert!(!passes(&mut buckets, 1, "1/s"), "it is still over its limit");
+        assert!(passes(&mut buckets, 3, "2/s"), "another limit begins full");
+        for n in 0..10 {
+            buckets.set_rules(&[rule(&format!("r{n}"), "1/s")]);
+            assert!(passes(&mut buckets, 0, "1/s"));
+        }
     }
 
     #[test]

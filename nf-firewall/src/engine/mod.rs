@@ -175,7 +175,7 @@ impl Engine {
 
     /// Puts another set in force; the one before is given back to be freed elsewhere.
     pub(crate) fn replace(&mut self, compiled: Compiled) -> Compiled {
-        self.buckets = Buckets::new(&compiled.set.rules);
+        self.buckets.set_rules(&compiled.set.rules);
         self.cache.forget();
         self.second = u64::MAX;
         std::mem::replace(&mut self.compiled, compiled)
