@@ -118,14 +118,19 @@ impl Maglev {
         }
     }
 
-    /// The same table for members that have other indices now; none: it is gone, and its places are nobody's.
+    /// The same table for members that have other indices now, by their old ones; none: it is gone, and its places are
+    /// nobody's.
     #[must_use]
-    pub fn renumbered(&self, number: impl Fn(usize) -> Option<usize>) -> Self {
-        let new = |entry: &u16| {
-            let member = Some(usize::from(*entry)).filter(|_| *entry != NONE).and_then(&number);
-            member.and_then(|member| u16::try_from(member).ok()).unwrap_or(NONE)
-        };
-        Self { entries: self.entries.iter().map(new).collect() }
+    pub fn renumbered(self, numbers: &[Option<usize>]) -> Self {
+        if numbers.iter().enumerate().all(|(old, new)| *new == Some(old)) {
+            return self;
+        }
+        // An array for every value that an entry can have, so that this is one look-up an entry.
+        let mut new = vec![NONE; usize::from(NONE) + 1];
+        for (new, number) in new.iter_mut().zip(numbers) {
+            *new = number.and_then(|number| u16::try_from(number).ok()).unwrap_or(NONE);
+        }
+        Self { entries: self.entries.iter().map(|entry| new[usize::from(*entry)]).collect() }
     }
 
     /// The member for a hash; none in an empty table.
@@ -238,6 +243,16 @@ mod tests {
         let counts = counts(&Maglev::new(&members, 65_537), 4);
         for (count, weight) in counts.iter().zip([1.0, 3.0, 6.0, 0.0]) {
             assert!((count - 65_537.0 * weight / 10.0).abs() <= 2.0, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn members_may_be_numbered_anew() {
+        let table = Maglev::new(&members(4), 997);
+        assert_eq!(table.clone().renumbered(&[Some(0), Some(1), Some(2), Some(3)]), table);
+        let turned = table.clone().renumbered(&[Some(3), None, Some(0), Some(9)]);
+        for (old, new) in table.entries().zip(turned.entries()) {
+            assert_eq!(new, [Some(3), None, Some(0), Some(9)][old.unwrap()]);
         }
     }
 

@@ -116,15 +116,14 @@ impl Balancer {
         index: usize,
         config: &Service,
         known: Option<Running>,
-        slots: &HashMap<(String, String), Vec<u32>>,
+        slots: &HashMap<u64, Vec<u32>>,
         now_ns: u64,
     ) -> Running {
         let started = known.is_some();
         let mut members = Vec::with_capacity(config.backends.len());
         for backend in &config.backends {
-            let named = slots.get(&(config.name.clone(), backend.name.clone()));
-            let same =
-                |slot: &u32| self.servers.get(*slot).is_some_and(|s| s.backend.is_same_server(backend));
+            let named = slots.get(&Servers::name_hash(&config.name, &backend.name));
+            let same = |slot: &u32| self.servers.get(*slot).is_some_and(|s| s.is(&config.name, backend));
             let found = named.and_then(|slots| slots.iter().copied().find(same));
             let slot = found.unwrap_or_else(|| {
                 let mut server = Server::new(&config.name, backend, self.gear.mac.is_some());
@@ -156,11 +155,7 @@ impl Balancer {
             known.members.iter().map(|slot| places.get(slot).copied()).collect();
         let same = known.members == members && known.config.table_size == config.table_size;
         let (base, shares) = if same { (known.base, known.shares) } else { (Maglev::default(), Vec::new()) };
-        let table = if same {
-            known.table
-        } else {
-            known.table.renumbered(|old| numbers.get(old).copied().flatten())
-        };
+        let table = known.table.renumbered(&numbers);
         let wanted = if same { known.wanted } else { (Vec::new(), Vec::new()) };
         Running {
             base,
@@ -247,7 +242,7 @@ impl Balancer {
 impl Running {
     fn empty(config: &Service, members: Vec<u32>) -> Self {
         Self {
-            config: config.clone(),
+            config: config.without_backends(),
             members,
             shares: Vec::new(),
             base: Maglev::default(),

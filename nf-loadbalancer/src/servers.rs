@@ -116,6 +116,11 @@ impl Server {
         }
     }
 
+    /// Whether it is this backend of this service.
+    pub(crate) fn is(&self, service: &str, backend: &Backend) -> bool {
+        self.service == service && self.backend.is_same_server(backend)
+    }
+
     /// Whether established connections stay with it. One that refuses new connections, or does not answer them, may
     /// well serve its old ones: only an active check takes these away.
     #[inline(always)]
@@ -220,13 +225,19 @@ impl Servers {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
-    /// The slots of all backends by what makes them the same server: service, name, address and port.
-    pub(crate) fn by_name(&self) -> HashMap<(String, String), Vec<u32>> {
-        let mut all: HashMap<(String, String), Vec<u32>> = HashMap::new();
+    /// The slots of all backends by the hash of their service's and their own name; whoever looks one up compares the
+    /// names.
+    pub(crate) fn by_name(&self) -> HashMap<u64, Vec<u32>> {
+        let mut all: HashMap<u64, Vec<u32>> = HashMap::new();
         for (slot, server) in self.iter() {
-            all.entry((server.service.clone(), server.backend.name.clone())).or_default().push(slot);
+            all.entry(Self::name_hash(&server.service, &server.backend.name)).or_default().push(slot);
         }
         all
+    }
+
+    /// The hash under which [`Servers::by_name`] has a backend.
+    pub(crate) fn name_hash(service: &str, backend: &str) -> u64 {
+        seed(service.as_bytes()).rotate_left(1) ^ seed(backend.as_bytes())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Server)> {

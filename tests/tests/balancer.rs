@@ -344,7 +344,7 @@ fn file(net: &Net, six: bool, backends: &[usize], service: &str) -> PathBuf {
         backends.iter().map(|n| format!("      b{n}: {{address: '{}'}}\n", address(*n))).collect();
     let text = format!(
         "mac: 02:00:00:00:00:01\naddresses: [10.1.0.254, 'fd00::fe']\nports: {{clients: 0, backends: 1}}\nservices:\n  web:\n    \
-         address: '{vip}'\n    port: 80\n    health: {{type: http, path: /up, body: well, interval: 300ms, timeout: 300ms, fall: 2, rise: 1}}\n    \
+         address: '{vip}'\n    port: 80\n    health: {{type: http, path: /up, body: well, interval: 1s, timeout: 1s, fall: 3, rise: 1}}\n    \
          {service}\n    backends:\n{backends}"
     );
     let path = net.folder.path().join("services.yaml");

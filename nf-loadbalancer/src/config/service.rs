@@ -118,6 +118,27 @@ pub struct Service {
 }
 
 impl Service {
+    /// All of it but its backends.
+    #[must_use]
+    pub fn without_backends(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            address: self.address,
+            protocol: self.protocol,
+            ports: self.ports.clone(),
+            mode: self.mode,
+            scheduler: self.scheduler,
+            table_size: self.table_size,
+            sticky: self.sticky,
+            source_nat: self.source_nat.clone(),
+            max_connections: self.max_connections,
+            slow_start: self.slow_start,
+            health: self.health.clone(),
+            passive: self.passive,
+            backends: Vec::new(),
+        }
+    }
+
     /// Whether some packet would be for both.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
