@@ -143,6 +143,7 @@ impl Server {
             role,
             inbound: outfit.inbound.clone(),
             pulse: Pulse::default(),
+            bury_at: None,
             last_change: None,
             killed_for: None,
             hello,

@@ -79,7 +79,7 @@ impl Server {
             SIGNALS => self.hear_signal(),
             CHILDREN => self.hear_children(),
             token if token & DEATH != 0 => {
-                self.died(u32::try_from(token & !DEATH).unwrap_or(0));
+                self.process_ended(u32::try_from(token & !DEATH).unwrap_or(0));
             }
             token => self.hear_peer(token),
         }

@@ -18,6 +18,9 @@ use crate::worker::Command;
 
 /// How long a process may live on after its connection has ended.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long what follows a death waits when others go on with the packets already: they, and the worker, need the processors
+/// just then.
+const FUNERAL: Duration = Duration::from_millis(1);
 /// Instances that have gone and are remembered.
 const MAX_DEPARTED: usize = 64;
 /// Messages that wait for an NF which does not read its connection.
@@ -51,6 +54,8 @@ pub(super) struct Instance {
     /// The ring from the worker, to see whether it works off what is there.
     pub(super) inbound: Ring,
     pub(super) pulse: Pulse,
+    /// Its process has ended, and this is when that is dealt with.
+    pub(super) bury_at: Option<Instant>,
     /// Its last change of state.
     pub(super) last_change: Option<Change>,
     /// By whom and why it is killed, when it is.
@@ -217,6 +222,27 @@ impl Server {
     }
 
     /// The kernel says that an instance's process is gone.
+    pub(super) fn process_ended(&mut self, id: InstanceId) {
+        let Some(instance) = self.dying.get_mut(&id) else { return self.died(id) };
+        if let Some(pidfd) = &instance.pidfd {
+            let _ = epoll::delete(&self.epoll, pidfd);
+        }
+        instance.bury_at = Some(Instant::now() + FUNERAL);
+    }
+
+    /// Deals with the ends of processes whose packets others have.
+    pub(super) fn bury_the_dead(&mut self, now: Instant) {
+        let due = |i: &Instance| i.bury_at.is_some_and(|at| at <= now);
+        let due: Vec<InstanceId> = self.dying.iter().filter(|(_, i)| due(i)).map(|(id, _)| *id).collect();
+        due.into_iter().for_each(|id| self.died(id));
+    }
+
+    /// When the next of them is due.
+    pub(super) fn next_burial(&self) -> Option<Instant> {
+        self.dying.values().filter_map(|i| i.bury_at).min()
+    }
+
+    /// An instance's process is gone.
     pub(super) fn died(&mut self, id: InstanceId) {
         self.watchman.forget(id);
         if self.instances.contains_key(&id) {

@@ -150,6 +150,7 @@ impl Server {
             Phase::Stopping { until } if now >= until => self.phase = Phase::Ended,
             _ => {}
         }
+        self.bury_the_dead(now);
         self.kill_the_late();
         self.feel_pulses(now);
         self.measure_loads(now);
@@ -184,6 +185,7 @@ impl Server {
         let limit = limit.filter(|_| matches!(self.phase, Phase::Waiting | Phase::Running));
         let processes = self.supervisor.next_deadline(&self.plan.services);
         let due = [
+            self.next_burial(),
             self.next_pulse(),
             self.next_measurement(),
             self.changes.deadline(),
