@@ -197,7 +197,6 @@ impl Port for AfPacketPort {
                     self.counters.tx_bytes += sizes.sum::<u64>();
                     self.counters.tx_packets += sent as u64;
                     done += sent;
-                    self.told = None;
                 }
                 Err((Some(libc::EAGAIN | libc::ENOBUFS), _)) if std::mem::take(&mut patience) => {
                     self.link.iter().for_each(|link| link.sender.wait_for_room(ROOM_TIME));

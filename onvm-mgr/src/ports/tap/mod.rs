@@ -136,7 +136,6 @@ impl Port for TapPort {
                 Ok(()) => {
                     self.counters.tx_packets += 1;
                     self.counters.tx_bytes += u64::from(packet.descriptor().length());
-                    self.told = None;
                     books.free(packet);
                 }
                 Err(error) => {
