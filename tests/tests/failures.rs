@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use onvm_lib::capture::Reader;
 use onvm_lib::protocol::{Request, Target};
-use onvm_tests::{LIMIT, Lab, Manager};
+use onvm_tests::{LIMIT, Lab, Manager, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -173,8 +173,10 @@ fn a_packet_that_kills_twice_is_set_aside() {
     let manager = lab.up(&chain_file(service, "20k"), &["--log-dir", &lab.file("logs")]);
     wait_for_running(&lab, 2, 1);
     let event = lab.wait_for_event("quarantined", 0);
-    let crashes = lab.events(0).iter().filter(|e| e["event"] == "crashed").count();
-    assert_eq!(crashes, 2, "{:?}", lab.events(0));
+    // The second death is written down when its packets have been dealt with.
+    let crashes = || lab.events(0).iter().filter(|e| e["event"] == "crashed").count();
+    wait_until("the second crash", || crashes() >= 2);
+    assert_eq!(crashes(), 2, "{:?}", lab.events(0));
     wait_for_running(&lab, 1, 1);
     let received = manager.stats().packets("received");
     manager.wait_until("more packets", |l| l.packets("received") > received + 5000);
