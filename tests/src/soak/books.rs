@@ -138,7 +138,7 @@ mod tests {
         let mut books = Books::default();
         assert_eq!(books.note(&judge(5, 2, 0), &stats(json!({"reaped": 2}))), Ok(0));
         assert_eq!(books.note(&judge(6, 2, 3), &stats(json!({"reaped": 2}))), Ok(3));
-        assert!(books.note(&judge(7, 3, 3), &stats(json!({"reaped": 2, "denied": 5}))).is_err());
+        assert!(books.note(&judge(7, 6, 3), &stats(json!({"reaped": 2, "denied": 5}))).is_err());
         assert!(books.note(&judge(7, 0, 3), &stats(json!({"lost": 1}))).is_err());
         assert!(books.note(&judge(1, 0, 3), &stats(json!({}))).is_err());
         books.close();
