@@ -61,6 +61,8 @@ impl Siege {
             last.extend(["--say", "out=0"]);
         }
         let mut good = [lab.nf("nf-forward", &["-r", "1"]), lab.nf("probe_nf", &last)];
+        lab.wait_for_running(1, 1);
+        lab.wait_for_running(2, 1);
         let mut attackers = [self.attacker(attack, 1, more), self.attacker(attack, 2, more)];
         manager.wait_until("the whole capture", |l| l.packets("received") >= u64::from(PACKETS));
         let during = manager.stats();

@@ -277,11 +277,13 @@ fn main() {
         inbound: loot.inbound.consumer(),
         empties: loot.empties.as_ref().map(Ring::consumer),
     };
-    let end = Instant::now() + Duration::from_millis(time.parse().expect("a time"));
     // Until it says that it follows its first routes it has no packets.
     let Ok((Answer::Route(route), _)) = loot.line.receive::<Answer>(true) else { panic!("no routes") };
     loot.line.send(&Say::Routed { version: route.version }, &[], true).expect("a manager");
     println!("attached");
+    // The ports open when it is there: who is killed before would be waited for.
+    std::thread::sleep(Duration::from_millis(300));
+    let end = Instant::now() + Duration::from_millis(time.parse().expect("a time"));
     while Instant::now() < end {
         match attack.as_str() {
             "rings" => rings(&mut loot, &mut dice),
