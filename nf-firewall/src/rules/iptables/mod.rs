@@ -1,7 +1,7 @@
 //! What `iptables-save` and `ip6tables-save` print, as rules.
 //!
 //! One built-in chain of the table `filter` becomes the list of rules. A jump into a chain is the chain's rules, each
-//! with the jump's conditions added; RETURN goes on after them ([`Action::Skip`](super::Action::Skip)), so that order
+//! with the jump's conditions added; RETURN goes on after them ([`Action::Skip`]), so that order
 //! and meaning are those of the chains. What has no counterpart is named, with its line, and left out.
 
 mod flatten;
