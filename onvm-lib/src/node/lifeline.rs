@@ -13,6 +13,7 @@
 //! given up when this thread dies with it in its hands. Nothing in Rust's standard library uses them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::thread::futex::{Flags, OWNER_DIED, WAITERS, wake};
 
@@ -37,6 +38,18 @@ struct Registered {
 /// Size of the head alone.
 const HEAD_BYTES: usize = std::mem::offset_of!(Registered, entry);
 const _: () = assert!(HEAD_BYTES == 3 * size_of::<usize>());
+
+/// Registrations that the kernel is to find in their place when their threads have ended, with the pages of their words.
+static LEFT: Mutex<Vec<Left>> = Mutex::new(Vec::new());
+
+/// A registration that nobody takes back.
+struct Left {
+    _registered: Box<Registered>,
+    _page: NodePage,
+}
+
+// SAFETY: nobody reads or changes it any more but the kernel, whose thread ends.
+unsafe impl Send for Left {}
 
 /// What a word says of its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +126,11 @@ impl Lifeline {
         self.page.life()
     }
 
+    fn leave_to_the_kernel(&self, registered: Box<Registered>) {
+        let left = Left { _registered: registered, _page: self.page.clone() };
+        LEFT.lock().unwrap_or_else(PoisonError::into_inner).push(left);
+    }
+
     fn call(&self) {
         // Shared between processes, hence not private.
         let _ = wake(self.word(), Flags::empty(), 1);
@@ -123,16 +141,14 @@ impl Drop for Lifeline {
     fn drop(&mut self) {
         let Some(mut registered) = self.registered.take() else { return };
         if std::thread::panicking() {
-            // This is a death: the kernel is to find all of it in its place.
-            std::mem::forget(self.page.clone());
-            Box::leak(registered);
-            return;
+            // This is a death.
+            return self.leave_to_the_kernel(registered);
         }
         // SAFETY: what the kernel named before, or none; from here on it does not know ours.
         let done = unsafe { libc::syscall(libc::SYS_set_robust_list, self.before, HEAD_BYTES) };
         if done != 0 {
             registered.list.next = &raw mut registered.list;
-            Box::leak(registered);
+            self.leave_to_the_kernel(registered);
         }
         self.word().store(0, Ordering::Release);
         self.call();
@@ -151,7 +167,10 @@ mod tests {
         std::thread::spawn(move || {
             let line = Lifeline::tie(theirs.clone());
             assert_eq!(vital(theirs.life().load(Ordering::Acquire)), Vital::Lives);
-            std::mem::forget(line);
+            let mut line = line;
+            if let Some(registered) = line.registered.take() {
+                line.leave_to_the_kernel(registered);
+            }
         })
         .join()
         .unwrap();
