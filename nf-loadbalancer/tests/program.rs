@@ -63,7 +63,8 @@ fn a_capture_goes_through_and_the_same_again() {
 #[test]
 fn tshark_finds_nothing_wrong_with_what_is_written() {
     if Command::new("tshark").arg("--version").output().is_err() {
-        eprintln!("skipped: tshark is not installed");
+        assert!(std::env::var_os("CI").is_none(), "tshark is not installed");
+        eprintln!("SKIPPED: tshark is not installed");
         return;
     }
     for mode in ["nat", "dsr", "ipip", "gue"] {

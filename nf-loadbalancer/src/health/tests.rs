@@ -98,7 +98,7 @@ fn one_who_does_not_answer_is_down() {
 #[test]
 fn echoes_are_asked_where_that_is_permitted() {
     if let Err(error) = probe::ping_socket(Ipv4Addr::LOCALHOST.into()) {
-        eprintln!("skipped: no ping sockets here: {error}");
+        eprintln!("SKIPPED: no ping sockets here: {error}");
         return;
     }
     let checker = Checker::start().unwrap();
