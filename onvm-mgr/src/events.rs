@@ -37,6 +37,7 @@ kinds! {
     State = "state", "An instance changed its state.";
     Left = "left", "An instance left in order.";
     Crashed = "crashed", "An instance's process ended without a word.";
+    Killed = "killed", "The operator killed an instance.";
     Hung = "hung", "An instance made no progress and was killed.";
     Replaced = "replaced", "An instance took the place of another.";
     ReplaceFailed = "replace-failed", "An instance could not be replaced and goes on.";

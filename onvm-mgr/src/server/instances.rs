@@ -108,6 +108,10 @@ impl Instance {
         self.pid.map(|pid| pid.as_raw_nonzero().get())
     }
 
+    pub(super) fn is_killed_by_operator(&self) -> bool {
+        self.killed_for.as_ref().is_some_and(|(by, _)| *by == "operator")
+    }
+
     /// For the log: `instance 3 (nf-monitor, service 2, pid 4711)`.
     pub(super) fn title(&self, id: InstanceId) -> String {
         let pid = self.pid.map_or_else(String::new, |pid| format!(", pid {}", pid.as_raw_nonzero()));
@@ -268,7 +272,8 @@ impl Server {
         self.predecessor_inherits(id);
         let heir = self.pass_on_slots(id, &instance);
         self.edges.instance_died(id);
-        let (table, crashed) = (self.worker_table(), !instance.leaving);
+        // No packet is to blame for what the operator does.
+        let (table, crashed) = (self.worker_table(), !instance.leaving && !instance.is_killed_by_operator());
         self.worker.give(Command::Reap { instance: id, table, crashed, lingers, heir });
         // Packets wait for what comes before; the rest has time.
         if let Some(peer) = self.peers.remove(&instance.token) {
@@ -329,10 +334,14 @@ impl Server {
     /// Writes down how an instance ended, and returns it.
     fn record_end(&mut self, id: InstanceId, mut instance: Instance) -> String {
         let title = instance.title(id);
-        let kind = match (instance.leaving, instance.pulse.is_hung()) {
-            (true, _) => Kind::Left,
-            (false, true) => Kind::Hung,
-            (false, false) => Kind::Crashed,
+        let kind = if instance.leaving {
+            Kind::Left
+        } else if instance.is_killed_by_operator() {
+            Kind::Killed
+        } else if instance.pulse.is_hung() {
+            Kind::Hung
+        } else {
+            Kind::Crashed
         };
         let how = self.how_it_ended(id, &instance);
         let (by, why) = instance.killed_for.take().unwrap_or(("kernel", how));
@@ -353,7 +362,11 @@ impl Server {
 
     /// Keeps an instance's figures for the ledger.
     fn remember(&mut self, id: InstanceId, instance: &Instance) {
-        let end = if instance.leaving { "left" } else { "died" };
+        let end = match (instance.leaving, instance.is_killed_by_operator()) {
+            (true, _) => "left",
+            (false, true) => "killed",
+            (false, false) => "died",
+        };
         let mut body = self.instance_body(id, instance, &crate::worker::Totals::default());
         body["state"] = end.into();
         self.departed.push_back(body);
