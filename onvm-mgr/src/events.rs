@@ -153,7 +153,7 @@ impl EventLog {
     /// Events with numbers above `number` that are still known, oldest first.
     pub(crate) fn after(&self, number: u64) -> impl Iterator<Item = &Event> {
         let first = self.events.front().map_or(0, |event| event.number);
-        let skip = usize::try_from((number + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        let skip = usize::try_from(number.saturating_add(1).saturating_sub(first)).unwrap_or(usize::MAX);
         self.events.iter().skip(skip)
     }
 }

@@ -212,8 +212,12 @@ impl Server {
     pub(super) fn stopped_working(&mut self, id: InstanceId) {
         let Some(pidfd) = self.instances.get(&id).and_then(|i| i.pidfd.as_ref()) else { return };
         // Most likely that is why it died. If it was that thread alone, the rest is of no use.
-        if let Err(error) = rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
-            log::debug!("instance {id} is gone: {error}");
+        match rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            // Its other threads may still write to what it had in its hands, which therefore stays with it.
+            Err(error) => log::error!(
+                "the packet thread of instance {id} has ended, but not its process, which cannot be killed: {error}"
+            ),
         }
         let seen = Event::new(Kind::State);
         self.take_out(id, true);
@@ -281,7 +285,9 @@ impl Server {
         }
         self.cores.release(instance.core);
         self.remember(id, &instance);
+        let service = instance.service();
         self.dying.insert(id, instance);
+        self.standby_steps_in(service);
     }
 
     /// The slots of an instance that is gone go to one that stands by, else to its siblings. Returns who stood by.
@@ -375,9 +381,10 @@ impl Server {
         }
     }
 
-    /// Reads what a peer said before it died.
+    /// Reads what a peer said before it died; not for ever, since its children may go on talking.
     fn hear_out(&mut self, token: u64) {
-        while let Some(peer) = self.peers.get_mut(&token) {
+        for _ in 0..MAX_UNREAD {
+            let Some(peer) = self.peers.get_mut(&token) else { return };
             match peer.line.receive(false) {
                 Ok((onvm_lib::protocol::Say::Leaving, _)) => {
                     if let Some(instance) = peer.instance.and_then(|id| self.instances.get_mut(&id)) {

@@ -192,9 +192,12 @@ impl Server {
     }
 
     /// A successor that was started with another command has its place: the service is started by that from now on.
-    pub(super) fn supervisor_learns(&mut self, old: InstanceId, (command, directory): (Vec<String>, String)) {
-        let service = self.instances.get(&old).map(Instance::service);
-        let known = service.and_then(|service| self.plan.services.get_mut(&service));
+    pub(super) fn supervisor_learns(
+        &mut self,
+        service: ServiceId,
+        (command, directory): (Vec<String>, String),
+    ) {
+        let known = self.plan.services.get_mut(&service);
         if let Some(known) = known.filter(|s| !s.command.is_empty()) {
             (known.command, known.directory) = (command, directory);
         }
