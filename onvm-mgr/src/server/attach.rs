@@ -252,7 +252,8 @@ impl Server {
     pub(super) fn standby_steps_in(&mut self, service: ServiceId) {
         let ours = |i: &&Instance| i.service() == service && !i.leaving && i.killed_for.is_none();
         let shares = self.instances.values().filter(ours).any(|i| i.role != Role::Standby);
-        if shares || self.services.contains_key(&service) || self.shares_wanted(service) == 0 {
+        let may_come = self.phase != Phase::Running || self.supervisor.waits_for_old_ones(Instant::now());
+        if shares || may_come || self.services.contains_key(&service) || self.shares_wanted(service) == 0 {
             return;
         }
         let stands_by = |i: &&Instance| i.role == Role::Standby && i.life.state() == State::Ready;

@@ -71,6 +71,7 @@ impl Server {
                 log::error!("service {}: its command died too often and is not started again", ended.service);
                 let why = "its command died too often in a row; nf start tries again";
                 self.events.record(Event::new(Kind::GaveUp).service(ended.service).by("manager").why(why));
+                self.standby_steps_in(ended.service);
             }
         }
         // An end that nobody asks for any more.

@@ -130,9 +130,14 @@ impl Supervisor {
         &self.log_directory
     }
 
+    /// Whether NFs of a manager that died before may still come, with what they know.
+    pub(crate) fn waits_for_old_ones(&self, now: Instant) -> bool {
+        self.nothing_before.is_some_and(|at| now < at)
+    }
+
     /// Services of which a process is to be started now.
     pub(crate) fn due(&self, services: &BTreeMap<ServiceId, Service>, now: Instant) -> Vec<ServiceId> {
-        if self.nothing_before.is_some_and(|at| now < at) {
+        if self.waits_for_old_ones(now) {
             return Vec::new();
         }
         let due = |id: &ServiceId| {
