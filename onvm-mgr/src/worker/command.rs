@@ -80,10 +80,21 @@ pub(crate) enum News {
     Recovered { buffers: u64 },
 }
 
+/// What a port says of itself.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct PortTotals {
+    pub(crate) name: String,
+    /// How it works, where that depends on what it found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) manner: Option<String>,
+    #[serde(flatten)]
+    pub(crate) counters: PortCounters,
+}
+
 /// All counters at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
-    pub(crate) ports: Vec<(String, PortCounters)>,
+    pub(crate) ports: Vec<PortTotals>,
     pub(crate) nodes: Vec<(InstanceId, NodeTotals)>,
     pub(crate) received: u64,
     pub(crate) generated: u64,
@@ -97,6 +108,14 @@ pub(crate) struct Totals {
     pub(crate) buffers: u32,
     pub(crate) free: u32,
     pub(crate) receiving: bool,
+}
+
+impl PortTotals {
+    fn of(state: &super::PortState) -> Self {
+        let port = &state.port;
+        let manner = port.manner().map(str::to_string);
+        Self { name: port.name().to_string(), manner, counters: port.counters() }
+    }
 }
 
 impl Worker {
@@ -232,7 +251,7 @@ impl Worker {
     pub(super) fn totals(&self) -> Totals {
         let drops = DropReason::ALL.iter().map(|r| (*r, self.tally.drops[*r as usize]));
         Totals {
-            ports: self.ports.iter().map(|p| (p.port.name().to_string(), p.port.counters())).collect(),
+            ports: self.ports.iter().map(PortTotals::of).collect(),
             nodes: self.nodes.iter().flatten().map(|n| (n.instance, n.totals)).collect(),
             received: self.tally.received,
             generated: self.books.generated(),
