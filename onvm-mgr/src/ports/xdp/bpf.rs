@@ -29,8 +29,11 @@ const LINK_XDP: u32 = 6;
 const TAKES_PARTS: u32 = 1 << 5;
 /// Name that the program has in lists.
 const NAME: [u8; 16] = *b"onvm_to_sockets\0";
-/// Licence that the program declares; the helper that it calls is for all.
-const LICENCE: &std::ffi::CStr = c"Apache-2.0 OR MIT";
+/// Licence that the program declares: functions of the kernel's may be called by programs that can be had under the GPL
+/// as well, which the MIT licence allows.
+const LICENCE: &std::ffi::CStr = c"Dual MIT/GPL";
+/// `BPF_F_XDP_DEV_BOUND_ONLY`: the program is for one device, which it asks for what is known of a frame.
+const FOR_ONE_DEVICE: u32 = 1 << 6;
 
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,19 +194,21 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Loads a program.
+    /// Loads a program, or one that is for one device only.
     ///
     /// # Errors
     /// `EPERM` without `CAP_BPF` and `CAP_NET_ADMIN`.
-    pub(super) fn load(instructions: &[Instruction]) -> Result<Self> {
+    pub(super) fn load(instructions: &[Instruction], only: Option<u32>) -> Result<Self> {
+        let bound = if only.is_some() { FOR_ONE_DEVICE } else { 0 };
         let load = |flags| {
             let mut asked = ProgramLoad {
                 kind: PROGRAM_XDP,
                 count: u32::try_from(instructions.len()).unwrap_or(0),
                 instructions: address(instructions),
                 licence: LICENCE.as_ptr() as u64,
-                flags,
+                flags: flags | bound,
                 name: NAME,
+                interface: only.unwrap_or(0),
                 attach_type: ATTACH_XDP,
                 ..ProgramLoad::default()
             };

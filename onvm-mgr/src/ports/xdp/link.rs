@@ -8,6 +8,7 @@ use rustix::event::epoll;
 use rustix::net::xdp::SocketAddrXdpFlags as Bind;
 
 use super::bpf::{self, Mode, Program, Sockets};
+use super::btf;
 use super::device::{self, TagsStay};
 use super::netlink::{self, Interface};
 use super::options::{Copy, Options};
@@ -93,14 +94,9 @@ impl Link {
         let parts = longest > chunk - IN_FRONT;
         let numbers = queues(options, &known)?;
         let sockets = Sockets::new(numbers.end() + 1).map_err(|e| Refusal::at("no map of sockets", &e))?;
-        let loaded = Program::load(&program::redirect_to(sockets.as_fd()))
-            .map_err(|e| Refusal::at("the program cannot be loaded", &e))?;
-        if parts && !loaded.takes_parts {
-            return Err(no_parts(known.mtu));
-        }
         make_way(index, options, &known)?;
         let tags = TagsStay::on(name);
-        let (attached, mode) = attach(&loaded, index, options)?;
+        let (attached, mode) = attach(&sockets, index, options, parts.then_some(known.mtu))?;
         let wanted = pool.geometry().buffers() / SHARE / (numbers.end() - numbers.start() + 1);
         let mut bound: Vec<Queue> = Vec::new();
         for number in numbers.clone() {
@@ -185,8 +181,27 @@ fn make_way(index: u32, options: &Options, known: &Interface) -> Result<(), Refu
     Ok(())
 }
 
+/// Loads the program, with the part that puts tags back if this kernel has what that needs.
+fn load(sockets: &Sockets, index: u32, mode: Mode) -> Result<Program, Refusal> {
+    if mode == Mode::Native
+        && let Some(function) = btf::function(program::TAG_FUNCTION)
+    {
+        match Program::load(&program::redirect_to(sockets.as_fd(), Some(function)), Some(index)) {
+            Ok(program) => return Ok(program),
+            Err(error) => log::debug!("VLAN tags that a device takes out stay out: {error}"),
+        }
+    }
+    Program::load(&program::redirect_to(sockets.as_fd(), None), None)
+        .map_err(|e| Refusal::at("the program cannot be loaded", &e))
+}
+
 /// Attaches the program in the mode that is wanted, or the best that can be had.
-fn attach(program: &Program, index: u32, options: &Options) -> Result<(bpf::Link, Mode), Refusal> {
+fn attach(
+    sockets: &Sockets,
+    index: u32,
+    options: &Options,
+    parts: Option<u32>,
+) -> Result<(bpf::Link, Mode), Refusal> {
     let modes: &[Mode] = match options.mode {
         Some(Mode::Native) => &[Mode::Native],
         Some(Mode::Generic) => &[Mode::Generic],
@@ -194,6 +209,10 @@ fn attach(program: &Program, index: u32, options: &Options) -> Result<(bpf::Link
     };
     let mut failed = None;
     for mode in modes {
+        let program = load(sockets, index, *mode)?;
+        if let Some(mtu) = parts.filter(|_| !program.takes_parts) {
+            return Err(no_parts(mtu));
+        }
         match program.attach(index, *mode) {
             Ok(link) => {
                 if let Some(Refusal(why, _)) = failed {

@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `options` | what the user wants |
 //! | `link` | the hold on an interface: program and sockets |
-//! | `bpf`, `program` | `bpf(2)` and the six instructions |
+//! | `bpf`, `program`, `btf` | `bpf(2)`, the few instructions, and what they call |
 //! | `netlink`, `device` | what the kernel knows of an interface and is told about it |
 //! | `queue`, `ring` | a socket, and its four rings |
 //! | `lent` | which buffers the kernel has |
@@ -27,6 +27,7 @@
 //! it from making super-frames. Needs `CAP_NET_ADMIN`, `CAP_NET_RAW` and `CAP_BPF`.
 
 mod bpf;
+mod btf;
 mod device;
 mod half_checksum;
 mod lent;
