@@ -100,8 +100,8 @@ impl Wire {
     /// Gives an interface its addresses.
     fn settle(space: &str, name: &str, host: &str) {
         // The kernel turns IPv6 off for interfaces that were made in the middle.
-        let on = ["netns", "exec", space, "sysctl", "-qw", &format!("net.ipv6.conf.{name}.disable_ipv6=0")];
-        run("ip", &on);
+        let on = format!("echo 0 > /proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+        run("ip", &["netns", "exec", space, "sh", "-c", &on]);
         run("ip", &["-n", space, "addr", "add", &format!("10.77.0.{host}/24"), "dev", name]);
         run("ip", &["-n", space, "addr", "add", &format!("fd77::{host}/64"), "dev", name, "nodad"]);
         run("ip", &["-n", space, "link", "set", name, "up"]);

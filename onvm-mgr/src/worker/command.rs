@@ -241,8 +241,14 @@ impl Worker {
                 self.tally.drops[DropReason::Shutdown as usize] += 1;
                 self.books.free(packet);
             }
+            let expected = self.books.free_count() as usize + state.port.holds();
             if let Err(error) = state.port.close(&mut self.books) {
                 let _ = self.news.send(News::PortFailed { error: error.to_string() });
+            }
+            let lost = expected.saturating_sub(self.books.free_count() as usize);
+            if lost > 0 {
+                let error = format!("port {:?}: {lost} buffers did not come back", state.port.name());
+                let _ = self.news.send(News::PortFailed { error });
             }
         }
         (self.news_bell)();

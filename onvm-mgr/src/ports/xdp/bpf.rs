@@ -259,23 +259,28 @@ pub(super) fn name_of(id: u32) -> Option<String> {
 
 /// Takes down the link, somebody else's, that holds a program to an interface; false if there is none.
 ///
+/// Numbers of interfaces are those of a network namespace, and links of all namespaces are seen here: that the program is
+/// the one that our interface has tells them apart. Where even that leaves two, nothing is done.
+///
 /// # Errors
-/// As the kernel says.
-pub(super) fn detach_link_of(interface: u32) -> Result<bool> {
-    let mut last = 0;
+/// As the kernel says, `ENOTUNIQ` for two.
+pub(super) fn detach_link_of(interface: u32, program: u32) -> Result<bool> {
+    let (mut last, mut found) = (0, None);
     loop {
         let mut asked = ById { id: last, ..ById::default() };
         match bpf(LINK_NEXT_ID, &mut asked) {
             Ok(_) => last = asked.next,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(false),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => break,
             Err(error) => return Err(error),
         }
         // It may have gone meanwhile.
         let Ok(fd) = bpf(LINK_BY_ID, &mut ById { id: last, ..ById::default() }).map(owned) else { continue };
         // `struct bpf_link_info`: kind, id, program, and for this kind the interface at byte 16.
         let info = info::<5>(fd.as_fd())?;
-        if info[0] == LINK_XDP && info[4] == interface {
-            return bpf(LINK_DETACH, &mut ById { id: number(fd.as_fd()), ..ById::default() }).map(|_| true);
+        if (info[0], info[2], info[4]) == (LINK_XDP, program, interface) && found.replace(fd).is_some() {
+            return Err(Error::from_raw_os_error(libc::ENOTUNIQ));
         }
     }
+    let Some(fd) = found else { return Ok(false) };
+    bpf(LINK_DETACH, &mut ById { id: number(fd.as_fd()), ..ById::default() }).map(|_| true)
 }

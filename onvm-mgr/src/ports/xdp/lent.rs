@@ -60,12 +60,12 @@ impl Lent {
     }
 
     /// The kernel gets an empty buffer to receive into.
-    pub(super) fn to_fill(&mut self, packet: Packet) {
+    pub(super) fn lend_empty(&mut self, packet: Packet) {
         self.lend(packet, 0);
     }
 
     /// The kernel gets a packet to send, in so many parts, 1 or more.
-    pub(super) fn to_send(&mut self, packet: Packet, parts: u8) {
+    pub(super) fn lend_packet(&mut self, packet: Packet, parts: u8) {
         debug_assert!(parts > 0);
         self.lend(packet, parts);
         self.sending += 1;
@@ -132,8 +132,8 @@ mod tests {
         let mut lent = Lent::new(8);
         let (fill, send) = (books.allocate(0).unwrap(), books.allocate(60).unwrap());
         let (f, s) = (fill.descriptor().buffer(), send.descriptor().buffer());
-        lent.to_fill(fill);
-        lent.to_send(send, 2);
+        lent.lend_empty(fill);
+        lent.lend_packet(send, 2);
         assert_eq!((lent.count(), lent.sending()), (2, 1));
         assert!(lent.filled(s).is_none() && matches!(lent.sent(f), Done::Stray), "each in its own way");
         assert!(matches!(lent.sent(s), Done::Part));
@@ -144,7 +144,7 @@ mod tests {
         books.free(lent.filled(f).unwrap());
         assert!(lent.filled(f).is_none());
         let again = books.allocate(0).unwrap();
-        lent.to_fill(again);
+        lent.lend_empty(again);
         lent.take_all().into_iter().for_each(|packet| books.free(packet));
         assert_eq!((lent.count(), books.free_count()), (0, 8));
     }

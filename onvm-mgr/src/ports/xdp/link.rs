@@ -11,7 +11,7 @@ use super::bpf::{self, Mode, Program, Sockets};
 use super::btf;
 use super::device::{self, TagsStay};
 use super::netlink::{self, Interface};
-use super::options::{Copy, Options};
+use super::options::{Options, Transfer};
 use super::program;
 use super::queue::{self, IN_FRONT, Queue, Unbound};
 
@@ -21,7 +21,7 @@ const AROUND: u32 = 14 + 8;
 const SHARE: u32 = 8;
 
 /// What keeps a port from its interface, in words for the user.
-pub(super) struct Refusal(pub(super) String, pub(super) Option<i32>);
+pub(super) struct Refusal(pub(super) String);
 
 impl Refusal {
     fn at(step: &str, error: &Error) -> Self {
@@ -29,11 +29,7 @@ impl Refusal {
             Some(why) => why.to_string(),
             None => error.to_string(),
         };
-        Self(format!("{step}: {why}"), error.raw_os_error())
-    }
-
-    fn words(text: String) -> Self {
-        Self(text, None)
+        Self(format!("{step}: {why}"))
     }
 }
 
@@ -50,9 +46,9 @@ pub(super) struct Link {
     _tags: TagsStay,
     /// `native, copy, queue 0`.
     pub(super) manner: String,
+    pub(super) mode: Mode,
     /// Longest IP packet that the interface sends.
     pub(super) mtu: u32,
-    pub(super) zero_copy: bool,
 }
 
 /// How a socket may be bound, the best first.
@@ -60,9 +56,9 @@ fn ways(options: &Options, mode: Mode, pool: &Pool, parts: bool) -> Vec<Bind> {
     let plain = Bind::XDP_USE_NEED_WAKEUP | if parts { Bind::XDP_USE_SG } else { Bind::empty() };
     let zero = mode == Mode::Native && queue::allows_zero_copy(pool);
     match options.copy {
-        Copy::Zero => vec![plain | Bind::XDP_ZEROCOPY],
-        Copy::Auto if zero => vec![plain | Bind::XDP_ZEROCOPY, plain | Bind::XDP_COPY],
-        Copy::Auto | Copy::Copy => vec![plain | Bind::XDP_COPY],
+        Transfer::Zero => vec![plain | Bind::XDP_ZEROCOPY],
+        Transfer::Auto if zero => vec![plain | Bind::XDP_ZEROCOPY, plain | Bind::XDP_COPY],
+        Transfer::Auto | Transfer::Copied => vec![plain | Bind::XDP_COPY],
     }
 }
 
@@ -76,21 +72,19 @@ impl Link {
         let known = netlink::interface(index).map_err(|e| Refusal::at("cannot be looked at", &e))?;
         let chunk = queue::chunk(pool).ok_or_else(|| {
             let room = pool.geometry().packet_room();
-            Refusal::words(format!("buffers of {room} bytes are too small for AF_XDP, which wants 1792"))
+            Refusal(format!("buffers of {room} bytes are too small for AF_XDP, which wants 1792"))
         })?;
-        if options.copy == Copy::Zero && !queue::allows_zero_copy(pool) {
+        if options.copy == Transfer::Zero && !queue::allows_zero_copy(pool) {
             let what = "copy=zero needs a pool on huge pages: set vm.nr_hugepages, leave --no-huge out";
-            return Err(Refusal::words(what.into()));
+            return Err(Refusal(what.into()));
         }
         let longest = known.mtu + AROUND;
         if longest > pool.geometry().packet_room() {
             let (mtu, room) = (known.mtu, pool.geometry().packet_room());
-            return Err(Refusal::words(format!(
+            return Err(Refusal(format!(
                 "its MTU of {mtu} is more than buffers of {room} bytes have room for: start with --mtu {mtu}"
             )));
         }
-        // Local senders hand super-frames to programs that are not in the driver: they come in parts, to be refused here
-        // with a word to the user, and not silently by the kernel.
         let parts = longest > chunk - IN_FRONT;
         let numbers = queues(options, &known)?;
         let sockets = Sockets::new(numbers.end() + 1).map_err(|e| Refusal::at("no map of sockets", &e))?;
@@ -133,8 +127,8 @@ impl Link {
             _promiscuous: promiscuous.map_err(|e| Refusal::at("cannot be made promiscuous", &e))?,
             _tags: tags,
             manner,
+            mode,
             mtu: known.mtu,
-            zero_copy,
         })
     }
 
@@ -153,13 +147,13 @@ fn queues(options: &Options, known: &Interface) -> Result<std::ops::RangeInclusi
     let wanted = options.queues.clone().unwrap_or(0..=there - 1);
     if *wanted.end() >= there {
         let (queue, last) = (wanted.end(), there - 1);
-        return Err(Refusal::words(format!("there is no queue {queue}, the last is {last}")));
+        return Err(Refusal(format!("there is no queue {queue}, the last is {last}")));
     }
     Ok(wanted)
 }
 
 fn no_parts(mtu: u32) -> Refusal {
-    Refusal::words(format!(
+    Refusal(format!(
         "its MTU of {mtu} needs frames in several buffers, which kernel and driver do not do together (Linux 6.6): \
          lower the MTU to 1500, or use afpacket:"
     ))
@@ -171,10 +165,10 @@ fn make_way(index: u32, options: &Options, known: &Interface) -> Result<(), Refu
     let name = bpf::name_of(id).map_or(String::new(), |name| format!(" {name:?}"));
     let what = format!("another XDP program is attached to it, id {id}{name}, {}", mode.name());
     if !options.force {
-        return Err(Refusal::words(format!("{what}; the option force replaces it")));
+        return Err(Refusal(format!("{what}; the option force replaces it")));
     }
     log::warn!("{}: {what}; it is replaced", options.interface);
-    let linked = bpf::detach_link_of(index).map_err(|e| Refusal::at("the other program stays", &e))?;
+    let linked = bpf::detach_link_of(index, id).map_err(|e| Refusal::at("the other program stays", &e))?;
     if !linked {
         netlink::detach(index, mode).map_err(|e| Refusal::at("the other program stays", &e))?;
     }
@@ -215,7 +209,7 @@ fn attach(
         }
         match program.attach(index, *mode) {
             Ok(link) => {
-                if let Some(Refusal(why, _)) = failed {
+                if let Some(Refusal(why)) = failed {
                     log::info!("{}: {why}; generic it is", options.interface);
                 }
                 return Ok((link, *mode));
@@ -226,7 +220,7 @@ fn attach(
             }
         }
     }
-    Err(failed.unwrap_or_else(|| Refusal::words("no mode to attach the program in".into())))
+    Err(failed.unwrap_or_else(|| Refusal("no mode to attach the program in".into())))
 }
 
 /// Binds a socket in the best way that can be had.
@@ -249,9 +243,9 @@ fn bind(
     }
     let error = last.unwrap_or_else(|| Error::from_raw_os_error(libc::EINVAL));
     Err(match error.raw_os_error() {
-        Some(libc::EBUSY) => Refusal(format!("another AF_XDP socket has queue {number}"), Some(libc::EBUSY)),
-        Some(libc::EOPNOTSUPP) if options.copy == Copy::Zero => {
-            Refusal::words("copy=zero: its driver has no zero-copy for AF_XDP".into())
+        Some(libc::EBUSY) => Refusal(format!("another AF_XDP socket has queue {number}")),
+        Some(libc::EOPNOTSUPP) if options.copy == Transfer::Zero => {
+            Refusal("copy=zero: its driver has no zero-copy for AF_XDP".into())
         }
         Some(libc::EINVAL | libc::EOPNOTSUPP) if parts => no_parts(mtu),
         _ => Refusal::at(&format!("the socket of queue {number} cannot be bound"), &error),

@@ -47,6 +47,7 @@ use onvm_lib::wire;
 
 use super::rate::now_ns;
 use super::{Port, PortCounters, PortError, Reception, Spec};
+use bpf::Mode;
 use lent::Lent;
 use link::{Link, Refusal};
 use options::Options;
@@ -56,6 +57,9 @@ use queue::{Came, Joining, Queue, Stopped};
 const LOOK: Duration = Duration::from_millis(100);
 /// How long frames that are being sent are waited for at the end.
 const LAST_WAIT: Duration = Duration::from_millis(500);
+/// What a user has to know who wants generic mode where senders are local.
+const TOO_LONG: &str = "the kernel drops frames that are longer than a buffer: super-frames of local senders, which \
+    generic mode does not cut up; set gso_max_segs of the sender's interface to 1, or use mode=native or afpacket:";
 /// Bytes of the shortest thing that is a frame.
 const ETHERNET: u32 = 14;
 
@@ -92,7 +96,7 @@ impl XdpPort {
         let failed = |what: String| PortError::Interface { text: spec.text().to_string(), what };
         let index = index_of(&options.interface)
             .map_err(|_| failed(format!("there is no interface {:?}", options.interface)))?;
-        let link = Link::open(index, &options, pool).map_err(|Refusal(what, _)| failed(what))?;
+        let link = Link::open(index, &options, pool).map_err(|Refusal(what)| failed(what))?;
         let driver = device::driver(&options.interface);
         log::info!("{}: {} (driver {driver:?})", spec.text(), link.manner);
         Ok(Self {
@@ -124,11 +128,18 @@ impl XdpPort {
     fn look(&mut self) {
         let index = index_of(&self.options.interface);
         if let Some(link) = &mut self.link {
-            self.counters.rx_missed += link.queues.iter_mut().map(Queue::missed).sum::<u64>();
+            let missed: Vec<_> = link.queues.iter_mut().map(Queue::missed).collect();
+            let frames = missed.iter().map(|m| m.frames).sum::<u64>();
+            let too_long = frames > 0 && missed.iter().all(|m| m.without_buffer == 0);
+            self.counters.rx_missed += frames;
+            let generic = link.mode == Mode::Generic;
             if index.as_ref().is_ok_and(|index| *index == link.index) {
                 if let Ok(known) = netlink::interface(link.index) {
                     link.mtu = known.mtu;
                     self.down &= !known.up;
+                }
+                if generic && too_long {
+                    self.tell(TOO_LONG.into());
                 }
                 return;
             }
@@ -142,7 +153,7 @@ impl XdpPort {
                 (self.manner, self.down, self.told) = (link.manner.clone(), false, None);
                 self.link = Some(link);
             }
-            Err(Refusal(what, _)) => self.tell(format!("cannot be opened again: {what}")),
+            Err(Refusal(what)) => self.tell(format!("cannot be opened again: {what}")),
         }
     }
 
@@ -150,7 +161,7 @@ impl XdpPort {
     fn let_go(&mut self) {
         if let Some(mut link) = self.link.take() {
             for queue in &mut link.queues {
-                self.counters.rx_missed += u64::from(queue.frames()) + queue.missed();
+                self.counters.rx_missed += queue.missed().frames;
                 if let Joining::Packet(packet) = std::mem::replace(&mut queue.joining, Joining::None) {
                     self.back.push(packet);
                 }

@@ -11,13 +11,13 @@ const MOST_QUEUES: u64 = 64;
 
 /// How frames come from the driver into buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Copy {
+pub(super) enum Transfer {
     /// As the driver can.
     Auto,
     /// The device writes into the buffers itself, or the port is not opened.
     Zero,
     /// The kernel copies.
-    Copy,
+    Copied,
 }
 
 /// A port as the user wants it.
@@ -26,7 +26,7 @@ pub(super) struct Options {
     pub(super) interface: String,
     /// None: native where it can be had.
     pub(super) mode: Option<Mode>,
-    pub(super) copy: Copy,
+    pub(super) copy: Transfer,
     /// None: all.
     pub(super) queues: Option<RangeInclusive<u32>>,
     pub(super) promiscuous: bool,
@@ -50,12 +50,12 @@ impl Options {
             Some(_) => return Err(spec.bad("mode", "auto, native or generic is needed")),
         };
         let copy = match spec.get("copy") {
-            None | Some("auto") => Copy::Auto,
-            Some("zero") => Copy::Zero,
-            Some("copy") => Copy::Copy,
+            None | Some("auto") => Transfer::Auto,
+            Some("zero") => Transfer::Zero,
+            Some("copy") => Transfer::Copied,
             Some(_) => return Err(spec.bad("copy", "auto, zero or copy is needed")),
         };
-        if (mode, copy) == (Some(Mode::Generic), Copy::Zero) {
+        if (mode, copy) == (Some(Mode::Generic), Transfer::Zero) {
             return Err(spec.bad("copy", "a driver hands over without a copy in native mode only"));
         }
         let yes = |option, otherwise| match spec.get(option) {
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn options_are_read() {
         let plain = read("xdp:eth0").unwrap();
-        assert_eq!((plain.mode, plain.copy, plain.queues), (None, Copy::Auto, None));
+        assert_eq!((plain.mode, plain.copy, plain.queues), (None, Transfer::Auto, None));
         assert!(plain.promiscuous && !plain.force);
         let all = read("xdp:eth0,mode=generic,copy=copy,queues=1-3,force,promiscuous=no").unwrap();
         assert_eq!((all.mode, all.queues), (Some(Mode::Generic), Some(1..=3)));

@@ -59,6 +59,15 @@ pub(super) struct Came {
     pub(super) goes_on: bool,
 }
 
+/// What the kernel could not give us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Missed {
+    /// All such frames.
+    pub(super) frames: u64,
+    /// Times that it found no buffer to receive into.
+    pub(super) without_buffer: u64,
+}
+
 /// Why sending has stopped.
 #[derive(Debug)]
 pub(super) enum Stopped {
@@ -77,14 +86,14 @@ pub(super) struct Queue {
     transmit: Producer<XdpDesc>,
     completed: Consumer<u64>,
     socket: OwnedFd,
-    pub(super) number: u32,
     pub(super) zero_copy: bool,
     chunk: u32,
     /// Buffers that the kernel is to have for receiving, and has.
     wanted: u32,
     given: u32,
-    /// What the kernel had counted as missed when it was asked last.
-    missed: u64,
+    started: bool,
+    /// What the kernel had counted when it was asked last.
+    missed: Missed,
     /// The first part of a frame of several, with its length; or the rest of such a frame is to be forgotten.
     pub(super) joining: Joining,
 }
@@ -156,12 +165,12 @@ impl Unbound {
             received: Consumer::map(fd, XDP_PGOFF_RX_RING, at.rx, ENTRIES)?,
             transmit: Producer::map(fd, XDP_PGOFF_TX_RING, at.tx, ENTRIES)?,
             completed: Consumer::map(fd, XDP_UMEM_PGOFF_COMPLETION_RING, at.cr, ENTRIES)?,
-            number: self.number,
             zero_copy,
             chunk,
             wanted: wanted.min(ENTRIES),
             given: 0,
-            missed: 0,
+            started: false,
+            missed: Missed::default(),
             joining: Joining::None,
             socket: self.socket,
         })
@@ -190,9 +199,13 @@ impl Queue {
             }
             self.fill.put(start);
             self.given += 1;
-            lent.to_fill(packet);
+            lent.lend_empty(packet);
         }
         self.fill.publish();
+        if !std::mem::replace(&mut self.started, true) {
+            // What came before the port was started was not missed.
+            let _ = self.missed();
+        }
         if self.fill.needs_wakeup() {
             // Drivers that wait for buffers are woken by a look at the socket.
             self.look(PollFlags::IN, Duration::ZERO);
@@ -207,11 +220,6 @@ impl Queue {
     /// Whether a frame waits.
     pub(super) fn has_frame(&self) -> bool {
         self.received.waiting() > 0
-    }
-
-    /// Frames that wait.
-    pub(super) fn frames(&self) -> u32 {
-        self.received.waiting()
     }
 
     /// The frame that waits longest, or a part of it.
@@ -251,7 +259,7 @@ impl Queue {
             let len = (length - done).min(self.chunk);
             self.transmit.put(XdpDesc { addr: byte + u64::from(done), len, options });
         }
-        lent.to_send(packet, u8::try_from(parts).unwrap_or(u8::MAX));
+        lent.lend_packet(packet, u8::try_from(parts).unwrap_or(u8::MAX));
         Ok(())
     }
 
@@ -314,12 +322,17 @@ impl Queue {
     }
 
     /// Frames that the kernel could not give us since it was asked last.
-    pub(super) fn missed(&mut self) -> u64 {
-        let Ok(counted) = sockopt::xdp_statistics(&self.socket) else { return 0 };
-        let all = counted.rx_dropped + counted.rx_ring_full.unwrap_or(0);
-        let since = all.saturating_sub(self.missed);
-        self.missed = all;
-        since
+    pub(super) fn missed(&mut self) -> Missed {
+        let Ok(counted) = sockopt::xdp_statistics(&self.socket) else { return Missed::default() };
+        let now = Missed {
+            frames: counted.rx_dropped + counted.rx_ring_full.unwrap_or(0),
+            without_buffer: counted.rx_fill_ring_empty_descs.unwrap_or(0),
+        };
+        let before = std::mem::replace(&mut self.missed, now);
+        Missed {
+            frames: now.frames.saturating_sub(before.frames),
+            without_buffer: now.without_buffer.saturating_sub(before.without_buffer),
+        }
     }
 }
 
