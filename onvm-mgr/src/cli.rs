@@ -65,7 +65,8 @@ const PORT_HELP: &str = "A port; may be given again, ports are numbered from 0 a
     gen:[size=64|imix=1][,flows=1][,rate=PPS][,count=N][,seed=N][,sequence=1 (number the packets)], null:, \
     afpacket:INTERFACE[,promiscuous=no], \
     xdp:INTERFACE[,mode=native|generic][,copy=zero|copy][,queue=N|queues=A-B][,promiscuous=no][,force], \
-    tap:INTERFACE[,ip=ADDRESS/LENGTH][,mtu=N]";
+    tap:INTERFACE[,ip=ADDRESS/LENGTH][,mtu=N], \
+    vxlan:local=IP[:PORT],remote=IP[:PORT],vni=N[,mtu=N]";
 
 /// Options of a new manager.
 #[derive(Args, Debug)]

@@ -6,6 +6,7 @@
 
 mod afpacket;
 mod generator;
+mod half_done;
 mod intake;
 mod null;
 mod offload;
@@ -13,6 +14,7 @@ mod pcap;
 mod rate;
 mod spec;
 mod tap;
+mod vxlan;
 mod xdp;
 
 use std::os::fd::BorrowedFd;
@@ -41,6 +43,8 @@ pub(crate) struct PortCounters {
     pub(crate) tx_failed: u64,
     /// Packets that the interface had no room for before they came here; they are in no other count.
     pub(crate) rx_missed: u64,
+    /// What came to a tunnel and belongs to another, or is none; in no other count.
+    pub(crate) rx_foreign: u64,
 }
 
 /// What an attempt to receive found.
@@ -174,6 +178,7 @@ pub(crate) fn open(spec: &Spec, pool: &Pool) -> Result<Box<dyn Port>, PortError>
         "afpacket" => Box::new(afpacket::AfPacketPort::open(spec)?),
         "tap" => Box::new(tap::TapPort::open(spec)?),
         "xdp" => Box::new(xdp::XdpPort::open(spec, pool)?),
+        "vxlan" => Box::new(vxlan::VxlanPort::open(spec, pool)?),
         "null" => Box::new(null::NullPort::open(spec)?),
         _ => return Err(spec.unknown_kind().into()),
     })
