@@ -130,9 +130,9 @@ impl XdpPort {
         if let Some(link) = &mut self.link {
             self.counters.rx_missed += link.queues.iter_mut().map(Queue::missed).sum::<u64>();
             if index.as_ref().is_ok_and(|index| *index == link.index) {
-                if let Ok(known) = netlink::interface(link.index) {
-                    link.mtu = known.mtu;
-                    self.down &= !known.up;
+                if let Ok((up, mtu)) = device::state(&self.options.interface) {
+                    link.mtu = mtu;
+                    self.down &= !up;
                 }
                 return;
             }
@@ -393,6 +393,10 @@ impl Port for XdpPort {
             let queue = &mut link.queues[(self.turn + nth) % count];
             self.receive_from(queue, books, (burst, max), mtu);
             queue.reap(books, &mut self.lent, &mut failed);
+            if queue.has_unsent() && !self.down {
+                // There was no room in the kernel when it was put, and nothing came after it that would push it on.
+                let _ = queue.kick(&self.pool, &mut self.lent);
+            }
             queue.supply(books, &mut self.lent, &mut self.aside);
         }
         self.turn = (self.turn + 1) % count.max(1);

@@ -295,6 +295,11 @@ impl Queue {
         Stopped::Full
     }
 
+    /// Whether the kernel has not taken all that was put.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.transmit.waiting() > 0 && !self.zero_copy
+    }
+
     /// Takes back what was sent; packets that were dropped on the way go to `failed`.
     pub(super) fn reap(&mut self, books: &mut Books, lent: &mut Lent, failed: &mut Vec<Packet>) {
         let mut some = false;
