@@ -23,6 +23,8 @@ pub struct Wire {
     client: String,
     middle: String,
     server: String,
+    /// Others that a test has made.
+    more: Vec<String>,
 }
 
 fn run(program: &str, arguments: &[&str]) {
@@ -39,6 +41,18 @@ impl Wire {
     /// When the kernel does not do it, and without rights in CI.
     #[must_use]
     pub fn new(mtu: u32) -> Option<Self> {
+        let wire = Self::unwired()?;
+        wire.connect_client(mtu);
+        wire.connect_server(mtu);
+        Some(wire)
+    }
+
+    /// The same without its two halves.
+    ///
+    /// # Panics
+    /// As [`Wire::new`].
+    #[must_use]
+    pub fn unwired() -> Option<Self> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         if !rustix::process::geteuid().is_root() {
             assert!(std::env::var_os("CI").is_none(), "network namespaces need root");
@@ -47,7 +61,8 @@ impl Wire {
         }
         let id = format!("onvm-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let name = |what: &str| format!("{id}-{what}");
-        let wire = Self { client: name("client"), middle: name("middle"), server: name("server") };
+        let wire =
+            Self { client: name("client"), middle: name("middle"), server: name("server"), more: Vec::new() };
         for space in [&wire.client, &wire.middle, &wire.server] {
             run("ip", &["netns", "add", space]);
             run("ip", &["-n", space, "link", "set", "lo", "up"]);
@@ -57,9 +72,74 @@ impl Wire {
             .expect("root may move");
         // The kernel of the middle has nothing to say on the wire.
         std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").expect("a namespace of our own");
-        wire.connect("c0", "m0", &wire.client, "1", mtu);
-        wire.connect("s0", "m1", &wire.server, "2", mtu);
         Some(wire)
+    }
+
+    /// Makes the client's half: c0 and m0.
+    pub fn connect_client(&self, mtu: u32) {
+        self.connect("c0", "m0", &self.client, "1", mtu);
+    }
+
+    /// Makes the server's half: s0 and m1.
+    pub fn connect_server(&self, mtu: u32) {
+        self.connect("s0", "m1", &self.server, "2", mtu);
+    }
+
+    /// Gives an interface of the middle to the client, as c0.
+    pub fn give_to_client(&self, interface: &str) {
+        Self::give(interface, &self.client, "c0", "1");
+    }
+
+    /// Gives an interface of the middle to the server, as s0.
+    pub fn give_to_server(&self, interface: &str) {
+        Self::give(interface, &self.server, "s0", "2");
+    }
+
+    fn give(interface: &str, space: &str, name: &str, host: &str) {
+        run("ip", &["link", "set", interface, "netns", space, "name", name]);
+        Self::settle(space, name, host);
+    }
+
+    /// Gives an interface its addresses.
+    fn settle(space: &str, name: &str, host: &str) {
+        // The kernel turns IPv6 off for interfaces that were made in the middle.
+        let on = format!("echo 0 > /proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+        run("ip", &["netns", "exec", space, "sh", "-c", &on]);
+        run("ip", &["-n", space, "addr", "add", &format!("10.77.0.{host}/24"), "dev", name]);
+        run("ip", &["-n", space, "addr", "add", &format!("fd77::{host}/64"), "dev", name, "nodad"]);
+        run("ip", &["-n", space, "link", "set", name, "up"]);
+    }
+
+    /// Makes one more namespace.
+    #[must_use]
+    pub fn add_space(&mut self, what: &str) -> String {
+        let name = self.client.replace("client", what);
+        run("ip", &["netns", "add", &name]);
+        run("ip", &["-n", &name, "link", "set", "lo", "up"]);
+        self.more.push(name.clone());
+        name
+    }
+
+    /// Does something in a namespace; processes that it starts stay there.
+    ///
+    /// # Panics
+    /// When there is no such namespace.
+    pub fn within<T>(&self, space: &str, what: impl FnOnce() -> T) -> T {
+        let enter = |path: &str| {
+            let space = File::open(path).expect("a namespace");
+            move_into_link_name_space(std::os::fd::AsFd::as_fd(&space), Some(LinkNameSpaceType::Network))
+                .expect("root may move");
+        };
+        enter(&format!("/run/netns/{space}"));
+        let done = what();
+        enter(&format!("/run/netns/{}", self.middle));
+        done
+    }
+
+    /// The namespaces of client, middle and server.
+    #[must_use]
+    pub fn spaces(&self) -> [&str; 3] {
+        [&self.client, &self.middle, &self.server]
     }
 
     /// Makes one half of the wire.
@@ -67,9 +147,7 @@ impl Wire {
         let mtu = mtu.to_string();
         run("ip", &["link", "add", far, "mtu", &mtu, "type", "veth", "peer", "name", near, "mtu", &mtu]);
         run("ip", &["link", "set", far, "netns", space]);
-        run("ip", &["-n", space, "addr", "add", &format!("10.77.0.{host}/24"), "dev", far]);
-        run("ip", &["-n", space, "addr", "add", &format!("fd77::{host}/64"), "dev", far, "nodad"]);
-        run("ip", &["-n", space, "link", "set", far, "up"]);
+        Self::settle(space, far, host);
         run("ip", &["link", "set", near, "up"]);
     }
 
@@ -80,7 +158,7 @@ impl Wire {
 
     /// Makes the client's half anew.
     pub fn mend(&self, mtu: u32) {
-        self.connect("c0", "m0", &self.client, "1", mtu);
+        self.connect_client(mtu);
     }
 
     /// `up` or `down`: both halves at the manager's end.
@@ -146,7 +224,7 @@ impl Drop for Background {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        for space in [&self.client, &self.middle, &self.server] {
+        for space in [&self.client, &self.middle, &self.server].into_iter().chain(&self.more) {
             let _ = Command::new("ip").args(["netns", "del", space]).output();
         }
     }

@@ -6,6 +6,7 @@
 
 mod afpacket;
 mod generator;
+mod half_done;
 mod intake;
 mod null;
 mod offload;
@@ -13,11 +14,13 @@ mod pcap;
 mod rate;
 mod spec;
 mod tap;
+mod vxlan;
+mod xdp;
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use onvm_lib::pool::{Books, Packet};
+use onvm_lib::pool::{Books, Packet, Pool};
 
 pub(crate) use spec::{Spec, SpecError};
 
@@ -40,6 +43,8 @@ pub(crate) struct PortCounters {
     pub(crate) tx_failed: u64,
     /// Packets that the interface had no room for before they came here; they are in no other count.
     pub(crate) rx_missed: u64,
+    /// What came to a tunnel and belongs to another, or is none; in no other count.
+    pub(crate) rx_foreign: u64,
 }
 
 /// What an attempt to receive found.
@@ -57,6 +62,11 @@ pub(crate) enum Reception {
 pub(crate) trait Port: Send {
     /// As the user named it.
     fn name(&self) -> &str;
+
+    /// How it works, for kinds that find that out when they are opened: `native, copy`.
+    fn manner(&self) -> Option<&str> {
+        None
+    }
 
     /// Whether it will end by itself, so that the manager can end with it.
     fn is_finite(&self) -> bool {
@@ -157,16 +167,18 @@ impl From<SpecError> for PortError {
 /// How often a port writes out what it has buffered.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Opens a port.
+/// Opens a port, which has its packets in this pool.
 ///
 /// # Errors
 /// [`PortError`], in words for the user.
-pub(crate) fn open(spec: &Spec) -> Result<Box<dyn Port>, PortError> {
+pub(crate) fn open(spec: &Spec, pool: &Pool) -> Result<Box<dyn Port>, PortError> {
     Ok(match spec.kind() {
         "pcap" => Box::new(pcap::PcapPort::open(spec)?),
         "gen" => Box::new(generator::Generator::open(spec)?),
         "afpacket" => Box::new(afpacket::AfPacketPort::open(spec)?),
         "tap" => Box::new(tap::TapPort::open(spec)?),
+        "xdp" => Box::new(xdp::XdpPort::open(spec, pool)?),
+        "vxlan" => Box::new(vxlan::VxlanPort::open(spec, pool)?),
         "null" => Box::new(null::NullPort::open(spec)?),
         _ => return Err(spec.unknown_kind().into()),
     })
