@@ -163,10 +163,14 @@ pub struct MempoolOps {
     pub dequeue: Option<unsafe extern "C" fn(*mut Mempool, *mut *mut c_void, c_uint) -> c_int>,
     /// How many are there.
     pub get_count: Option<unsafe extern "C" fn(*const Mempool) -> c_uint>,
-    calc_mem_size: Option<unsafe extern "C" fn()>,
-    populate: Option<unsafe extern "C" fn()>,
-    get_info: Option<unsafe extern "C" fn()>,
-    dequeue_contig_blocks: Option<unsafe extern "C" fn()>,
+    /// Bytes of memory for so many objects; none: DPDK's own way.
+    pub calc_mem_size: Option<unsafe extern "C" fn()>,
+    /// Puts objects into memory; none: DPDK's own way.
+    pub populate: Option<unsafe extern "C" fn()>,
+    /// Says more; none: nothing.
+    pub get_info: Option<unsafe extern "C" fn()>,
+    /// Takes objects that lie side by side; none: not to be had.
+    pub dequeue_contig_blocks: Option<unsafe extern "C" fn()>,
 }
 
 const _: () = {
@@ -275,7 +279,8 @@ pub struct Wish {
     pub rss_key_bytes: u8,
     /// Queues can wake a sleeper.
     pub rx_interrupts: u8,
-    padding: [u8; 6],
+    /// Nothing.
+    pub padding: [u8; 6],
 }
 
 const _: () = assert!(size_of::<Wish>() == 24 && offset_of!(Wish, rss_key_bytes) == 16);
@@ -322,6 +327,8 @@ const _: () = assert!(size_of::<Counters>() == 48);
 unsafe extern "C" {
     /// Starts DPDK with a command line.
     pub fn rte_eal_init(argc: c_int, argv: *mut *mut c_char) -> c_int;
+    /// The directory that it has made for its files.
+    pub fn rte_eal_get_runtime_dir() -> *const c_char;
     /// Loads the driver for a device.
     pub fn rte_dev_probe(devargs: *const c_char) -> c_int;
     /// Takes a device away.

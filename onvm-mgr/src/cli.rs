@@ -64,7 +64,8 @@ const PORT_HELP: &str = "A port; may be given again, ports are numbered from 0 a
     pcap:in=FILE,out=FILE[,loop=N (0: endless)][,speed=X|,pps=N][,format=pcap|pcap-us|pcapng], \
     gen:[size=64|imix=1][,flows=1][,rate=PPS][,count=N][,seed=N][,sequence=1 (number the packets)], null:, \
     afpacket:INTERFACE[,promiscuous=no], \
-    tap:INTERFACE[,ip=ADDRESS/LENGTH][,mtu=N]";
+    tap:INTERFACE[,ip=ADDRESS/LENGTH][,mtu=N], \
+    dpdk:DEVICE[,rxq=N][,mtu=N][,promiscuous=no][,checksums=no][,OPTION-OF-ITS-DRIVER=VALUE…]";
 
 /// Options of a new manager.
 #[derive(Args, Debug)]

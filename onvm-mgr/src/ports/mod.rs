@@ -5,6 +5,8 @@
 //! routing, and the worker knows nothing of any port but this trait.
 
 mod afpacket;
+#[cfg(feature = "dpdk")]
+mod dpdk;
 mod generator;
 mod intake;
 mod null;
@@ -17,7 +19,7 @@ mod tap;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use onvm_lib::pool::{Books, Packet};
+use onvm_lib::pool::{Books, Packet, Pool};
 
 pub(crate) use spec::{Spec, SpecError};
 
@@ -40,6 +42,10 @@ pub(crate) struct PortCounters {
     pub(crate) tx_failed: u64,
     /// Packets that the interface had no room for before they came here; they are in no other count.
     pub(crate) rx_missed: u64,
+    /// Packets that the interface found broken; they are in no other count.
+    pub(crate) rx_errors: u64,
+    /// Packets whose checksum the interface found wrong; they are passed on, and counted, as all others.
+    pub(crate) rx_bad_checksum: u64,
 }
 
 /// What an attempt to receive found.
@@ -157,17 +163,30 @@ impl From<SpecError> for PortError {
 /// How often a port writes out what it has buffered.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Opens a port.
+/// Opens a port, over the buffers of a pool.
 ///
 /// # Errors
 /// [`PortError`], in words for the user.
-pub(crate) fn open(spec: &Spec) -> Result<Box<dyn Port>, PortError> {
+pub(crate) fn open(spec: &Spec, pool: &Pool) -> Result<Box<dyn Port>, PortError> {
     Ok(match spec.kind() {
         "pcap" => Box::new(pcap::PcapPort::open(spec)?),
         "gen" => Box::new(generator::Generator::open(spec)?),
         "afpacket" => Box::new(afpacket::AfPacketPort::open(spec)?),
         "tap" => Box::new(tap::TapPort::open(spec)?),
+        "dpdk" => open_dpdk(spec, pool)?,
         "null" => Box::new(null::NullPort::open(spec)?),
         _ => return Err(spec.unknown_kind().into()),
     })
+}
+
+#[cfg(feature = "dpdk")]
+fn open_dpdk(spec: &Spec, pool: &Pool) -> Result<Box<dyn Port>, PortError> {
+    Ok(Box::new(dpdk::DpdkPort::open(spec, pool)?))
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn open_dpdk(spec: &Spec, _: &Pool) -> Result<Box<dyn Port>, PortError> {
+    let want = "this manager was built without DPDK; with libdpdk-dev installed, \
+        cargo build --release -p onvm-mgr --features dpdk builds one that has it";
+    Err(spec.missing(want).into())
 }

@@ -10,6 +10,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("null", &[]),
     ("afpacket", &["interface", "promiscuous"]),
     ("tap", &["interface", "ip", "mtu"]),
+    ("dpdk", &["device"]),
 ];
 
 /// A port as the user wrote it.
@@ -63,6 +64,11 @@ impl FromStr for Spec {
         let Some((_, known)) = KINDS.iter().find(|(name, _)| *name == kind) else {
             return Err(spec.unknown_kind());
         };
+        if kind == "dpdk" {
+            // What options there are, its driver knows.
+            spec.options.push(("device".to_string(), rest.to_string()));
+            return Ok(spec);
+        }
         // `pcap:in.pcap,out.pcap` is short for `pcap:in=in.pcap,out=out.pcap`.
         let places: &[&str] = match kind {
             "pcap" => &["in", "out"],
@@ -200,7 +206,7 @@ mod tests {
     fn mistakes_are_named() {
         assert_eq!(
             error("pacp:x"),
-            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, afpacket, tap"
+            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, afpacket, tap, dpdk"
         );
         assert_eq!(
             error("gen:siez=4"),
