@@ -88,6 +88,16 @@ impl Wire {
         run("ip", &["link", "set", "m0", state]);
     }
 
+    /// Makes an interface of the middle the client's end of the wire, in place of the one that it has.
+    pub fn give_to_client(&self, interface: &str) {
+        let client = self.client.as_str();
+        run("ip", &["-n", client, "addr", "flush", "dev", "c0"]);
+        run("ip", &["link", "set", interface, "netns", client]);
+        run("ip", &["-n", client, "addr", "add", "10.77.0.1/24", "dev", interface]);
+        run("ip", &["-n", client, "addr", "add", "fd77::1/64", "dev", interface, "nodad"]);
+        run("ip", &["-n", client, "link", "set", interface, "up"]);
+    }
+
     /// A command that runs at the client.
     #[must_use]
     pub fn at_client(&self, arguments: &[&str]) -> Command {

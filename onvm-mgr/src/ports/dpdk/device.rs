@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use dpdk_sys::{Counters, Facts, Mbuf, Wish};
 use onvm_lib::pool::Pool;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::buffers::Buffers;
 use super::eal::{check, one_at_a_time, reason};
@@ -126,7 +127,10 @@ impl Device {
             return Err(format!("rxq={}: out of range 1..={}", self.rx_queues, facts.max_rx_queues));
         }
         let room = self.pool.geometry().packet_room();
-        let longest = u16::try_from(room.saturating_sub(22)).unwrap_or(u16::MAX).min(facts.max_mtu);
+        // Ethernet header and check sum.
+        let of_frames = facts.max_rx_length.saturating_sub(18);
+        let longest = room.saturating_sub(22).min(of_frames).min(facts.max_mtu.into());
+        let longest = u16::try_from(longest).unwrap_or(u16::MAX);
         if let Some(mtu) = wanted.mtu
             && !(facts.min_mtu..=longest).contains(&mtu)
         {
@@ -258,6 +262,14 @@ impl Device {
             let fd = dpdk_sys::rte_eth_dev_rx_intr_ctl_q_get_fd(self.port, 0);
             (fd >= 0).then(|| BorrowedFd::borrow_raw(fd))
         }
+    }
+
+    /// Whether packets wait, as far as [`Device::readiness`] tells. A driver may come to know of them later than a sleeper: it
+    /// is told by a signal.
+    pub(super) fn has_packets(&self) -> bool {
+        let Some(fd) = self.readiness() else { return false };
+        let mut asked = [PollFd::new(&fd, PollFlags::IN)];
+        poll(&mut asked, Some(&Timespec::default())).is_ok_and(|n| n > 0)
     }
 
     /// Receives up to `most` packets from the queues in turn.

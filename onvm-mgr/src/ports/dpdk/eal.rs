@@ -116,9 +116,7 @@ fn initialise(huge: bool) -> Result<(), String> {
     if logs < 0 {
         log::warn!("DPDK's messages cannot be told where to go: {}", reason(logs));
     }
-    if started < 0 {
-        return Err(last_reason());
-    }
+    let why = last_reason();
     // SAFETY: static texts.
     let [version, directory] = unsafe {
         [dpdk_sys::onvm_dpdk_version(), dpdk_sys::rte_eal_get_runtime_dir()].map(|t| CStr::from_ptr(t))
@@ -130,6 +128,9 @@ fn initialise(huge: bool) -> Result<(), String> {
         && let Some(parent) = directory.parent()
     {
         let _ = std::fs::remove_dir(parent);
+    }
+    if started < 0 {
+        return Err(why);
     }
     log::info!("{version} on {}", if huge { "huge pages" } else { "plain pages" });
     Ok(())

@@ -92,6 +92,18 @@ fn transport(frame: &[u8]) -> Result<Option<Transport>, Cut> {
     Ok(Some(Transport { start, checksum: start + offset, pseudo, end: at + length }))
 }
 
+/// Bytes of the tags that a frame has; at most two are counted.
+pub(super) fn tag_bytes(frame: &[u8]) -> u32 {
+    let tagged = |at: usize| frame.len() >= at + 2 && VLAN.contains(&word(frame, at));
+    if !tagged(12) {
+        0
+    } else if !tagged(16) {
+        4
+    } else {
+        8
+    }
+}
+
 /// Puts a tag behind the addresses of a frame, in front of which four bytes are free: `room` are those and the frame.
 pub(super) fn insert_tag(room: &mut [u8], protocol: u16, tag: u16) {
     room.copy_within(4..16, 0);

@@ -36,10 +36,13 @@ use device::{BURST, Device, Wanted};
 
 /// Bytes of the shortest thing that is a frame.
 const ETHERNET: usize = 14;
-/// Bytes of an Ethernet header and two tags.
-const OVERHEAD: u32 = 22;
-/// Buffers that wait in the mempool for the driver, between these.
-const STOCK: std::ops::RangeInclusive<usize> = 64..=256;
+/// The same, as lengths of packets are counted.
+const HEADER: u32 = 14;
+/// Buffers that wait in the mempool for the driver, at least.
+const LEAST_STOCK: usize = 64;
+/// The same at most, and at most so small a part of the pool.
+const MOST_STOCK: usize = 256;
+const PART_OF_POOL: usize = 16;
 /// How many packets drivers are asked for at least: some give less than a few never.
 const LEAST: usize = 32;
 /// How long a full sending queue is waited for.
@@ -69,7 +72,9 @@ pub(super) struct DpdkPort {
     waits: bool,
     /// The driver reads a socket of the kernel's.
     of_kernel: bool,
+    /// Longest frame without tags that it sends.
     longest: u32,
+    most_stock: usize,
     /// Received beyond what was asked for.
     early: VecDeque<Packet>,
     more: bool,
@@ -138,6 +143,7 @@ impl DpdkPort {
             buffers: Some(buffers),
             state: State::Configured,
             longest: u32::MAX,
+            most_stock: (pool.geometry().buffers() as usize / PART_OF_POOL).clamp(LEAST_STOCK, MOST_STOCK),
             early: VecDeque::new(),
             more: true,
             counters: PortCounters::default(),
@@ -157,13 +163,17 @@ impl DpdkPort {
         let Some(buffers) = &mut self.buffers else { return false };
         buffers.belong_to_this_thread();
         buffers.stock_up(books, self.device.appetite());
-        if let Err(why) = self.device.begin(buffers) {
+        let begun = self.device.begin(buffers);
+        buffers.return_above(books, self.most_stock);
+        if let Err(why) = begun {
             self.error = Some(failure(&self.name, why));
             self.state = State::Ended;
             return false;
         }
-        if let Some(mtu) = self.device.mtu() {
-            self.longest = u32::from(mtu) + OVERHEAD;
+        // The kernel knows its interfaces' MTU itself, and a file takes what comes.
+        if let Some(mtu) = self.device.mtu().filter(|_| self.device.driver() != "net_pcap" && !self.of_kernel)
+        {
+            self.longest = u32::from(mtu) + HEADER;
         }
         self.state = State::Started;
         self.look();
@@ -223,8 +233,8 @@ impl DpdkPort {
             self.counters.rx_refused += 1;
             if cut && !std::mem::replace(&mut self.cut_told, true) {
                 log::warn!(
-                    "port {:?}: frames are longer than this driver's slots and arrive cut: switch segmentation off at \
-                     the sender (ethtool -K … tso off gso off)",
+                    "port {:?}: frames are longer than this driver's slots and arrive cut: senders must not leave \
+                     segmentation to the interface (ethtool -K … tso off gso off), and IPv4 fragments net_af_packet joins",
                     self.name
                 );
             }
@@ -314,7 +324,7 @@ impl Port for DpdkPort {
             return Reception::Ready;
         }
         let Some(buffers) = &mut self.buffers else { return Reception::Finished };
-        buffers.stock_up(books, *STOCK.start());
+        buffers.stock_up(books, LEAST_STOCK);
         let mut mbufs = [std::ptr::null_mut(); BURST];
         let came = self.device.receive(&mut mbufs, wanted.max(LEAST));
         self.more = came > 0;
@@ -337,8 +347,11 @@ impl Port for DpdkPort {
     fn send(&mut self, books: &mut Books, burst: &mut Vec<Packet>) {
         let mut failed = Vec::new();
         if self.is_started(books) {
-            let longest = self.longest;
-            let fits = |packet: &Packet| packet.descriptor().length() <= longest;
+            let (longest, pool) = (self.longest, books.pool());
+            let fits = |packet: &Packet| {
+                let length = packet.descriptor().length();
+                length <= longest || length <= longest + frame::tag_bytes(packet.bytes(pool))
+            };
             if !burst.iter().all(fits) {
                 let (good, bad) = burst.drain(..).partition(fits);
                 (*burst, failed) = (good, bad);
@@ -349,7 +362,7 @@ impl Port for DpdkPort {
                 self.send_some(burst.drain(..n), &mut failed, until);
             }
             if let Some(buffers) = &mut self.buffers {
-                buffers.return_above(books, *STOCK.end());
+                buffers.return_above(books, self.most_stock);
             }
         } else {
             failed.append(burst);
@@ -368,7 +381,7 @@ impl Port for DpdkPort {
     }
 
     fn is_ready(&self) -> bool {
-        self.more || !self.early.is_empty()
+        self.more || !self.early.is_empty() || self.device.has_packets()
     }
 
     fn idle(&mut self) {

@@ -180,12 +180,23 @@ fn frames_over_the_mtu_fail_and_are_counted() {
     let _alone = alone();
     let mut books = books(1024);
     let mut port = open("dpdk:net_null2", &books).unwrap();
-    let lengths = [60, 1514, 1522, 1523, 2000, 64];
-    let mut burst: Vec<Packet> = lengths.iter().map(|n| books.allocate(*n).unwrap()).collect();
+    // With tags as many bytes more as the tags have.
+    let frames =
+        [(60, 0), (1514, 0), (1515, 0), (1518, 1), (1519, 1), (1522, 2), (1523, 2), (2000, 0), (64, 2)];
+    let mut burst = Vec::new();
+    for (length, tags) in frames {
+        let mut packet = books.allocate(length).unwrap();
+        let bytes = packet.bytes_mut(books.pool());
+        bytes.fill(0);
+        for at in [12, 16].into_iter().take(tags) {
+            bytes[at..at + 2].copy_from_slice(&TAG.to_be_bytes());
+        }
+        burst.push(packet);
+    }
     port.send(&mut books, &mut burst);
     let left: Vec<u32> = burst.iter().map(|packet| packet.descriptor().length()).collect();
-    assert_eq!(left, [1523, 2000]);
-    assert_eq!((port.counters().tx_failed, port.counters().tx_packets), (2, 4));
+    assert_eq!(left, [1515, 1519, 1523, 2000]);
+    assert_eq!((port.counters().tx_failed, port.counters().tx_packets), (4, 5));
     burst.drain(..).for_each(|packet| books.free(packet));
     port.close(&mut books).unwrap();
     assert_eq!(books.free_count(), 1024);
