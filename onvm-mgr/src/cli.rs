@@ -64,6 +64,7 @@ const PORT_HELP: &str = "A port; may be given again, ports are numbered from 0 a
     pcap:in=FILE,out=FILE[,loop=N (0: endless)][,speed=X|,pps=N][,format=pcap|pcap-us|pcapng], \
     gen:[size=64|imix=1][,flows=1][,rate=PPS][,count=N][,seed=N][,sequence=1 (number the packets)], null:, \
     afpacket:INTERFACE[,promiscuous=no], \
+    xdp:INTERFACE[,mode=native|generic][,copy=zero|copy][,queue=N|queues=A-B][,promiscuous=no][,force], \
     tap:INTERFACE[,ip=ADDRESS/LENGTH][,mtu=N], \
     dpdk:DEVICE[,rxq=N][,mtu=N][,promiscuous=no][,checksums=no][,OPTION-OF-ITS-DRIVER=VALUE…]";
 

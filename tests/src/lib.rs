@@ -13,6 +13,7 @@ mod mock;
 mod process;
 pub mod soak;
 mod supervised;
+pub mod traffic;
 pub mod wire;
 
 pub use built::{program, with_dpdk};

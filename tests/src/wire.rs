@@ -39,6 +39,18 @@ impl Wire {
     /// When the kernel does not do it, and without rights in CI.
     #[must_use]
     pub fn new(mtu: u32) -> Option<Self> {
+        let wire = Self::unwired()?;
+        wire.connect_client(mtu);
+        wire.connect_server(mtu);
+        Some(wire)
+    }
+
+    /// The same without its two halves.
+    ///
+    /// # Panics
+    /// As [`Wire::new`].
+    #[must_use]
+    pub fn unwired() -> Option<Self> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         if !rustix::process::geteuid().is_root() {
             assert!(std::env::var_os("CI").is_none(), "network namespaces need root");
@@ -57,9 +69,48 @@ impl Wire {
             .expect("root may move");
         // The kernel of the middle has nothing to say on the wire.
         std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").expect("a namespace of our own");
-        wire.connect("c0", "m0", &wire.client, "1", mtu);
-        wire.connect("s0", "m1", &wire.server, "2", mtu);
         Some(wire)
+    }
+
+    /// Makes the client's half: c0 and m0.
+    pub fn connect_client(&self, mtu: u32) {
+        self.connect("c0", "m0", &self.client, "1", mtu);
+    }
+
+    /// Makes the server's half: s0 and m1.
+    pub fn connect_server(&self, mtu: u32) {
+        self.connect("s0", "m1", &self.server, "2", mtu);
+    }
+
+    /// Gives an interface of the middle to the client, as c0.
+    pub fn give_to_client(&self, interface: &str) {
+        Self::give(interface, &self.client, "c0", "1");
+    }
+
+    /// Gives an interface of the middle to the server, as s0.
+    pub fn give_to_server(&self, interface: &str) {
+        Self::give(interface, &self.server, "s0", "2");
+    }
+
+    fn give(interface: &str, space: &str, name: &str, host: &str) {
+        run("ip", &["link", "set", interface, "netns", space, "name", name]);
+        Self::settle(space, name, host);
+    }
+
+    /// Gives an interface its addresses.
+    fn settle(space: &str, name: &str, host: &str) {
+        // The kernel turns IPv6 off for interfaces that were made in the middle.
+        let on = format!("echo 0 > /proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+        run("ip", &["netns", "exec", space, "sh", "-c", &on]);
+        run("ip", &["-n", space, "addr", "add", &format!("10.77.0.{host}/24"), "dev", name]);
+        run("ip", &["-n", space, "addr", "add", &format!("fd77::{host}/64"), "dev", name, "nodad"]);
+        run("ip", &["-n", space, "link", "set", name, "up"]);
+    }
+
+    /// The namespaces of client, middle and server.
+    #[must_use]
+    pub fn spaces(&self) -> [&str; 3] {
+        [&self.client, &self.middle, &self.server]
     }
 
     /// Makes one half of the wire.
@@ -67,9 +118,7 @@ impl Wire {
         let mtu = mtu.to_string();
         run("ip", &["link", "add", far, "mtu", &mtu, "type", "veth", "peer", "name", near, "mtu", &mtu]);
         run("ip", &["link", "set", far, "netns", space]);
-        run("ip", &["-n", space, "addr", "add", &format!("10.77.0.{host}/24"), "dev", far]);
-        run("ip", &["-n", space, "addr", "add", &format!("fd77::{host}/64"), "dev", far, "nodad"]);
-        run("ip", &["-n", space, "link", "set", far, "up"]);
+        Self::settle(space, far, host);
         run("ip", &["link", "set", near, "up"]);
     }
 
@@ -80,22 +129,12 @@ impl Wire {
 
     /// Makes the client's half anew.
     pub fn mend(&self, mtu: u32) {
-        self.connect("c0", "m0", &self.client, "1", mtu);
+        self.connect_client(mtu);
     }
 
     /// `up` or `down`: the client's half at the manager's end.
     pub fn set_link(&self, state: &str) {
         run("ip", &["link", "set", "m0", state]);
-    }
-
-    /// Makes an interface of the middle the client's end of the wire, in place of the one that it has.
-    pub fn give_to_client(&self, interface: &str) {
-        let client = self.client.as_str();
-        run("ip", &["-n", client, "addr", "flush", "dev", "c0"]);
-        run("ip", &["link", "set", interface, "netns", client]);
-        run("ip", &["-n", client, "addr", "add", "10.77.0.1/24", "dev", interface]);
-        run("ip", &["-n", client, "addr", "add", "fd77::1/64", "dev", interface, "nodad"]);
-        run("ip", &["-n", client, "link", "set", interface, "up"]);
     }
 
     /// A command that runs at the client.

@@ -1,11 +1,11 @@
 //! Ports on DPDK's virtual devices: captures, kernel TCP through sockets and TAP devices, and packets that a process without
 //! DPDK rewrites where they were received.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use onvm_tests::wire::{Background, SERVER, SERVER_V6, Wire};
+use onvm_tests::traffic::{assert_datagrams_arrive, record, recorded, send_frames, serve};
+use onvm_tests::wire::{SERVER, SERVER_V6, Wire};
 use onvm_tests::{LIMIT, Lab, Manager, Process, made_capture, read_capture, sample, wait_until, with_dpdk};
 
 /// What tshark makes of a capture: headers and every byte, but not the time, which is the driver's.
@@ -144,40 +144,13 @@ fn a_manager_that_stops_under_full_load_has_all_its_buffers() {
 }
 
 /// Segmentation is the sender's own work: DPDK's drivers on sockets have no room for super-frames. Checksums stay half done.
-fn no_super_frames(wire: &Wire) {
-    for mut command in [
-        wire.at_client(&["ethtool", "-K", "c0", "tso", "off", "gso", "off"]),
-        wire.at_server(&["ethtool", "-K", "s0", "tso", "off", "gso", "off"]),
-    ] {
+fn no_super_frames(wire: &Wire, hosts: &[&str]) {
+    for interface in hosts {
+        let arguments = ["ethtool", "-K", interface, "tso", "off", "gso", "off"];
+        let mut command =
+            if *interface == "c0" { wire.at_client(&arguments) } else { wire.at_server(&arguments) };
         assert!(command.status().unwrap().success(), "{command:?}");
     }
-}
-
-/// A file of chance, and an HTTP server that has it.
-fn served(lab: &Lab, wire: &Wire) -> (String, Background) {
-    std::fs::create_dir(lab.path("served")).unwrap();
-    let mut file = std::fs::File::create(lab.path("served/file")).unwrap();
-    let mut random = std::fs::File::open("/dev/urandom").unwrap();
-    let mut block = vec![0; 1 << 20];
-    for _ in 0..20 {
-        std::io::Read::read_exact(&mut random, &mut block).unwrap();
-        file.write_all(&block).unwrap();
-    }
-    let server =
-        wire.serve(&["python3", "-m", "http.server", "--bind", "::", "-d", &lab.file("served"), "8000"]);
-    wait_until("the server", || {
-        let get = ["curl", "-sf", "-o", "/dev/null", "http://127.0.0.1:8000/"];
-        wire.at_server(&get).status().unwrap().success()
-    });
-    (sha256(Command::new("cat").arg(lab.file("served/file"))), server)
-}
-
-/// The checksum of what a command writes.
-fn sha256(command: &mut Command) -> String {
-    let mut source = command.stdout(Stdio::piped()).spawn().unwrap();
-    let sum = Command::new("sha256sum").stdin(source.stdout.take().unwrap()).output().unwrap();
-    assert!(source.wait().unwrap().success(), "{command:?}");
-    String::from_utf8(sum.stdout).unwrap()
 }
 
 /// Client and server speak, in short and long packets, and a download arrives whole by both protocols.
@@ -188,18 +161,16 @@ fn speak(lab: &Lab, wire: &Wire, fragments: bool) {
         let ping = wire.client(&["ping", "-c", "3", "-i", "0.05", "-W", "5", "-s", size, host]);
         assert!(ping.contains(" 0% packet loss"), "{ping}");
     }
-    let (sum, _server) = served(lab, wire);
-    for host in [SERVER.to_string(), format!("[{SERVER_V6}]")] {
-        let url = format!("http://{host}:8000/file");
-        let came = sha256(&mut wire.at_client(&["curl", "-sf", "--max-time", "100", &url]));
-        assert_eq!(came, sum, "{host}");
-    }
+    let served = serve(lab, wire, 20);
+    served.assert_arrives(wire, SERVER);
+    served.assert_arrives(wire, &format!("[{SERVER_V6}]"));
+    assert_datagrams_arrive(wire, 500, 1000);
 }
 
 #[test]
 fn hosts_reach_each_other_through_sockets_of_dpdk() {
     let Some(wire) = Wire::new(1500).filter(|_| with_dpdk()) else { return };
-    no_super_frames(&wire);
+    no_super_frames(&wire, &["c0", "s0"]);
     for (ports, fragments) in [
         (["dpdk:net_af_packet0,iface=m0", "dpdk:net_af_packet1,iface=m1"], false),
         (["dpdk:net_af_packet0,iface=m0,qpairs=2", "afpacket:m1"], false),
@@ -212,30 +183,17 @@ fn hosts_reach_each_other_through_sockets_of_dpdk() {
     }
 }
 
-/// Sends frames as they are: from standard input, each with its length in front.
-const SEND: &str = "import socket, struct, sys\n\
-    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('c0', 0))\n\
-    d = sys.stdin.buffer.read()\n\
-    while d:\n    n, = struct.unpack('>I', d[:4]); s.send(d[4:4+n]); d = d[4+n:]\n";
-
 #[test]
 fn tagged_and_long_frames_arrive_to_the_byte() {
     let Some(wire) = Wire::new(9000).filter(|_| with_dpdk()) else { return };
-    no_super_frames(&wire);
+    no_super_frames(&wire, &["c0", "s0"]);
     let lab = Lab::new();
     let sizes = "framesz=9216,blocksz=36864,framecnt=512";
     let ports = ["0", "1"].map(|n| format!("dpdk:net_af_packet{n},iface=m{n},{sizes}"));
     let (manager, nfs) = start(&lab, [&ports[0], &ports[1]], &["--mtu", "9100"]);
     let ping = wire.client(&["ping", "-c", "3", "-i", "0.05", "-M", "do", "-s", "8972", "-W", "5", SERVER]);
     assert!(ping.contains(" 0% packet loss"), "{ping}");
-    let out = lab.file("out.pcap");
-    let mut tcpdump = wire
-        .at_server(&["tcpdump", "-i", "s0", "-Q", "in", "-U", "-w", &out, "ether src 02:77:00:00:00:01"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = [0; 9];
-    std::io::Read::read_exact(tcpdump.stderr.as_mut().unwrap(), &mut said).unwrap();
+    let _tcpdump = record(&lab, &wire, "out.pcap");
     let frames: Vec<Vec<u8>> = (0..150usize)
         .map(|number| {
             let tag: &[u8] = [&[][..], &[0x81, 0, 0, 5], &[0x81, 0, 0xe0, 0]][number % 3];
@@ -245,28 +203,16 @@ fn tagged_and_long_frames_arrive_to_the_byte() {
             [&addresses[..], tag, &[0x88, 0xb5]].concat().into_iter().chain(payload).collect()
         })
         .collect();
-    let mut send = wire.at_client(&["python3", "-c", SEND]).stdin(Stdio::piped()).spawn().unwrap();
-    let mut input = send.stdin.take().unwrap();
-    for frame in &frames {
-        input.write_all(&u32::try_from(frame.len()).unwrap().to_be_bytes()).unwrap();
-        input.write_all(frame).unwrap();
-    }
-    drop(input);
-    assert!(send.wait().unwrap().success());
-    let out = lab.path("out.pcap");
-    wait_until("all frames", || {
-        std::fs::metadata(&out).is_ok_and(|m| m.len() > 24) && bytes_of(&out).len() >= frames.len()
-    });
-    let _ = tcpdump.kill();
-    let _ = tcpdump.wait();
-    assert!(bytes_of(&out) == frames, "frames arrive changed or in another order");
+    send_frames(&wire, &frames);
+    assert!(recorded(&lab, "out.pcap", frames.len()) == frames, "frames arrive changed or in another order");
     stop(manager, nfs);
 }
 
 #[test]
 fn hosts_reach_each_other_through_taps_of_dpdk() {
-    let Some(wire) = Wire::new(1500).filter(|_| with_dpdk()) else { return };
-    no_super_frames(&wire);
+    let Some(wire) = Wire::unwired().filter(|_| with_dpdk()) else { return };
+    wire.connect_server(1500);
+    no_super_frames(&wire, &["s0"]);
     for (other, fragments) in [("dpdk:net_af_packet1,iface=m1", false), ("afpacket:m1", true)] {
         let lab = Lab::new();
         let (manager, nfs) = start(&lab, ["dpdk:net_tap0,iface=dtap0", other], &[]);

@@ -1,11 +1,11 @@
 //! A bump in the wire: kernel TCP, UDP, ICMP and neighbour discovery through a chain between two veths.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use onvm_tests::wire::{Background, SERVER, SERVER_V6, Wire};
-use onvm_tests::{LIMIT, Lab, Manager, Process, read_capture, wait_until};
+use onvm_tests::traffic::{record, recorded, send_frames, serve, tagged_frames};
+use onvm_tests::wire::{SERVER, SERVER_V6, Wire};
+use onvm_tests::{LIMIT, Lab, Manager, Process, wait_until};
 use rustix::process::Signal;
 
 fn start<'a>(lab: &'a Lab, more: &[&str]) -> (Manager<'a>, [Process; 2]) {
@@ -41,41 +41,6 @@ fn stop(manager: Manager<'_>, nfs: [Process; 2]) {
     }
 }
 
-/// A file of chance, and an HTTP server that has it.
-fn served(lab: &Lab, wire: &Wire, megabytes: usize) -> (String, Background) {
-    std::fs::create_dir(lab.path("served")).unwrap();
-    let mut file = std::fs::File::create(lab.path("served/file")).unwrap();
-    let mut random = std::fs::File::open("/dev/urandom").unwrap();
-    let mut block = vec![0; 1 << 20];
-    for _ in 0..megabytes {
-        std::io::Read::read_exact(&mut random, &mut block).unwrap();
-        file.write_all(&block).unwrap();
-    }
-    let sum = sha256(Command::new("cat").arg(lab.file("served/file")));
-    let server =
-        wire.serve(&["python3", "-m", "http.server", "--bind", "::", "-d", &lab.file("served"), "8000"]);
-    wait_until("the server", || {
-        wire.at_server(&["curl", "-sf", "-o", "/dev/null", "http://127.0.0.1:8000/"])
-            .status()
-            .unwrap()
-            .success()
-    });
-    (sum, server)
-}
-
-/// The checksum of what a command writes.
-fn sha256(command: &mut Command) -> String {
-    let mut source = command.stdout(Stdio::piped()).spawn().unwrap();
-    let sum = Command::new("sha256sum").stdin(source.stdout.take().unwrap()).output().unwrap();
-    assert!(source.wait().unwrap().success(), "{command:?}");
-    String::from_utf8(sum.stdout).unwrap()
-}
-
-fn download(wire: &Wire, host: &str) -> String {
-    let url = format!("http://{host}:8000/file");
-    sha256(&mut wire.at_client(&["curl", "-sf", "--max-time", "100", &url]))
-}
-
 #[test]
 fn hosts_reach_each_other_through_the_chain() {
     let Some(wire) = Wire::new(1500) else { return };
@@ -90,9 +55,9 @@ fn hosts_reach_each_other_through_the_chain() {
     ] {
         assert!(wire.client(arguments).contains(" 0% packet loss"), "{arguments:?}");
     }
-    let (sum, _server) = served(&lab, &wire, 30);
-    assert_eq!(download(&wire, SERVER), sum);
-    assert_eq!(download(&wire, &format!("[{SERVER_V6}]")), sum);
+    let served = serve(&lab, &wire, 30);
+    served.assert_arrives(&wire, SERVER);
+    served.assert_arrives(&wire, &format!("[{SERVER_V6}]"));
     stop(manager, nfs);
 }
 
@@ -103,61 +68,21 @@ fn long_frames_pass_where_buffers_have_room() {
     let (manager, nfs) = start(&lab, &["--mtu", "9000"]);
     let ping = wire.client(&["ping", "-c", "3", "-i", "0.05", "-M", "do", "-s", "8972", "-W", "5", SERVER]);
     assert!(ping.contains(" 0% packet loss"), "{ping}");
-    let (sum, _server) = served(&lab, &wire, 30);
-    assert_eq!(download(&wire, SERVER), sum);
+    serve(&lab, &wire, 30).assert_arrives(&wire, SERVER);
     stop(manager, nfs);
 }
-
-/// Sends frames as they are: from standard input, each with its length in front.
-const SEND: &str = "import socket, struct, sys\n\
-    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('c0', 0))\n\
-    d = sys.stdin.buffer.read()\n\
-    while d:\n    n, = struct.unpack('>I', d[:4]); s.send(d[4:4+n]); d = d[4+n:]\n";
 
 #[test]
 fn frames_arrive_to_the_byte_with_their_tags() {
     let Some(wire) = Wire::new(1500) else { return };
     let lab = Lab::new();
     let (manager, nfs) = start(&lab, &[]);
-    let out = lab.file("out.pcap");
-    let mut tcpdump = wire
-        .at_server(&["tcpdump", "-i", "s0", "-Q", "in", "-U", "-w", &out, "ether src 02:77:00:00:00:01"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = [0; 9];
-    std::io::Read::read_exact(tcpdump.stderr.as_mut().unwrap(), &mut said).unwrap();
-    // No tag, one, another protocol's, two, a priority; short, long, nothing that anybody knows.
-    let tags: [&[u8]; 5] = [
-        &[],
-        &[0x81, 0, 0, 5],
-        &[0x88, 0xa8, 0x0f, 0xff],
-        &[0x88, 0xa8, 0, 7, 0x81, 0, 0, 9],
-        &[0x81, 0, 0xe0, 0],
-    ];
-    let mut frames: Vec<Vec<u8>> = Vec::new();
-    for (number, tag) in tags.iter().cycle().take(200).enumerate() {
-        let length = [46, 100, 1000, 1480][number % 4];
-        let payload: Vec<u8> = (0..length).map(|at| u8::try_from((at + number) % 256).unwrap()).collect();
-        let addresses = [2, 0x77, 0, 0, 0, 2, 2, 0x77, 0, 0, 0, 1];
-        frames.push([&addresses[..], tag, &[0x88, 0xb5], &payload].concat());
-    }
-    let mut send = wire.at_client(&["python3", "-c", SEND]).stdin(Stdio::piped()).spawn().unwrap();
-    let mut input = send.stdin.take().unwrap();
-    for frame in &frames {
-        input.write_all(&u32::try_from(frame.len()).unwrap().to_be_bytes()).unwrap();
-        input.write_all(frame).unwrap();
-    }
-    drop(input);
-    assert!(send.wait().unwrap().success());
-    let came =
-        || read_capture(&lab.path("out.pcap")).into_iter().map(|packet| packet.data).collect::<Vec<_>>();
-    wait_until("all frames", || {
-        std::fs::metadata(lab.path("out.pcap")).is_ok_and(|m| m.len() > 24) && came().len() >= frames.len()
-    });
-    let _ = tcpdump.kill();
-    let _ = tcpdump.wait();
-    assert!(came() == frames, "frames arrive changed or in another order");
+    let frames = tagged_frames(200);
+    let recording = record(&lab, &wire, "out.pcap");
+    send_frames(&wire, &frames);
+    let came = recorded(&lab, "out.pcap", frames.len());
+    drop(recording);
+    assert!(came == frames, "frames arrive changed or in another order");
     stop(manager, nfs);
 }
 
@@ -166,16 +91,15 @@ fn a_download_outlives_the_death_of_an_nf() {
     let Some(wire) = Wire::new(1500) else { return };
     let lab = Lab::new();
     let (manager, [mut forward, monitor]) = start(&lab, &[]);
-    let (sum, _server) = served(&lab, &wire, 60);
-    let came = std::thread::scope(|scope| {
-        let downloads = scope.spawn(|| download(&wire, SERVER));
+    let served = serve(&lab, &wire, 60);
+    std::thread::scope(|scope| {
+        let download = scope.spawn(|| served.assert_arrives(&wire, SERVER));
         manager.wait_until("the download", |l| l.packets("sent") > 5000);
         forward.signal(Signal::KILL);
         let _ = forward.wait(LIMIT);
         forward = lab.nf("nf-forward", &["-r", "1"]);
-        downloads.join().unwrap()
+        download.join().unwrap();
     });
-    assert_eq!(came, sum);
     let ledger = manager.stop(LIMIT);
     ledger.assert_clean();
     for mut nf in [forward, monitor] {
@@ -201,8 +125,7 @@ fn an_interface_goes_and_comes() {
     std::thread::sleep(Duration::from_millis(300));
     wire.mend(1500);
     wait_until("the new interface", || reach("1"));
-    let (sum, _server) = served(&lab, &wire, 3);
-    assert_eq!(download(&wire, SERVER), sum);
+    serve(&lab, &wire, 3).assert_arrives(&wire, SERVER);
     manager.stop(LIMIT).assert_clean();
     for mut nf in nfs {
         let _ = nf.wait(LIMIT).good();
@@ -221,9 +144,7 @@ fn the_host_itself_reaches_out_by_a_tap() {
         let end = ping(size).unwrap();
         assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stdout));
     }
-    let (sum, _server) = served(&lab, &wire, 30);
-    let url = format!("http://{SERVER}:8000/file");
-    assert_eq!(sha256(Command::new("curl").args(["-sf", "--max-time", "100", &url])), sum);
+    serve(&lab, &wire, 30).assert_arrives_here(SERVER);
     stop(manager, nfs);
     let gone = || !Command::new("ip").args(["link", "show", "onvm0"]).output().unwrap().status.success();
     wait_until("the end of the interface", gone);

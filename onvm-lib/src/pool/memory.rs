@@ -91,6 +91,25 @@ impl Pool {
         descriptor.misfit(self.geometry.buffers, self.geometry.room)
     }
 
+    /// The byte of the region at which the packet that a descriptor names begins: for drivers that speak of places in
+    /// the region by numbers.
+    #[must_use]
+    #[inline(always)]
+    pub fn byte_of(&self, descriptor: Descriptor) -> u64 {
+        u64::from(descriptor.buffer()) * u64::from(self.geometry.stride)
+            + u64::from(NOTE + descriptor.offset())
+    }
+
+    /// The buffer that a byte of the region is in, and the offset of a packet that begins there; none if no packet can.
+    #[must_use]
+    #[inline(always)]
+    pub fn place_of(&self, byte: u64) -> Option<(u32, u32)> {
+        let stride = u64::from(self.geometry.stride);
+        let buffer = u32::try_from(byte / stride).ok().filter(|buffer| *buffer < self.geometry.buffers)?;
+        let offset = u32::try_from(byte % stride).ok()?.checked_sub(NOTE)?;
+        (offset < self.geometry.room()).then_some((buffer, offset))
+    }
+
     #[inline(always)]
     fn buffer(&self, index: u32) -> NonNull<u8> {
         assert!(index < self.geometry.buffers, "buffer {index} is not in the pool");
@@ -221,5 +240,25 @@ impl Pool {
         let (start, length) = self.place(descriptor);
         // SAFETY: inside the pool (place), and nobody else touches the buffer (the caller's promise).
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), length) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::HEADROOM;
+    use super::*;
+
+    #[test]
+    fn bytes_of_the_region_are_places_of_packets_or_none() {
+        let pool = Pool::create(Geometry::new(4, 2048).unwrap(), Pages::Plain).unwrap();
+        for buffer in 0..4 {
+            for offset in [0, HEADROOM, pool.geometry().room() - 1] {
+                let byte = pool.byte_of(Descriptor::new(buffer, 7, offset, 60));
+                assert_eq!(pool.place_of(byte), Some((buffer, offset)));
+            }
+        }
+        // In a note, behind the last buffer, nowhere.
+        let end = u64::from(pool.geometry().stride()) * 4;
+        assert_eq!([0, 63, end, end + 300, u64::MAX].map(|byte| pool.place_of(byte)), [None; 5]);
     }
 }

@@ -8,6 +8,7 @@ mod afpacket;
 #[cfg(feature = "dpdk")]
 mod dpdk;
 mod generator;
+mod half_checksum;
 mod intake;
 mod null;
 mod offload;
@@ -15,6 +16,7 @@ mod pcap;
 mod rate;
 mod spec;
 mod tap;
+mod xdp;
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -63,6 +65,11 @@ pub(crate) enum Reception {
 pub(crate) trait Port: Send {
     /// As the user named it.
     fn name(&self) -> &str;
+
+    /// How it works, for kinds that find that out when they are opened: `native, copy`.
+    fn manner(&self) -> Option<&str> {
+        None
+    }
 
     /// Whether it will end by itself, so that the manager can end with it.
     fn is_finite(&self) -> bool {
@@ -163,7 +170,7 @@ impl From<SpecError> for PortError {
 /// How often a port writes out what it has buffered.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Opens a port, over the buffers of a pool.
+/// Opens a port, which has its packets in this pool.
 ///
 /// # Errors
 /// [`PortError`], in words for the user.
@@ -173,6 +180,7 @@ pub(crate) fn open(spec: &Spec, pool: &Pool) -> Result<Box<dyn Port>, PortError>
         "gen" => Box::new(generator::Generator::open(spec)?),
         "afpacket" => Box::new(afpacket::AfPacketPort::open(spec)?),
         "tap" => Box::new(tap::TapPort::open(spec)?),
+        "xdp" => Box::new(xdp::XdpPort::open(spec, pool)?),
         "dpdk" => open_dpdk(spec, pool)?,
         "null" => Box::new(null::NullPort::open(spec)?),
         _ => return Err(spec.unknown_kind().into()),

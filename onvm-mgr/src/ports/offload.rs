@@ -178,7 +178,7 @@ impl<'a> Frames<'a> {
 }
 
 /// Completes the checksum at `at` over all from `start` on.
-pub(super) fn complete(frame: &mut [u8], start: usize, at: usize) {
+fn complete(frame: &mut [u8], start: usize, at: usize) {
     let sum = Sum::default().add_bytes(&frame[start..]).finish();
     // A UDP checksum of 0 says that there is none; for TCP both mean the same.
     let sum = if sum == 0 { 0xffff } else { sum };

@@ -10,6 +10,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("null", &[]),
     ("afpacket", &["interface", "promiscuous"]),
     ("tap", &["interface", "ip", "mtu"]),
+    ("xdp", &["interface", "mode", "copy", "queue", "queues", "promiscuous", "force"]),
     ("dpdk", &["device"]),
 ];
 
@@ -72,13 +73,15 @@ impl FromStr for Spec {
         // `pcap:in.pcap,out.pcap` is short for `pcap:in=in.pcap,out=out.pcap`.
         let places: &[&str] = match kind {
             "pcap" => &["in", "out"],
-            "afpacket" | "tap" => &["interface"],
+            "afpacket" | "tap" | "xdp" => &["interface"],
             _ => &[],
         };
         let mut places = places.iter().copied();
         for part in rest.split(',').filter(|part| !part.is_empty()) {
             let (option, value) = match part.split_once('=') {
                 Some((option, value)) => (option, value),
+                // Said by its name alone.
+                None if part == "force" && known.contains(&part) => (part, "yes"),
                 None => match places.next() {
                     Some(place) => (place, part),
                     None => return Err(spec.bad_part(part, known)),
@@ -206,7 +209,7 @@ mod tests {
     fn mistakes_are_named() {
         assert_eq!(
             error("pacp:x"),
-            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, afpacket, tap, dpdk"
+            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, afpacket, tap, xdp, dpdk"
         );
         assert_eq!(
             error("gen:siez=4"),

@@ -23,10 +23,9 @@ impl Server {
             .ports
             .iter()
             .enumerate()
-            .map(|(id, (name, counters))| {
-                let mut port = serde_json::to_value(counters).unwrap_or_default();
+            .map(|(id, port)| {
+                let mut port = serde_json::to_value(port).unwrap_or_default();
                 port["port"] = json!(id);
-                port["name"] = json!(name);
                 port
             })
             .collect();

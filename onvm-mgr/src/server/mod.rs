@@ -155,7 +155,7 @@ fn start_worker(
     news: std::sync::mpsc::Sender<News>,
     bell: Arc<dyn Fn() + Send + Sync>,
 ) -> Result<Handle, Box<dyn std::error::Error>> {
-    let ports = start.ports.iter().map(|spec| ports::open(spec, pool)).collect::<Result<Vec<_>, _>>()?;
+    let ports = start.ports.iter().map(|port| ports::open(port, pool)).collect::<Result<Vec<_>, _>>()?;
     let setup = worker::Setup {
         pool: pool.clone(),
         ports,

@@ -80,10 +80,21 @@ pub(crate) enum News {
     Recovered { buffers: u64 },
 }
 
+/// What a port says of itself.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct PortTotals {
+    pub(crate) name: String,
+    /// How it works, where that depends on what it found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) manner: Option<String>,
+    #[serde(flatten)]
+    pub(crate) counters: PortCounters,
+}
+
 /// All counters at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
-    pub(crate) ports: Vec<(String, PortCounters)>,
+    pub(crate) ports: Vec<PortTotals>,
     pub(crate) nodes: Vec<(InstanceId, NodeTotals)>,
     pub(crate) received: u64,
     pub(crate) generated: u64,
@@ -97,6 +108,14 @@ pub(crate) struct Totals {
     pub(crate) buffers: u32,
     pub(crate) free: u32,
     pub(crate) receiving: bool,
+}
+
+impl PortTotals {
+    fn of(state: &super::PortState) -> Self {
+        let port = &state.port;
+        let manner = port.manner().map(str::to_string);
+        Self { name: port.name().to_string(), manner, counters: port.counters() }
+    }
 }
 
 impl Worker {
@@ -222,8 +241,14 @@ impl Worker {
                 self.tally.drops[DropReason::Shutdown as usize] += 1;
                 self.books.free(packet);
             }
+            let expected = self.books.free_count() as usize + state.port.holds();
             if let Err(error) = state.port.close(&mut self.books) {
                 let _ = self.news.send(News::PortFailed { error: error.to_string() });
+            }
+            let lost = expected.saturating_sub(self.books.free_count() as usize);
+            if lost > 0 {
+                let error = format!("port {:?}: {lost} buffers did not come back", state.port.name());
+                let _ = self.news.send(News::PortFailed { error });
             }
         }
         (self.news_bell)();
@@ -232,7 +257,7 @@ impl Worker {
     pub(super) fn totals(&self) -> Totals {
         let drops = DropReason::ALL.iter().map(|r| (*r, self.tally.drops[*r as usize]));
         Totals {
-            ports: self.ports.iter().map(|p| (p.port.name().to_string(), p.port.counters())).collect(),
+            ports: self.ports.iter().map(PortTotals::of).collect(),
             nodes: self.nodes.iter().flatten().map(|n| (n.instance, n.totals)).collect(),
             received: self.tally.received,
             generated: self.books.generated(),

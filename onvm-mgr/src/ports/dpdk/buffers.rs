@@ -363,13 +363,12 @@ impl Buffers {
         mbuf
     }
 
-    /// Gives everything back that is in stock, ends the mempool, and says how many buffers the driver still has. Those stay
-    /// with it, and so do the mbufs.
-    pub(super) fn end(mut self, books: &mut Books) -> usize {
+    /// Gives everything back that is in stock, and ends the mempool. Buffers that the driver still has stay with it, and then
+    /// so do all mbufs.
+    pub(super) fn end(mut self, books: &mut Books) {
         self.return_above(books, 0);
-        let missing = self.held;
-        if missing > 0 {
-            return missing;
+        if self.held > 0 {
+            return;
         }
         // SAFETY: the driver was closed and has nothing of it; the mempool ends before what it stands on.
         unsafe {
@@ -378,6 +377,5 @@ impl Buffers {
             drop(Box::from_raw(self.stock.as_ptr()));
             drop(Box::from_raw(self.shared.as_ptr()));
         }
-        0
     }
 }

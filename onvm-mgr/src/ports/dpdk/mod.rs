@@ -30,7 +30,7 @@ use onvm_lib::pool::{Books, Note, Packet, Pool};
 use onvm_lib::wire;
 
 use super::rate::now_ns;
-use super::{Port, PortCounters, PortError, Reception, Spec};
+use super::{Port, PortCounters, PortError, Reception, Spec, half_checksum};
 use buffers::Buffers;
 use device::{BURST, Device, Wanted};
 
@@ -65,6 +65,8 @@ enum State {
 /// A port on a device of DPDK's.
 pub(super) struct DpdkPort {
     name: String,
+    /// Driver and queues.
+    manner: String,
     device: Device,
     buffers: Option<Buffers>,
     state: State,
@@ -134,11 +136,15 @@ impl DpdkPort {
         let (device, buffers) = Device::open(&devargs, wanted, pool).map_err(fails)?;
         let driver = device.driver();
         let file = driver == "net_pcap" && !devargs.contains("iface=");
-        log::info!("port {:?}: driver {driver}, {} queue(s)", spec.text(), device.rx_queues());
+        let manner = match device.rx_queues() {
+            1 => format!("{driver}, 1 queue"),
+            n => format!("{driver}, {n} queues"),
+        };
         Ok(Self {
             name: spec.text().to_string(),
             waits: file || driver == "net_null",
             of_kernel: driver == "net_af_packet" || driver == "net_pcap" && !file,
+            manner,
             device,
             buffers: Some(buffers),
             state: State::Configured,
@@ -228,7 +234,10 @@ impl DpdkPort {
         }
         let length = packet.descriptor().length();
         let bytes = packet.bytes_mut(books.pool());
-        let cut = self.of_kernel && frame::complete_half(bytes).is_err();
+        let cut = self.of_kernel && frame::is_cut(bytes);
+        if self.of_kernel {
+            half_checksum::complete(bytes);
+        }
         if bytes.len() < ETHERNET || length > books.pool().geometry().packet_room() || cut {
             self.counters.rx_refused += 1;
             if cut && !std::mem::replace(&mut self.cut_told, true) {
@@ -303,6 +312,10 @@ fn put_back(packet: &mut Packet, books: &Books, protocol: u16, tag: u16) {
 impl Port for DpdkPort {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn manner(&self) -> Option<&str> {
+        Some(&self.manner)
     }
 
     fn is_finite(&self) -> bool {
@@ -400,10 +413,9 @@ impl Port for DpdkPort {
         }
         self.state = State::Ended;
         self.device.end();
-        match buffers.end(books) {
-            0 => Ok(()),
-            n => Err(failure(&self.name, format!("the driver keeps {n} buffers although it was closed"))),
-        }
+        // How many buffers the driver has kept, the worker sees by its books, and says so.
+        buffers.end(books);
+        Ok(())
     }
 
     fn counters(&self) -> PortCounters {
