@@ -24,11 +24,12 @@ if [ "$what" = test ] || [ "$what" = bench ]; then
     need softflowd softflowd
     need nginx nginx-light
     need iptables-save iptables
+    need pkg-config pkg-config
+    need dpdk-testpmd dpdk-dev
+    pkg-config --exists libdpdk 2>/dev/null || packages+=(libdpdk-dev dpdk)
 fi
 if [ "$what" = bench ]; then
     need valgrind valgrind
-    need pkg-config pkg-config
-    pkg-config --exists libdpdk 2>/dev/null || packages+=(libdpdk-dev dpdk)
 fi
 
 if [ ${#packages[@]} -gt 0 ]; then

@@ -57,6 +57,7 @@ const PORTS: &[(&str, &str)] = &[
     ("TX BYTES", "tx_bytes"),
     ("REFUSED", "rx_refused"),
     ("MISSED", "rx_missed"),
+    ("ERRORS", "rx_errors"),
     ("FAILED", "tx_failed"),
     ("NAME", "name"),
 ];

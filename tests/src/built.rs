@@ -17,6 +17,26 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Whether DPDK is installed for programs to be built with: then the manager is. If it is not that is said aloud; in CI
+/// it is a failure.
+///
+/// # Panics
+/// In CI without DPDK.
+#[must_use]
+pub fn with_dpdk() -> bool {
+    let found = has_dpdk();
+    if !found {
+        assert!(std::env::var_os("CI").is_none(), "libdpdk-dev is needed: scripts/setup.sh test installs it");
+        eprintln!("SKIPPED: libdpdk-dev is needed: scripts/setup.sh test installs it");
+    }
+    found
+}
+
+fn has_dpdk() -> bool {
+    let asked = Command::new("pkg-config").args(["--exists", "libdpdk"]).status();
+    asked.is_ok_and(|status| status.success())
+}
+
 /// Where cargo puts programs: above the directory of test executables.
 fn directory() -> PathBuf {
     let test = std::env::current_exe().expect("the test executable has a path");
@@ -57,6 +77,7 @@ fn cargo_build(directory: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let out = Command::new(cargo)
         .args(["build", "--workspace", "--bins", "--quiet", "--profile", profile])
+        .args(has_dpdk().then_some("--features=onvm-mgr/dpdk"))
         .args(
             directory
                 .parent()

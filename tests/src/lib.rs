@@ -16,7 +16,7 @@ mod supervised;
 pub mod traffic;
 pub mod wire;
 
-pub use built::program;
+pub use built::{program, with_dpdk};
 pub use captures::{Packet, made_capture, read_capture, same_by_flow, sample};
 pub use dice::Dice;
 pub use lab::{LIMIT, Lab, Manager};

@@ -20,6 +20,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "onvm-mgr/src/ports/tap/device.rs",
     "onvm-mgr/src/ports/vxlan/socket.rs",
     "onvm-mgr/src/ports/dpdk/",
+    "dpdk-sys/",
     "bench/",
     "onvm-lib/benches/",
     "tests/src/bin/hostile_nf.rs",

@@ -141,6 +141,17 @@ impl Pool {
         (start, descriptor.length() as usize)
     }
 
+    /// Where the room of a buffer begins, from which offsets in descriptors count: for drivers that fill buffers
+    /// themselves.
+    ///
+    /// # Panics
+    /// When there is no such buffer.
+    #[must_use]
+    pub fn room_address(&self, index: u32) -> NonNull<u8> {
+        // SAFETY: a buffer is longer than its note.
+        unsafe { self.buffer(index).add(NOTE as usize) }
+    }
+
     /// # Safety
     /// `index` is below the number of buffers.
     #[inline(always)]

@@ -5,6 +5,8 @@
 //! routing, and the worker knows nothing of any port but this trait.
 
 mod afpacket;
+#[cfg(feature = "dpdk")]
+mod dpdk;
 mod generator;
 mod half_done;
 mod intake;
@@ -45,6 +47,10 @@ pub(crate) struct PortCounters {
     pub(crate) rx_missed: u64,
     /// What came to a tunnel and belongs to another, or is none; in no other count.
     pub(crate) rx_foreign: u64,
+    /// Packets that the interface found broken; they are in no other count.
+    pub(crate) rx_errors: u64,
+    /// Packets whose checksum the interface found wrong; they are passed on, and counted, as all others.
+    pub(crate) rx_bad_checksum: u64,
 }
 
 /// What an attempt to receive found.
@@ -179,7 +185,20 @@ pub(crate) fn open(spec: &Spec, pool: &Pool) -> Result<Box<dyn Port>, PortError>
         "tap" => Box::new(tap::TapPort::open(spec)?),
         "xdp" => Box::new(xdp::XdpPort::open(spec, pool)?),
         "vxlan" => Box::new(vxlan::VxlanPort::open(spec, pool)?),
+        "dpdk" => open_dpdk(spec, pool)?,
         "null" => Box::new(null::NullPort::open(spec)?),
         _ => return Err(spec.unknown_kind().into()),
     })
+}
+
+#[cfg(feature = "dpdk")]
+fn open_dpdk(spec: &Spec, pool: &Pool) -> Result<Box<dyn Port>, PortError> {
+    Ok(Box::new(dpdk::DpdkPort::open(spec, pool)?))
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn open_dpdk(spec: &Spec, _: &Pool) -> Result<Box<dyn Port>, PortError> {
+    let want = "this manager was built without DPDK; with libdpdk-dev installed, \
+        cargo build --release -p onvm-mgr --features dpdk builds one that has it";
+    Err(spec.missing(want).into())
 }

@@ -12,6 +12,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("tap", &["interface", "ip", "mtu"]),
     ("vxlan", &["local", "remote", "vni", "mtu"]),
     ("xdp", &["interface", "mode", "copy", "queue", "queues", "promiscuous", "force"]),
+    ("dpdk", &["device"]),
 ];
 
 /// A port as the user wrote it.
@@ -65,6 +66,11 @@ impl FromStr for Spec {
         let Some((_, known)) = KINDS.iter().find(|(name, _)| *name == kind) else {
             return Err(spec.unknown_kind());
         };
+        if kind == "dpdk" {
+            // What options there are, its driver knows.
+            spec.options.push(("device".to_string(), rest.to_string()));
+            return Ok(spec);
+        }
         // `pcap:in.pcap,out.pcap` is short for `pcap:in=in.pcap,out=out.pcap`.
         let places: &[&str] = match kind {
             "pcap" => &["in", "out"],
@@ -204,7 +210,7 @@ mod tests {
     fn mistakes_are_named() {
         assert_eq!(
             error("pacp:x"),
-            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, afpacket, tap, vxlan, xdp"
+            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, afpacket, tap, vxlan, xdp, dpdk"
         );
         assert_eq!(
             error("gen:siez=4"),

@@ -1,0 +1,249 @@
+//! Ports on DPDK's virtual devices: captures, kernel TCP through sockets and TAP devices, and packets that a process without
+//! DPDK rewrites where they were received.
+
+use std::path::Path;
+use std::process::Command;
+
+use onvm_tests::traffic::{assert_datagrams_arrive, record, recorded, send_frames, serve};
+use onvm_tests::wire::{SERVER, SERVER_V6, Wire};
+use onvm_tests::{LIMIT, Lab, Manager, Process, made_capture, read_capture, sample, wait_until, with_dpdk};
+
+/// What tshark makes of a capture: headers and every byte, but not the time, which is the driver's.
+fn tshark(path: &Path) -> Option<String> {
+    let arguments = ["-x", "-o", "frame.show_file_off:FALSE", "-T", "text", "-t", "e"];
+    let out = Command::new("tshark").arg("-r").arg(path).args(arguments).output();
+    let Ok(out) = out else {
+        assert!(std::env::var_os("CI").is_none(), "tshark is needed");
+        eprintln!("SKIPPED: tshark is not installed: only our own reader compares");
+        return None;
+    };
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    // A line of numbers and names begins each packet; its second field is the time.
+    let timeless = |line: &str| match line.trim_start().split_once(' ') {
+        Some((number, rest)) if number.parse::<u32>().is_ok() && line.contains('→') => {
+            format!("{number} {}", rest.trim_start().split_once(' ').map_or(rest, |(_, rest)| rest))
+        }
+        _ => line.to_string(),
+    };
+    Some(text.lines().map(timeless).collect::<Vec<_>>().join("\n"))
+}
+
+fn bytes_of(path: &Path) -> Vec<Vec<u8>> {
+    read_capture(path).into_iter().map(|packet| packet.data).collect()
+}
+
+/// A manager between two ports with a chain of a forwarder and a monitor.
+fn start<'a>(lab: &'a Lab, ports: [&str; 2], more: &[&str]) -> (Manager<'a>, [Process; 2]) {
+    let mut arguments = vec!["--port", ports[0], "--port", ports[1], "--chain", "1,2"];
+    arguments.extend(more);
+    let manager = lab.manager(&arguments);
+    let nfs = [lab.nf("nf-monitor", &["-r", "2"]), lab.nf("nf-forward", &["-r", "1"])];
+    lab.wait_for_running(1, 1);
+    lab.wait_for_running(2, 1);
+    (manager, nfs)
+}
+
+/// All packets that came in went out.
+fn stop(manager: Manager<'_>, nfs: [Process; 2]) {
+    let ledger = manager.stop(LIMIT);
+    ledger.assert_clean();
+    assert_eq!(ledger.packets("received"), ledger.packets("sent"), "{}", ledger.0);
+    for port in 0..2 {
+        for counter in ["rx_refused", "rx_missed", "rx_errors", "tx_failed", "rx_bad_checksum"] {
+            assert_eq!(ledger.port(port, counter), 0, "{counter}: {}", ledger.0["ports"][port]);
+        }
+    }
+    for mut nf in nfs {
+        let _ = nf.wait(LIMIT).good();
+    }
+}
+
+#[test]
+fn a_capture_comes_out_as_it_went_in() {
+    if !with_dpdk() {
+        return;
+    }
+    let lab = Lab::new();
+    let made = lab.path("made.pcap");
+    let n = made_capture(&made, 20_000, 100).len();
+    for (from, count) in [(sample(), read_capture(&sample()).len()), (made, n)] {
+        let out = lab.path("out.pcap");
+        let ports = [
+            format!("dpdk:net_pcap0,rx_pcap={}", from.display()),
+            format!("dpdk:net_pcap1,tx_pcap={}", out.display()),
+        ];
+        let (mut manager, nfs) = start(&lab, [&ports[0], &ports[1]], &["-l", &count.to_string()]);
+        let ledger = manager.ended(LIMIT);
+        ledger.assert_clean();
+        assert_eq!(ledger.packets("sent"), count as u64, "{}", ledger.0);
+        assert!(bytes_of(&out) == bytes_of(&from), "the capture differs");
+        if let Some(text) = tshark(&from) {
+            assert!(tshark(&out).unwrap_or_default() == text, "tshark sees a difference");
+            assert!(text.lines().count() > count);
+        }
+        for mut nf in nfs {
+            let _ = nf.wait(LIMIT).good();
+        }
+    }
+}
+
+/// Files with DPDK's code that a process has in its memory.
+fn libraries(process: &Process) -> usize {
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", process.pid())).unwrap();
+    maps.lines().filter(|line| line.contains("librte_")).count()
+}
+
+#[test]
+fn an_nf_without_dpdk_rewrites_packets_where_they_were_received() {
+    if !with_dpdk() {
+        return;
+    }
+    let lab = Lab::new();
+    let (from, out) = (lab.path("in.pcap"), lab.path("out.pcap"));
+    let packets = made_capture(&from, 3000, 10);
+    let ports = [
+        format!("dpdk:net_pcap0,rx_pcap={}", from.display()),
+        format!("dpdk:net_pcap1,tx_pcap={}", out.display()),
+    ];
+    let manager = lab.manager(&["--port", &ports[0], "--port", &ports[1]]);
+    let mut nf = lab.nf("nf-forward", &["-r", "1", "--decrement-ttl"]);
+    let ledger = manager.wait_until("all packets", |l| l.packets("sent") == 3000);
+    assert_eq!(ledger.packets("received"), 3000);
+    assert!(libraries(&manager.process) > 0 && libraries(&nf) == 0);
+    manager.stop(LIMIT).assert_clean();
+    let _ = nf.wait(LIMIT).good();
+    let came = bytes_of(&out);
+    assert_eq!(came.len(), packets.len());
+    for (came, sent) in came.iter().zip(&packets) {
+        assert_eq!((came[22], &came[26..]), (63, &sent.data[26..]));
+        assert_eq!(onvm_lib::wire::checksum::internet(&came[14..34]), 0);
+    }
+}
+
+#[test]
+fn a_manager_that_stops_under_full_load_has_all_its_buffers() {
+    if !with_dpdk() {
+        return;
+    }
+    for more in [&[][..], &["--fair", "off"], &["--buffers", "512"]] {
+        let lab = Lab::new();
+        let (manager, nfs) = start(&lab, ["dpdk:net_null0", "dpdk:net_null1,size=1000"], more);
+        manager.wait_until("packets", |l| l.packets("sent") > 100_000);
+        let files = format!("/var/run/dpdk/onvm-{}", manager.process.pid());
+        assert!(!Path::new(&files).exists(), "{files} is left behind");
+        let (audit, balances) = manager.audit();
+        assert!(balances, "{audit}");
+        let ledger = manager.stop(LIMIT);
+        ledger.assert_clean();
+        assert!(ledger.port(0, "tx_packets") > 0 && ledger.port(1, "tx_packets") > 0);
+        for mut nf in nfs {
+            let _ = nf.wait(LIMIT).good();
+        }
+    }
+}
+
+/// Segmentation is the sender's own work: DPDK's drivers on sockets have no room for super-frames. Checksums stay half done.
+fn no_super_frames(wire: &Wire, hosts: &[&str]) {
+    for interface in hosts {
+        let arguments = ["ethtool", "-K", interface, "tso", "off", "gso", "off"];
+        let mut command =
+            if *interface == "c0" { wire.at_client(&arguments) } else { wire.at_server(&arguments) };
+        assert!(command.status().unwrap().success(), "{command:?}");
+    }
+}
+
+/// Client and server speak, in short and long packets, and a download arrives whole by both protocols.
+/// Fragments of IPv4 `net_af_packet` joins, and has no room for what comes of it.
+fn speak(lab: &Lab, wire: &Wire, fragments: bool) {
+    let long = if fragments { "5000" } else { "1472" };
+    for (host, size) in [(SERVER, "56"), (SERVER_V6, "56"), (SERVER, long), (SERVER_V6, "5000")] {
+        let ping = wire.client(&["ping", "-c", "3", "-i", "0.05", "-W", "5", "-s", size, host]);
+        assert!(ping.contains(" 0% packet loss"), "{ping}");
+    }
+    let served = serve(lab, wire, 20);
+    served.assert_arrives(wire, SERVER);
+    served.assert_arrives(wire, &format!("[{SERVER_V6}]"));
+    assert_datagrams_arrive(wire, 500, 1000);
+}
+
+#[test]
+fn hosts_reach_each_other_through_sockets_of_dpdk() {
+    let Some(wire) = Wire::new(1500).filter(|_| with_dpdk()) else { return };
+    no_super_frames(&wire, &["c0", "s0"]);
+    for (ports, fragments) in [
+        (["dpdk:net_af_packet0,iface=m0", "dpdk:net_af_packet1,iface=m1"], false),
+        (["dpdk:net_af_packet0,iface=m0,qpairs=2", "afpacket:m1"], false),
+        (["afpacket:m0", "dpdk:net_pcap1,iface=m1"], true),
+    ] {
+        let lab = Lab::new();
+        let (manager, nfs) = start(&lab, ports, &[]);
+        speak(&lab, &wire, fragments);
+        stop(manager, nfs);
+    }
+}
+
+#[test]
+fn tagged_and_long_frames_arrive_to_the_byte() {
+    let Some(wire) = Wire::new(9000).filter(|_| with_dpdk()) else { return };
+    no_super_frames(&wire, &["c0", "s0"]);
+    let lab = Lab::new();
+    let sizes = "framesz=9216,blocksz=36864,framecnt=512";
+    let ports = ["0", "1"].map(|n| format!("dpdk:net_af_packet{n},iface=m{n},{sizes}"));
+    let (manager, nfs) = start(&lab, [&ports[0], &ports[1]], &["--mtu", "9100"]);
+    let ping = wire.client(&["ping", "-c", "3", "-i", "0.05", "-M", "do", "-s", "8972", "-W", "5", SERVER]);
+    assert!(ping.contains(" 0% packet loss"), "{ping}");
+    let _tcpdump = record(&lab, &wire, "out.pcap");
+    let frames: Vec<Vec<u8>> = (0..150usize)
+        .map(|number| {
+            let tag: &[u8] = [&[][..], &[0x81, 0, 0, 5], &[0x81, 0, 0xe0, 0]][number % 3];
+            let length = [46, 100, 1500, 8990][number % 4];
+            let payload = (0..length).map(|at| u8::try_from((at + number) % 256).unwrap());
+            let addresses = [2, 0x77, 0, 0, 0, 2, 2, 0x77, 0, 0, 0, 1];
+            [&addresses[..], tag, &[0x88, 0xb5]].concat().into_iter().chain(payload).collect()
+        })
+        .collect();
+    send_frames(&wire, &frames);
+    assert!(recorded(&lab, "out.pcap", frames.len()) == frames, "frames arrive changed or in another order");
+    stop(manager, nfs);
+}
+
+#[test]
+fn hosts_reach_each_other_through_taps_of_dpdk() {
+    let Some(wire) = Wire::unwired().filter(|_| with_dpdk()) else { return };
+    wire.connect_server(1500);
+    no_super_frames(&wire, &["s0"]);
+    for (other, fragments) in [("dpdk:net_af_packet1,iface=m1", false), ("afpacket:m1", true)] {
+        let lab = Lab::new();
+        let (manager, nfs) = start(&lab, ["dpdk:net_tap0,iface=dtap0", other], &[]);
+        wait_until("the device", || {
+            let up = Command::new("ip").args(["addr", "show", "up", "dtap0"]).output().unwrap();
+            up.status.success() && !up.stdout.is_empty()
+        });
+        wire.give_to_client("dtap0");
+        speak(&lab, &wire, fragments);
+        let ledger = manager.stop(LIMIT);
+        ledger.assert_clean();
+        assert_eq!(ledger.packets("received"), ledger.packets("sent"), "{}", ledger.0);
+        for mut nf in nfs {
+            let _ = nf.wait(LIMIT).good();
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_is_told() {
+    if !with_dpdk() {
+        return;
+    }
+    let lab = Lab::new();
+    for (port, why) in [
+        ("dpdk:", "the name of a device is needed"),
+        ("dpdk:net_af_packet0,iface=no-such-if0", "its driver does not take it"),
+        ("dpdk:0000:ee:1e.6", "there is no such device"),
+    ] {
+        let end =
+            lab.bare("onvm-mgr", &["--port", port, "--socket", &lab.file("s")]).wait(LIMIT).with_code(1);
+        assert!(end.err.contains(&format!("port {port:?}: ")) && end.err.contains(why), "{end}");
+    }
+}
