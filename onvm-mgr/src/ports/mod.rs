@@ -13,6 +13,7 @@ mod pcap;
 mod rate;
 mod spec;
 mod tap;
+mod wrap;
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use onvm_lib::pool::{Books, Packet};
 
 pub(crate) use spec::{Spec, SpecError};
+pub(crate) use wrap::Account;
 
 /// Counters of a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -98,6 +100,33 @@ pub(crate) trait Port: Send {
         0
     }
 
+    /// Of those, packets that it was given to be sent and has not sent: they are still inside.
+    fn holds_out(&self) -> usize {
+        0
+    }
+
+    /// Whether it keeps an account of its own of what it has done to packets, which the worker has to ask for by [`Port::settle`]
+    /// after each burst, and then believes in place of its own figures. Such a port is also asked to send when there is
+    /// nothing to be sent, for it may have something of its own that is due.
+    fn settles(&self) -> bool {
+        false
+    }
+
+    /// What it has done to packets since it was asked last.
+    fn settle(&mut self) -> Account {
+        Account::default()
+    }
+
+    /// When a packet that it holds back is due, in whichever direction the worker would take it.
+    fn due(&self, _receiving: bool) -> Option<Instant> {
+        None
+    }
+
+    /// Counters that not every port has, by name.
+    fn extras(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
     /// The time begins to run: called once, when the services that were waited for are there.
     fn start(&mut self) {}
 
@@ -157,11 +186,21 @@ impl From<SpecError> for PortError {
 /// How often a port writes out what it has buffered.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Opens a port.
+/// Opens a port, with what its options want around it.
 ///
 /// # Errors
 /// [`PortError`], in words for the user.
 pub(crate) fn open(spec: &Spec) -> Result<Box<dyn Port>, PortError> {
+    // Before the port, which may empty a file.
+    let wrapping = wrap::Wrapping::of(spec)?;
+    let port = open_bare(spec)?;
+    Ok(match wrapping {
+        Some(wrapping) => wrapping.around(port),
+        None => port,
+    })
+}
+
+fn open_bare(spec: &Spec) -> Result<Box<dyn Port>, PortError> {
     Ok(match spec.kind() {
         "pcap" => Box::new(pcap::PcapPort::open(spec)?),
         "gen" => Box::new(generator::Generator::open(spec)?),

@@ -6,11 +6,13 @@ use std::str::FromStr;
 /// Kinds of ports, with their options.
 const KINDS: &[(&str, &[&str])] = &[
     ("pcap", &["in", "out", "loop", "speed", "pps", "format"]),
-    ("gen", &["size", "flows", "rate", "count", "imix", "seed", "sequence"]),
+    ("gen", &["size", "flows", "count", "imix", "seed", "sequence"]),
     ("null", &[]),
     ("afpacket", &["interface", "promiscuous"]),
     ("tap", &["interface", "ip", "mtu"]),
 ];
+/// Options that every port has.
+const EVERY: &[&str] = &["fault", "rate"];
 
 /// A port as the user wrote it.
 #[derive(Clone, Debug)]
@@ -37,11 +39,10 @@ impl std::fmt::Display for SpecError {
                 let kinds: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
                 write!(f, "port {text:?}: unknown kind {kind:?}, kinds are {}", kinds.join(", "))
             }
-            Self::UnknownOption { text, option, known: [] } => {
-                write!(f, "port {text:?}: unknown option {option:?}, this kind has none")
-            }
             Self::UnknownOption { text, option, known } => {
-                write!(f, "port {text:?}: unknown option {option:?}, options are {}", known.join(", "))
+                let mut all = known.to_vec();
+                all.extend(EVERY);
+                write!(f, "port {text:?}: unknown option {option:?}, options are {}", all.join(", "))
             }
             Self::NoValue { text, option } => write!(f, "port {text:?}: option {option:?} has no value"),
             Self::BadValue { text, option, value, want } => {
@@ -78,7 +79,7 @@ impl FromStr for Spec {
                     None => return Err(spec.bad_part(part, known)),
                 },
             };
-            if !known.contains(&option) {
+            if !known.contains(&option) && !EVERY.contains(&option) {
                 let (text, option) = (text.to_string(), option.to_string());
                 return Err(SpecError::UnknownOption { text, option, known });
             }
@@ -94,7 +95,7 @@ impl FromStr for Spec {
 impl Spec {
     fn bad_part(&self, part: &str, known: &'static [&'static str]) -> SpecError {
         let (text, option) = (self.text.clone(), part.to_string());
-        if known.contains(&part) {
+        if known.contains(&part) || EVERY.contains(&part) {
             SpecError::NoValue { text, option }
         } else {
             SpecError::UnknownOption { text, option, known }
@@ -159,15 +160,8 @@ impl Spec {
     /// The value of an option as a number, with k, M and G for thousands, millions and milliards.
     pub(super) fn number(&self, option: &str) -> Result<Option<u64>, SpecError> {
         let Some(value) = self.get(option) else { return Ok(None) };
-        let (digits, factor) = match value.strip_suffix(['k', 'M', 'G']) {
-            Some(digits) if value.ends_with('k') => (digits, 1e3),
-            Some(digits) if value.ends_with('M') => (digits, 1e6),
-            Some(digits) => (digits, 1e9),
-            None => (value, 1.0),
-        };
-        let number: f64 =
-            digits.parse().map_err(|_| self.bad(option, "a number like 64, 10k or 1.5M is needed"))?;
-        let whole = number * factor;
+        let whole =
+            scaled(value).ok_or_else(|| self.bad(option, "a number like 64, 10k or 1.5M is needed"))?;
         if !(0.0..=1e15).contains(&whole) {
             return Err(self.bad(option, "out of range 0..=1e15"));
         }
@@ -175,6 +169,17 @@ impl Spec {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         Ok(Some(whole as u64))
     }
+}
+
+/// A number, with k, M and G for thousands, millions and milliards.
+pub(super) fn scaled(text: &str) -> Option<f64> {
+    let (digits, factor) = match text.strip_suffix(['k', 'M', 'G']) {
+        Some(digits) if text.ends_with('k') => (digits, 1e3),
+        Some(digits) if text.ends_with('M') => (digits, 1e6),
+        Some(digits) => (digits, 1e9),
+        None => (text, 1.0),
+    };
+    digits.parse::<f64>().ok().map(|number| number * factor)
 }
 
 #[cfg(test)]
@@ -204,9 +209,9 @@ mod tests {
         );
         assert_eq!(
             error("gen:siez=4"),
-            "port \"gen:siez=4\": unknown option \"siez\", options are size, flows, rate, count, imix, seed, sequence"
+            "port \"gen:siez=4\": unknown option \"siez\", options are size, flows, count, imix, seed, sequence, fault, rate"
         );
-        assert_eq!(error("null:a"), "port \"null:a\": unknown option \"a\", this kind has none");
+        assert_eq!(error("null:a"), "port \"null:a\": unknown option \"a\", options are fault, rate");
         assert_eq!(error("gen:size"), "port \"gen:size\": option \"size\" has no value");
         assert_eq!(error("gen:size="), "port \"gen:size=\": option \"size\" has no value");
         let spec: Spec = "gen:size=big".parse().unwrap();

@@ -23,10 +23,13 @@ impl Server {
             .ports
             .iter()
             .enumerate()
-            .map(|(id, (name, counters))| {
-                let mut port = serde_json::to_value(counters).unwrap_or_default();
+            .map(|(id, totals)| {
+                let mut port = serde_json::to_value(totals.counters).unwrap_or_default();
                 port["port"] = json!(id);
-                port["name"] = json!(name);
+                port["name"] = json!(totals.name);
+                for (name, count) in &totals.extras {
+                    port[*name] = json!(count);
+                }
                 port
             })
             .collect();

@@ -13,7 +13,7 @@ use super::audit::Audit;
 use super::node::{DirectEdge, Node};
 use super::table::Absent;
 use super::{AuditReport, MovedSlots, NodeInit, NodeTotals, Table, Worker};
-use crate::ports::PortCounters;
+use crate::ports::{Port, PortCounters};
 
 /// What the control thread tells the worker.
 pub(crate) enum Command {
@@ -80,10 +80,19 @@ pub(crate) enum News {
     Recovered { buffers: u64 },
 }
 
+/// What a port has counted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PortTotals {
+    pub(crate) name: String,
+    pub(crate) counters: PortCounters,
+    /// Counters that not every port has.
+    pub(crate) extras: Vec<(&'static str, u64)>,
+}
+
 /// All counters at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
-    pub(crate) ports: Vec<(String, PortCounters)>,
+    pub(crate) ports: Vec<PortTotals>,
     pub(crate) nodes: Vec<(InstanceId, NodeTotals)>,
     pub(crate) received: u64,
     pub(crate) generated: u64,
@@ -225,6 +234,9 @@ impl Worker {
             if let Err(error) = state.port.close(&mut self.books) {
                 let _ = self.news.send(News::PortFailed { error: error.to_string() });
             }
+            if state.settles {
+                self.tally.settle(&state.port.settle());
+            }
         }
         (self.news_bell)();
     }
@@ -232,7 +244,7 @@ impl Worker {
     pub(super) fn totals(&self) -> Totals {
         let drops = DropReason::ALL.iter().map(|r| (*r, self.tally.drops[*r as usize]));
         Totals {
-            ports: self.ports.iter().map(|p| (p.port.name().to_string(), p.port.counters())).collect(),
+            ports: self.ports.iter().map(|p| port_totals(&*p.port)).collect(),
             nodes: self.nodes.iter().flatten().map(|n| (n.instance, n.totals)).collect(),
             received: self.tally.received,
             generated: self.books.generated(),
@@ -252,4 +264,8 @@ impl Worker {
             receiving: self.receiving,
         }
     }
+}
+
+fn port_totals(port: &dyn Port) -> PortTotals {
+    PortTotals { name: port.name().to_string(), counters: port.counters(), extras: port.extras() }
 }

@@ -63,6 +63,9 @@ impl Worker {
         self.tally.received += burst.len() as u64 + refused + late;
         self.tally.drops[DropReason::TooLong as usize] += refused;
         self.tally.drops[DropReason::NoBuffer as usize] += late;
+        if state.settles {
+            self.tally.settle(&state.port.settle());
+        }
         let n = burst.len();
         let port = u8::try_from(index).unwrap_or(Descriptor::NO_PORT);
         if self.gate.is_some() {
@@ -216,11 +219,15 @@ impl Worker {
     pub(super) fn send(&mut self) {
         for state in &mut self.ports {
             let n = state.outgoing.len();
-            if n == 0 {
+            if n == 0 && !state.settles {
                 continue;
             }
             state.port.send(&mut self.books, &mut state.outgoing);
-            self.tally.sent += (n - state.outgoing.len()) as u64;
+            if state.settles {
+                self.tally.settle(&state.port.settle());
+            } else {
+                self.tally.sent += (n - state.outgoing.len()) as u64;
+            }
             self.tally.drops[DropReason::SendFailed as usize] += state.outgoing.len() as u64;
             for packet in state.outgoing.drain(..) {
                 self.books.free(packet);

@@ -35,7 +35,7 @@ use onvm_lib::protocol::{EdgeId, InstanceId};
 use onvm_lib::ring::Descriptor;
 use onvm_lib::ring::bell::Barriers;
 
-use crate::ports::Port;
+use crate::ports::{Account, Port};
 
 pub(crate) use audit::AuditReport;
 pub(crate) use command::{Command, News, Totals};
@@ -91,10 +91,30 @@ struct PortState {
     port: Box<dyn Port>,
     /// What is sent here is freed at once.
     discards: bool,
+    /// It keeps an account of its own.
+    settles: bool,
     finished: bool,
     not_before: Option<Instant>,
     /// Packets to be sent in this round.
     outgoing: Vec<Packet>,
+}
+
+impl PortState {
+    fn new(port: Box<dyn Port>) -> Self {
+        Self {
+            discards: port.discards(),
+            settles: port.settles(),
+            port,
+            finished: false,
+            not_before: None,
+            outgoing: Vec::new(),
+        }
+    }
+
+    /// Packets that are on their way out.
+    fn on_the_way_out(&self) -> usize {
+        self.outgoing.len() + self.port.holds_out()
+    }
 }
 
 /// Counters of the whole.
@@ -202,6 +222,25 @@ pub(crate) fn start(
     Ok(Handle { commands, called, turned_away, bell: handle_bell, thread: Some(thread) })
 }
 
+impl Tally {
+    /// Enters what a port has done to packets by itself.
+    fn settle(&mut self, account: &Account) {
+        let Account { rx_dropped, rx_copies, tx_copies, sent, .. } = *account;
+        // Copies were taken for packets that came in, and those that were dropped were not seen.
+        self.received = self.received + rx_dropped - rx_copies;
+        self.copied += rx_copies + tx_copies + account.copies_without_buffer;
+        self.sent += sent;
+        for (reason, packets) in [
+            (DropReason::InjectedFault, account.faulted),
+            (DropReason::RateLimited, account.rate_limited),
+            (DropReason::NoBuffer, account.copies_without_buffer),
+            (DropReason::Shutdown, account.closed_upon),
+        ] {
+            self.drops[reason as usize] += packets;
+        }
+    }
+}
+
 impl Worker {
     fn new(
         setup: Setup,
@@ -212,17 +251,7 @@ impl Worker {
         sleeper: Sleeper,
         turned_away: TurnedAway,
     ) -> Self {
-        let ports = setup
-            .ports
-            .into_iter()
-            .map(|port| PortState {
-                discards: port.discards(),
-                port,
-                finished: false,
-                not_before: None,
-                outgoing: Vec::new(),
-            })
-            .collect();
+        let ports = setup.ports.into_iter().map(PortState::new).collect();
         Self {
             books: Books::new(setup.pool, setup.seed),
             ports,
@@ -324,7 +353,7 @@ impl Worker {
         }
         let total = self.books.pool().geometry().buffers();
         let parked = self.services.parked() + self.at_gate();
-        let outgoing: usize = self.ports.iter().map(|p| p.outgoing.len()).sum();
+        let outgoing: usize = self.ports.iter().map(PortState::on_the_way_out).sum();
         let at_ports: usize = self.ports.iter().map(|p| p.port.holds()).sum();
         let home = self.books.free_count() + self.books.empties_out() + u32::try_from(at_ports).unwrap_or(0);
         if home == total && parked + outgoing == 0 {

@@ -73,6 +73,9 @@ impl Worker {
         for when in self.ports.iter().filter_map(|p| p.not_before.filter(|_| !p.finished && self.receiving)) {
             limit = limit.min(when.saturating_duration_since(now));
         }
+        for when in self.ports.iter().filter_map(|p| p.port.due(self.receiving)) {
+            limit = limit.min(when.saturating_duration_since(now));
+        }
         if limit.is_zero() {
             self.idle.worked();
             return;
