@@ -2,6 +2,7 @@
 
 mod nf;
 mod plan;
+mod port;
 mod service;
 mod watch;
 
@@ -18,6 +19,7 @@ use crate::ports::Spec;
 
 pub(crate) use nf::{NfCommand, Resolve};
 pub(crate) use plan::{Commands, IN_BACKGROUND, OfFile, PlanCommand, Up, socket, with_file};
+pub(crate) use port::PortCommand;
 pub(crate) use service::{Hops, Service};
 pub(crate) use watch::{Events, Logs, WatchCommand};
 
@@ -60,7 +62,7 @@ pub(crate) struct Common {
     pub(crate) json: bool,
 }
 
-const PORT_HELP: &str = "A port; may be given again, ports are numbered from 0 and paired 0-1, 2-3, …: \
+const PORT_HELP: &str = "A port; may be given again, ports are numbered from 0 and paired 0-1, 2-3, …, where `none:` leaves a number empty: \
     pcap:in=FILE,out=FILE[,loop=N (0: endless)][,speed=X|,pps=N][,format=pcap|pcap-us|pcapng], \
     gen:[size=64|imix=1][,flows=1][,count=N][,seed=N][,sequence=1 (number the packets)], null:, \
     afpacket:INTERFACE[,promiscuous=no], \
@@ -177,6 +179,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: NfCommand,
     },
+    /// List, add or remove ports
+    Port {
+        #[command(subcommand)]
+        command: PortCommand,
+    },
     /// Show or change the chain
     Chain {
         #[command(subcommand)]
@@ -208,6 +215,7 @@ impl Command {
         match self {
             Self::Status(common) | Self::Stats(common) | Self::Audit(common) | Self::Stop(common) => common,
             Self::Nf { command } => command.common(),
+            Self::Port { command } => command.common(),
             Self::Chain { command: ChainCommand::Show(common) | ChainCommand::Set { common, .. } } => common,
         }
     }
@@ -223,6 +231,7 @@ impl Command {
             Self::Audit(_) => Request::Audit,
             Self::Stop(_) => Request::Shutdown,
             Self::Nf { command } => command.request(id_of)?,
+            Self::Port { command } => command.request()?,
             Self::Chain { command: ChainCommand::Show(_) } => Request::ChainShow,
             Self::Chain { command: ChainCommand::Set { chain, .. } } => {
                 Request::ChainSet { chain: chain.0.iter().map(id_of).collect::<Result<_, _>>()? }

@@ -7,6 +7,7 @@
 mod afpacket;
 mod generator;
 mod intake;
+mod none;
 mod null;
 mod offload;
 mod pcap;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use onvm_lib::pool::{Books, Packet};
 
+pub(crate) use none::NONE;
 pub(crate) use spec::{Spec, SpecError};
 pub(crate) use wrap::Account;
 
@@ -44,6 +46,17 @@ pub(crate) struct PortCounters {
     pub(crate) rx_missed: u64,
 }
 
+/// What is known of the wire at a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Link {
+    /// Whether frames can come and go.
+    pub(crate) up: Option<bool>,
+    /// Megabits a second.
+    pub(crate) mbps: Option<u32>,
+    /// Bytes of the longest IP packet.
+    pub(crate) mtu: Option<u32>,
+}
+
 /// What an attempt to receive found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reception {
@@ -59,6 +72,11 @@ pub(crate) enum Reception {
 pub(crate) trait Port: Send {
     /// As the user named it.
     fn name(&self) -> &str;
+
+    /// Whether there is no port: an empty number.
+    fn is_absent(&self) -> bool {
+        false
+    }
 
     /// Whether it will end by itself, so that the manager can end with it.
     fn is_finite(&self) -> bool {
@@ -120,6 +138,11 @@ pub(crate) trait Port: Send {
     /// When a packet that it holds back is due, in whichever direction the worker would take it.
     fn due(&self, _receiving: bool) -> Option<Instant> {
         None
+    }
+
+    /// How its link is, where it has one. Asked now and then, by people.
+    fn link(&self) -> Link {
+        Link::default()
     }
 
     /// Counters that not every port has, by name.
@@ -200,6 +223,11 @@ pub(crate) fn open(spec: &Spec) -> Result<Box<dyn Port>, PortError> {
     })
 }
 
+/// What stands where there is no port.
+pub(crate) fn absent() -> Box<dyn Port> {
+    Box::new(none::NoPort)
+}
+
 fn open_bare(spec: &Spec) -> Result<Box<dyn Port>, PortError> {
     Ok(match spec.kind() {
         "pcap" => Box::new(pcap::PcapPort::open(spec)?),
@@ -207,6 +235,7 @@ fn open_bare(spec: &Spec) -> Result<Box<dyn Port>, PortError> {
         "afpacket" => Box::new(afpacket::AfPacketPort::open(spec)?),
         "tap" => Box::new(tap::TapPort::open(spec)?),
         "null" => Box::new(null::NullPort::open(spec)?),
+        "none" => absent(),
         _ => return Err(spec.unknown_kind().into()),
     })
 }

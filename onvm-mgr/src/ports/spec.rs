@@ -8,6 +8,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("pcap", &["in", "out", "loop", "speed", "pps", "format"]),
     ("gen", &["size", "flows", "count", "imix", "seed", "sequence"]),
     ("null", &[]),
+    ("none", &[]),
     ("afpacket", &["interface", "promiscuous"]),
     ("tap", &["interface", "ip", "mtu"]),
 ];
@@ -205,7 +206,7 @@ mod tests {
     fn mistakes_are_named() {
         assert_eq!(
             error("pacp:x"),
-            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, afpacket, tap"
+            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, none, afpacket, tap"
         );
         assert_eq!(
             error("gen:siez=4"),

@@ -228,9 +228,11 @@ impl Worker {
             } else {
                 self.tally.sent += (n - state.outgoing.len()) as u64;
             }
-            self.tally.drops[DropReason::SendFailed as usize] += state.outgoing.len() as u64;
-            for packet in state.outgoing.drain(..) {
-                self.books.free(packet);
+            if !state.outgoing.is_empty() {
+                let reason =
+                    if state.port.is_absent() { DropReason::NoSuchPort } else { DropReason::SendFailed };
+                self.tally.drops[reason as usize] += state.outgoing.len() as u64;
+                self.books.free_all(&mut state.outgoing);
             }
         }
     }

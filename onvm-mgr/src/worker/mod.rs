@@ -16,6 +16,7 @@ mod gate;
 mod line;
 mod node;
 mod pinned;
+mod ports;
 mod reap;
 mod relay;
 mod rest;
@@ -38,9 +39,10 @@ use onvm_lib::ring::bell::Barriers;
 use crate::ports::{Account, Port};
 
 pub(crate) use audit::AuditReport;
-pub(crate) use command::{Command, News, Totals};
+pub(crate) use command::{Command, News, PortTotals, Totals};
 pub(crate) use gate::MovedSlots;
 pub(crate) use node::{NodeInit, NodeTotals};
+pub(crate) use ports::ClosedPort;
 pub(crate) use table::{Absent, Table};
 pub(crate) use throttle::TurnedAway;
 
@@ -48,6 +50,7 @@ use audit::Audit;
 use deliver::Services;
 use gate::Gate;
 use node::{DirectEdge, Node};
+use ports::Leaving;
 use reap::Unburied;
 use rest::Sleeper;
 use table::Entry;
@@ -93,6 +96,8 @@ struct PortState {
     discards: bool,
     /// It keeps an account of its own.
     settles: bool,
+    /// It receives no more, and is closed when nothing more goes out of it.
+    leaving: Option<Leaving>,
     finished: bool,
     not_before: Option<Instant>,
     /// Packets to be sent in this round.
@@ -104,8 +109,9 @@ impl PortState {
         Self {
             discards: port.discards(),
             settles: port.settles(),
+            leaving: None,
+            finished: port.is_absent(),
             port,
-            finished: false,
             not_before: None,
             outgoing: Vec::new(),
         }
@@ -331,7 +337,8 @@ impl Worker {
         self.flush_parked();
         self.expire_parked();
         self.watch_gate();
-        self.urgent = self.gate.is_some() || self.services.is_held_up();
+        self.watch_leaving();
+        self.urgent = self.gate.is_some() || self.services.is_held_up() || self.ports_leave();
         self.close_edges();
         self.check_audits();
         self.check_violations();

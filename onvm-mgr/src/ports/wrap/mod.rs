@@ -22,7 +22,7 @@ use std::time::Instant;
 use onvm_lib::pool::{Books, Packet};
 
 use super::rate::{Limit, Pace, Rate};
-use super::{Port, PortCounters, PortError, Reception, Spec, SpecError};
+use super::{Link, Port, PortCounters, PortError, Reception, Spec, SpecError};
 use fault::{Faults, Happened, Item, Script};
 
 /// What wrappers have done to packets since they were asked last.
@@ -343,6 +343,10 @@ impl Port for Wrapped {
 
     fn counters(&self) -> PortCounters {
         self.port.counters()
+    }
+
+    fn link(&self) -> Link {
+        self.port.link()
     }
 
     fn extras(&self) -> Vec<(&'static str, u64)> {
