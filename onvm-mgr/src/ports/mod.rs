@@ -23,7 +23,7 @@ use onvm_lib::pool::{Books, Packet};
 
 pub(crate) use none::NONE;
 pub(crate) use spec::{Spec, SpecError};
-pub(crate) use wrap::Account;
+pub(crate) use wrap::{Account, Capture, HopNames};
 
 /// Counters of a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -135,6 +135,11 @@ pub(crate) trait Port: Send {
         Account::default()
     }
 
+    /// The file in which people read what passes, if there is one: the worker knows where packets go, and enters what comes in.
+    fn capture(&mut self) -> Option<&mut Capture> {
+        None
+    }
+
     /// When a packet that it holds back is due, in whichever direction the worker would take it.
     fn due(&self, _receiving: bool) -> Option<Instant> {
         None
@@ -218,7 +223,7 @@ pub(crate) fn open(spec: &Spec) -> Result<Box<dyn Port>, PortError> {
     let wrapping = wrap::Wrapping::of(spec)?;
     let port = open_bare(spec)?;
     Ok(match wrapping {
-        Some(wrapping) => wrapping.around(port),
+        Some(wrapping) => wrapping.around(spec, port)?,
         None => port,
     })
 }

@@ -13,7 +13,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("tap", &["interface", "ip", "mtu"]),
 ];
 /// Options that every port has.
-const EVERY: &[&str] = &["fault", "rate"];
+const EVERY: &[&str] = &["capture", "fault", "rate"];
 
 /// A port as the user wrote it.
 #[derive(Clone, Debug)]
@@ -113,17 +113,19 @@ impl Spec {
     /// # Errors
     /// When the path of a file has a comma, which separates options.
     pub(crate) fn in_directory(&self, directory: &Path) -> Result<String, SpecError> {
-        if self.kind != "pcap" {
+        let is_file =
+            |option: &str| option == "capture" || self.kind == "pcap" && ["in", "out"].contains(&option);
+        if !self.options.iter().any(|(option, _)| is_file(option)) {
             return Ok(self.text.clone());
         }
         let mut parts = Vec::with_capacity(self.options.len());
         for (option, value) in &self.options {
             let file = directory.join(value);
             let parent = file.parent().and_then(|p| p.canonicalize().ok());
-            let value = match (option.as_str(), parent, file.file_name()) {
-                ("in" | "out", Some(parent), Some(name)) => parent.join(name).display().to_string(),
-                ("in" | "out", ..) => file.display().to_string(),
-                _ => value.clone(),
+            let value = match (parent, file.file_name()) {
+                _ if !is_file(option) => value.clone(),
+                (Some(parent), Some(name)) => parent.join(name).display().to_string(),
+                _ => file.display().to_string(),
             };
             if value.contains(',') {
                 return Err(
@@ -210,9 +212,12 @@ mod tests {
         );
         assert_eq!(
             error("gen:siez=4"),
-            "port \"gen:siez=4\": unknown option \"siez\", options are size, flows, count, imix, seed, sequence, fault, rate"
+            "port \"gen:siez=4\": unknown option \"siez\", options are size, flows, count, imix, seed, sequence, capture, fault, rate"
         );
-        assert_eq!(error("null:a"), "port \"null:a\": unknown option \"a\", options are fault, rate");
+        assert_eq!(
+            error("null:a"),
+            "port \"null:a\": unknown option \"a\", options are capture, fault, rate"
+        );
         assert_eq!(error("gen:size"), "port \"gen:size\": option \"size\" has no value");
         assert_eq!(error("gen:size="), "port \"gen:size=\": option \"size\" has no value");
         let spec: Spec = "gen:size=big".parse().unwrap();

@@ -216,6 +216,9 @@ impl Worker {
     pub(super) fn follow(&mut self, table: Table) {
         self.throttle.follow(&table);
         self.table = table;
+        if self.captures {
+            self.name_hops();
+        }
         for id in self.table.absent.keys().chain(&self.table.pinned) {
             let _ = self.services.entry(*id);
         }

@@ -66,6 +66,9 @@ impl Worker {
         if state.settles {
             self.tally.settle(&state.port.settle());
         }
+        if state.captures {
+            self.capture_arrivals(index, &burst);
+        }
         let n = burst.len();
         let port = u8::try_from(index).unwrap_or(Descriptor::NO_PORT);
         if self.gate.is_some() {

@@ -9,6 +9,7 @@
 //! and `audit` run between rounds. All of it works on the books, and on descriptors that the books have confirmed.
 
 mod audit;
+mod capture;
 mod command;
 mod deliver;
 mod entry;
@@ -96,6 +97,8 @@ struct PortState {
     discards: bool,
     /// It keeps an account of its own.
     settles: bool,
+    /// What passes is captured.
+    captures: bool,
     /// It receives no more, and is closed when nothing more goes out of it.
     leaving: Option<Leaving>,
     finished: bool,
@@ -105,8 +108,9 @@ struct PortState {
 }
 
 impl PortState {
-    fn new(port: Box<dyn Port>) -> Self {
+    fn new(mut port: Box<dyn Port>) -> Self {
         Self {
+            captures: port.capture().is_some(),
             discards: port.discards(),
             settles: port.settles(),
             leaving: None,
@@ -171,6 +175,8 @@ pub(crate) struct Worker {
     gate: Option<Gate>,
     incoming: Vec<Packet>,
     now: Instant,
+    /// What passes some port is captured.
+    captures: bool,
     /// Packets wait for something that only a look around brings on.
     urgent: bool,
 }
@@ -257,9 +263,10 @@ impl Worker {
         sleeper: Sleeper,
         turned_away: TurnedAway,
     ) -> Self {
-        let ports = setup.ports.into_iter().map(PortState::new).collect();
+        let ports: Vec<PortState> = setup.ports.into_iter().map(PortState::new).collect();
         Self {
             books: Books::new(setup.pool, setup.seed),
+            captures: ports.iter().any(|state| state.captures),
             ports,
             nodes: Vec::new(),
             by_instance: HashMap::new(),
@@ -385,6 +392,15 @@ impl Worker {
     /// Counts a drop and frees the buffer.
     #[inline]
     fn drop_packet(&mut self, packet: Packet, reason: DropReason) {
+        if self.captures {
+            self.capture_drop(&packet, reason, 0);
+        }
+        self.count_drop(packet, reason);
+    }
+
+    /// The same without a word to captures.
+    #[inline]
+    fn count_drop(&mut self, packet: Packet, reason: DropReason) {
         self.tally.drops[reason as usize] += 1;
         self.books.free(packet);
     }

@@ -54,6 +54,10 @@ impl Worker {
             self.close_port(index);
         }
         self.ports[index] = state;
+        self.captures = self.ports.iter().any(|state| state.captures);
+        if self.captures {
+            self.name_hops();
+        }
         // Whoever changes the ports says when it is over.
         self.stay = true;
     }
@@ -116,6 +120,7 @@ impl Worker {
         if state.settles {
             self.tally.settle(&state.port.settle());
         }
+        self.captures = self.ports.iter().any(|state| state.captures);
         let number = u8::try_from(index).unwrap_or(u8::MAX);
         self.tell(News::PortClosed { number, closed: ClosedPort { port: state.port, error } });
     }

@@ -223,7 +223,7 @@ impl Faults {
         held.into_iter().chain(line).min()
     }
 
-    /// A packet comes by; what may go on now goes to `out`.
+    /// A packet comes by; what may go on now goes to `out`. One that is to be dropped is given back.
     pub(super) fn pass(
         &mut self,
         books: &mut Books,
@@ -231,15 +231,14 @@ impl Faults {
         now: Instant,
         out: &mut VecDeque<Item>,
         account: &mut Account,
-    ) {
+    ) -> Option<Packet> {
         // One number for each packet, and all else from it: what happens to one does not change the lot of the next.
         let mut own = Dice(self.dice.roll());
         let [drop, corrupt, duplicate, reorder] = std::array::from_fn(|_| own.roll());
         let copies = if self.script.duplicate.strikes(duplicate) { self.script.duplicate.amount } else { 0 };
         if self.script.drop.strikes(drop) || self.len() + copies as usize >= Self::ROOM {
             self.happened.dropped += 1;
-            account.faulted += 1;
-            return account.drop(books, packet);
+            return Some(packet);
         }
         if self.script.corrupt.strikes(corrupt) {
             self.happened.corrupted += 1;
@@ -260,10 +259,12 @@ impl Faults {
         if self.script.reorder.strikes(reorder) {
             self.happened.reordered += 1;
             let overtaken_by = self.script.reorder.amount;
-            return self.held.push_back(Held { item, overtaken_by, until: now + REORDER_TIME });
+            self.held.push_back(Held { item, overtaken_by, until: now + REORDER_TIME });
+            return None;
         }
         self.go(item, now, own.roll(), out);
         self.overtake(now, own.roll(), out);
+        None
     }
 
     /// A packet has gone ahead of those that are held.

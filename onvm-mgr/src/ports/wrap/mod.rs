@@ -6,11 +6,13 @@
 //! - `rate=`: what is over is left at a source that waits, and else dropped as `rate-limited`; `gen:` and `pcap:` make their
 //!   packets at that rate themselves (`rate`).
 //! - `fault=`: drops, changes, copies, delays packets, as chance will have it (`fault`).
+//! - `capture=`: writes what passes the port into a file, for people to read (`capture`).
 //!
 //! A port without any of these options is not wrapped, so nothing is paid for them. The ledger knows of all that is done here
 //! ([`Account`]): packets that were dropped have come in, and have been dropped for a reason; copies are counted as such. What
 //! is held back on its way in has not come in yet, as far as the ledger is concerned; what is held back on its way out is inside.
 
+mod capture;
 mod fault;
 #[cfg(test)]
 mod tests;
@@ -19,10 +21,13 @@ use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
+use onvm_lib::packet::DropReason;
 use onvm_lib::pool::{Books, Packet};
 
-use super::rate::{Limit, Pace, Rate};
+use super::rate::{Limit, Pace, Rate, now_ns};
 use super::{Link, Port, PortCounters, PortError, Reception, Spec, SpecError};
+use capture::is_same;
+pub(crate) use capture::{Capture, HopNames};
 use fault::{Faults, Happened, Item, Script};
 
 /// What wrappers have done to packets since they were asked last.
@@ -54,10 +59,13 @@ impl Account {
         self.tx_copies += u64::from(!self.comes_in);
     }
 
-    /// Frees a packet that is dropped here.
-    fn drop(&mut self, books: &mut Books, packet: Packet) {
+    /// A packet is dropped.
+    fn dropped(&mut self, reason: DropReason) {
         self.rx_dropped += u64::from(self.comes_in);
-        books.free(packet);
+        match reason {
+            DropReason::RateLimited => self.rate_limited += 1,
+            _ => self.faulted += 1,
+        }
     }
 }
 
@@ -67,6 +75,8 @@ pub(super) struct Wrapping {
     rx: Option<Script>,
     tx: Option<Script>,
     rate: Rate,
+    /// The file.
+    capture: Option<String>,
 }
 
 impl Wrapping {
@@ -81,22 +91,33 @@ impl Wrapping {
             // They make their own time.
             rate.rx = Limit::default();
         }
-        let wrapping = Self { rx, tx, rate };
-        let anything = wrapping.rx.is_some() || wrapping.tx.is_some() || rate.rx.is_set() || rate.tx.is_set();
-        Ok(anything.then_some(wrapping))
+        let capture = spec.get("capture").map(String::from);
+        let same =
+            |path: &String| ["in", "out"].iter().any(|o| spec.get(o).is_some_and(|p| is_same(p, path)));
+        if capture.as_ref().is_some_and(same) {
+            return Err(spec.bad("capture", "that is the file that the port itself reads or writes"));
+        }
+        let limited = rate.rx.is_set() || rate.tx.is_set();
+        let anything = rx.is_some() || tx.is_some() || limited || capture.is_some();
+        Ok(anything.then_some(Self { rx, tx, rate, capture }))
     }
 
     /// The port with this around it.
-    pub(super) fn around(self, port: Box<dyn Port>) -> Box<dyn Port> {
+    ///
+    /// # Errors
+    /// When the file of a capture cannot be made.
+    pub(super) fn around(self, spec: &Spec, port: Box<dyn Port>) -> Result<Box<dyn Port>, PortError> {
         let pace = |limit: Limit| limit.is_set().then(|| Pace::full(limit));
-        Box::new(Wrapped {
+        let capture = self.capture.map(|path| Capture::open(spec, &path)).transpose()?;
+        Ok(Box::new(Wrapped {
             port,
             rx: Side { faults: self.rx.map(Faults::new), pace: pace(self.rate.rx), ..Side::default() },
             tx: Side { faults: self.tx.map(Faults::new), pace: pace(self.rate.tx), ..Side::default() },
             account: Account::default(),
+            capture,
             exhausted: false,
             burst: Vec::new(),
-        })
+        }))
     }
 }
 
@@ -132,11 +153,20 @@ impl Side {
         }
     }
 
-    /// Through the faults, if there are any.
-    fn fault(&mut self, books: &mut Books, packet: Packet, now: Instant, account: &mut Account) {
+    /// Through the faults, if there are any; gives back a packet that is to be dropped.
+    fn fault(
+        &mut self,
+        books: &mut Books,
+        packet: Packet,
+        now: Instant,
+        account: &mut Account,
+    ) -> Option<Packet> {
         match &mut self.faults {
             Some(faults) => faults.pass(books, packet, now, &mut self.ready, account),
-            None => self.ready.push_back(Item { packet, copy: false }),
+            None => {
+                self.ready.push_back(Item { packet, copy: false });
+                None
+            }
         }
     }
 
@@ -162,6 +192,7 @@ struct Wrapped {
     rx: Side,
     tx: Side,
     account: Account,
+    capture: Option<Capture>,
     /// Nothing more will come from the port; something may still wait here.
     exhausted: bool,
     /// Packets on their way between the port and the stages.
@@ -203,15 +234,29 @@ impl Wrapped {
         }
         self.account.comes_in = true;
         for packet in came.drain(..) {
-            if waits || self.rx.admits(&packet, now) {
-                self.rx.fault(books, packet, now, &mut self.account);
+            let dropped = if waits || self.rx.admits(&packet, now) {
+                self.rx.fault(books, packet, now, &mut self.account).map(|p| (p, DropReason::InjectedFault))
             } else {
-                self.account.rate_limited += 1;
-                self.account.drop(books, packet);
+                Some((packet, DropReason::RateLimited))
+            };
+            if let Some((packet, reason)) = dropped {
+                if let Some(capture) = &mut self.capture {
+                    capture.refused(books, &packet, reason);
+                }
+                self.account.dropped(reason);
+                books.free(packet);
             }
         }
         self.burst = came;
         reception
+    }
+
+    fn drop_outgoing(&mut self, books: &mut Books, packet: Packet, reason: DropReason) {
+        if let Some(capture) = &mut self.capture {
+            capture.dropped(books, &packet, reason, 0);
+        }
+        self.account.dropped(reason);
+        books.free(packet);
     }
 
     /// Gives the port what is ready to be sent; leaves in `burst` what it could not send.
@@ -221,13 +266,19 @@ impl Wrapped {
             if self.tx.admits(&item.packet, now) {
                 going.push(item.packet);
             } else {
-                self.account.rate_limited += 1;
-                books.free(item.packet);
+                self.drop_outgoing(books, item.packet, DropReason::RateLimited);
             }
         }
         let n = going.len();
         if n > 0 {
+            if let Some(capture) = &mut self.capture {
+                let time_ns = now_ns();
+                going.iter().for_each(|packet| capture.sent(books, packet, time_ns));
+            }
             self.port.send(books, &mut going);
+            if let Some(capture) = &mut self.capture {
+                going.iter().for_each(|packet| capture.dropped(books, packet, DropReason::SendFailed, 0));
+            }
         }
         self.account.sent += (n - going.len()) as u64;
         burst.append(&mut going);
@@ -278,9 +329,15 @@ impl Port for Wrapped {
         self.tx.release(now);
         self.account.comes_in = false;
         for packet in burst.drain(..) {
-            self.tx.fault(books, packet, now, &mut self.account);
+            if let Some(dropped) = self.tx.fault(books, packet, now, &mut self.account) {
+                self.drop_outgoing(books, dropped, DropReason::InjectedFault);
+            }
         }
         self.send_ready(books, burst, now);
+    }
+
+    fn capture(&mut self) -> Option<&mut Capture> {
+        self.capture.as_mut()
     }
 
     fn settles(&self) -> bool {
@@ -297,7 +354,7 @@ impl Port for Wrapped {
     }
 
     fn discards(&self) -> bool {
-        self.tx.is_plain() && self.port.discards()
+        self.tx.is_plain() && self.capture.is_none() && self.port.discards()
     }
 
     fn discarded(&mut self, packets: u64, bytes: u64) {
@@ -326,6 +383,9 @@ impl Port for Wrapped {
 
     fn idle(&mut self) {
         self.port.idle();
+        if let Some(capture) = &mut self.capture {
+            capture.idle();
+        }
     }
 
     fn close(&mut self, books: &mut Books) -> Result<(), PortError> {
@@ -357,6 +417,7 @@ impl Port for Wrapped {
             ["tx_faulted", "tx_corrupted", "tx_duplicated", "tx_reordered", "tx_delayed", "tx_rate_limited"];
         self.rx.extras(rx, &mut all);
         self.tx.extras(tx, &mut all);
+        all.extend(self.capture.iter().flat_map(Capture::extras));
         all
     }
 
