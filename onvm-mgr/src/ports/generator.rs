@@ -11,7 +11,7 @@ use std::time::Instant;
 use onvm_lib::pool::{Books, Packet};
 use onvm_lib::wire;
 
-use super::rate::{Pace, Rate, now_ns};
+use super::rate::{Pace, Rate, Tick, now_ns};
 use super::{Port, PortCounters, PortError, Reception, Spec, SpecError};
 
 /// Sizes of the simple IMIX, each as often as it stands here.
@@ -44,6 +44,8 @@ pub(super) struct Generator {
     longest: usize,
     next: usize,
     pace: Option<Pace>,
+    /// The time, for packets that are made without a pace.
+    tick: Tick,
     /// Number of the next packet, if they carry numbers.
     sequence: Option<u64>,
     left: u64,
@@ -86,6 +88,7 @@ impl Generator {
             templates,
             next: 0,
             pace,
+            tick: Tick::new(),
             sequence: numbered.then_some(0),
             left: count.unwrap_or(u64::MAX),
             endless: count.is_none(),
@@ -184,8 +187,7 @@ impl Port for Generator {
         }
         let mut max = max.min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let now_ns = match &mut self.pace {
-            // Without a pace there is no time worth a look at the clock for every burst.
-            None => 0,
+            None => self.tick.now_ns(),
             Some(pace) => match pace.due(Instant::now()) {
                 Ok(due) => {
                     max = max.min(usize::try_from(due).unwrap_or(usize::MAX));

@@ -14,6 +14,8 @@ mod pcap;
 mod rate;
 mod spec;
 mod tap;
+#[cfg(test)]
+mod tests;
 mod wrap;
 
 use std::os::fd::BorrowedFd;

@@ -218,6 +218,31 @@ impl Pace {
     }
 }
 
+/// A clock that ticks every millisecond: packets of one tick have the same time, so that it need not be written anew for
+/// every buffer that is used again.
+#[derive(Debug)]
+pub(super) struct Tick {
+    ticked: Instant,
+    now_ns: u64,
+}
+
+impl Tick {
+    const LENGTH: Duration = Duration::from_millis(1);
+
+    pub(super) fn new() -> Self {
+        Self { ticked: Instant::now(), now_ns: now_ns() }
+    }
+
+    /// Nanoseconds since 1970-01-01 UTC, at most one tick ago.
+    pub(super) fn now_ns(&mut self) -> u64 {
+        let now = Instant::now();
+        if now.duration_since(self.ticked) >= Self::LENGTH {
+            (self.ticked, self.now_ns) = (now, now_ns());
+        }
+        self.now_ns
+    }
+}
+
 /// Nanoseconds since 1970-01-01 UTC.
 pub(super) fn now_ns() -> u64 {
     std::time::SystemTime::now()

@@ -13,6 +13,7 @@
 //! ```
 //! The kernel's own stack sees the frames as well: for a wire that only the chain bridges the interface has no address.
 
+mod link;
 mod ring;
 mod socket;
 
@@ -23,7 +24,8 @@ use std::time::{Duration, Instant};
 use onvm_lib::pool::{Books, Packet};
 
 use super::intake::{Came, Intake};
-use super::{Port, PortCounters, PortError, Reception, Spec};
+use super::{Link as LinkState, Port, PortCounters, PortError, Reception, Spec};
+pub(super) use link::link;
 use ring::ReceiveRing;
 use socket::{MOST_AT_ONCE, Socket};
 
@@ -238,10 +240,15 @@ impl Port for AfPacketPort {
 
     fn close(&mut self, books: &mut Books) -> Result<(), PortError> {
         self.intake.close(books);
-        if let Some(link) = self.link.take() {
+        // The sockets end with the port, away from the packets: the kernel waits for readers of its lists then.
+        if let Some(link) = &self.link {
             self.counters.rx_missed += link.receiver.missed().frames;
         }
         Ok(())
+    }
+
+    fn link(&self) -> LinkState {
+        link(&self.interface)
     }
 
     fn counters(&self) -> PortCounters {

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::intake::{Came, Intake};
 use super::rate::now_ns;
-use super::{Port, PortCounters, PortError, Reception, Spec};
+use super::{Link, Port, PortCounters, PortError, Reception, Spec};
 use device::{Device, LONGEST_NAME};
 
 /// Smallest and largest MTU that a TAP device takes.
@@ -26,6 +26,7 @@ const MTUS: std::ops::RangeInclusive<u64> = 68..=65_521;
 /// A port whose other end is the kernel's stack.
 pub(super) struct TapPort {
     name: String,
+    interface: String,
     device: Device,
     intake: Intake,
     buffer: Vec<u8>,
@@ -69,6 +70,7 @@ impl TapPort {
         }
         Ok(Self {
             name: spec.text().to_string(),
+            interface: interface.to_string(),
             device,
             intake: Intake::default(),
             buffer: Device::buffer(),
@@ -163,6 +165,10 @@ impl Port for TapPort {
     fn close(&mut self, books: &mut Books) -> Result<(), PortError> {
         self.intake.close(books);
         Ok(())
+    }
+
+    fn link(&self) -> Link {
+        super::afpacket::link(&self.interface)
     }
 
     fn counters(&self) -> PortCounters {
