@@ -65,7 +65,7 @@ pub(crate) struct Common {
 const PORT_HELP: &str = "A port; may be given again, ports are numbered from 0 and paired 0-1, 2-3, …, where `none:` leaves a number empty: \
     pcap:in=FILE,out=FILE[,loop=N (0: endless)][,speed=X|,pps=N][,format=pcap|pcap-us|pcapng], \
     gen:[size=64|imix=1][,flows=1][,count=N][,seed=N][,sequence=1 (number the packets)], null:, \
-    afpacket:INTERFACE[,promiscuous=no], \
+    afpacket:INTERFACE[,promiscuous=no][,timestamps=hardware], \
     tap:INTERFACE[,ip=ADDRESS/LENGTH][,mtu=N]. Every port also takes capture=FILE (pcapng), rate=LIMIT[;tx:LIMIT][;burst:10ms] \
     (100k or 50Mbit a second) and fault=drop:1%;corrupt:1%/BITS;duplicate:1%/COPIES;reorder:1%/BY;delay:5ms/JITTER;seed:N \
     (rx: or tx: before an item for one direction)";

@@ -183,6 +183,7 @@ fn operators_have_commands_for_it() {
     assert!(told.contains("STATE") && told.lines().count() == 4, "{told}");
     let json = lab.client(&["port", "list", "--json"]).good().json();
     assert_eq!((&json["ports"][2]["kind"], &json["ports"][2]["pair"]), (&"pcap".into(), &2.into()));
+    assert!(json["ports"][2]["link"]["up"].is_null(), "{json}");
     let told = lab.client(&["port", "remove", &out]).good().out;
     assert!(told.starts_with("port 2 removed: pcap:out="), "{told}");
     let end = lab.client(&["port", "remove", "2"]).with_code(1);

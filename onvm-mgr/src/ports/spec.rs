@@ -9,7 +9,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("gen", &["size", "flows", "count", "imix", "seed", "sequence"]),
     ("null", &[]),
     ("none", &[]),
-    ("afpacket", &["interface", "promiscuous"]),
+    ("afpacket", &["interface", "promiscuous", "timestamps"]),
     ("tap", &["interface", "ip", "mtu"]),
 ];
 /// Options that every port has.

@@ -1,7 +1,8 @@
 //! `afpacket:INTERFACE`: any network interface of the kernel's, by packet sockets.
 //!
 //! What comes in is read from a ring that the kernel fills, and copied into buffers of the pool; what goes out is sent
-//! from them, a burst with a call. `promiscuous=no` takes only what is addressed to the interface. Needs `CAP_NET_RAW`.
+//! from them, a burst with a call. `promiscuous=no` takes only what is addressed to the interface. Packets have the
+//! kernel's time, and with `timestamps=hardware` the card's, where a driver has been told to give it (`hwstamp_ctl`, `ptp4l`). Needs `CAP_NET_RAW`.
 //!
 //! Frames leave as a network card would have sent them: half checksums are completed, super-frames cut up (`offload`), VLAN
 //! tags put back that the kernel had taken out. A frame that is longer than a buffer is counted as refused, one that
@@ -49,6 +50,7 @@ pub(super) struct AfPacketPort {
     name: String,
     interface: String,
     promiscuous: bool,
+    hardware_time: bool,
     link: Option<Link>,
     intake: Intake,
     queue_buffer: Vec<u8>,
@@ -68,10 +70,16 @@ impl AfPacketPort {
             Some("no" | "off" | "false" | "0") => false,
             Some(_) => return Err(spec.bad("promiscuous", "yes or no is needed").into()),
         };
+        let hardware_time = match spec.get("timestamps") {
+            None | Some("software") => false,
+            Some("hardware") => true,
+            Some(_) => return Err(spec.bad("timestamps", "hardware or software is needed").into()),
+        };
         let mut port = Self {
             name: spec.text().to_string(),
             interface: interface.to_string(),
             promiscuous,
+            hardware_time,
             link: None,
             intake: Intake::default(),
             queue_buffer: Socket::queue_buffer(),
@@ -86,7 +94,7 @@ impl AfPacketPort {
 
     fn connect(&self) -> Result<Link, Error> {
         let index = index_of(&self.interface)?;
-        let (receiver, ring) = Socket::receiver(index, self.promiscuous)?;
+        let (receiver, ring) = Socket::receiver(index, self.promiscuous, self.hardware_time)?;
         Ok(Link { index, receiver, sender: Socket::sender(index)?, ring })
     }
 
