@@ -2,6 +2,7 @@
 
 mod nf;
 mod plan;
+mod port;
 mod service;
 mod watch;
 
@@ -18,6 +19,7 @@ use crate::ports::Spec;
 
 pub(crate) use nf::{NfCommand, Resolve};
 pub(crate) use plan::{Commands, IN_BACKGROUND, OfFile, PlanCommand, Up, socket, with_file};
+pub(crate) use port::PortCommand;
 pub(crate) use service::{Hops, Service};
 pub(crate) use watch::{Events, Logs, WatchCommand};
 
@@ -60,14 +62,17 @@ pub(crate) struct Common {
     pub(crate) json: bool,
 }
 
-const PORT_HELP: &str = "A port; may be given again, ports are numbered from 0 and paired 0-1, 2-3, …: \
+const PORT_HELP: &str = "A port; may be given again, ports are numbered from 0 and paired 0-1, 2-3, …, where `none:` leaves a number empty: \
     pcap:in=FILE,out=FILE[,loop=N (0: endless)][,speed=X|,pps=N][,format=pcap|pcap-us|pcapng], \
-    gen:[size=64|imix=1][,flows=1][,rate=PPS][,count=N][,seed=N][,sequence=1 (number the packets)], null:, \
-    afpacket:INTERFACE[,promiscuous=no], \
+    gen:[size=64|imix=1][,flows=1][,count=N][,seed=N][,sequence=1 (number the packets)], null:, \
+    afpacket:INTERFACE[,promiscuous=no][,timestamps=hardware], \
     xdp:INTERFACE[,mode=native|generic][,copy=zero|copy][,queue=N|queues=A-B][,promiscuous=no][,force], \
     tap:INTERFACE[,ip=ADDRESS/LENGTH][,mtu=N], \
     vxlan:local=IP[:PORT],remote=IP[:PORT],vni=N[,mtu=N], \
-    dpdk:DEVICE[,rxq=N][,mtu=N][,promiscuous=no][,checksums=no][,OPTION-OF-ITS-DRIVER=VALUE…]";
+    dpdk:DEVICE[,rxq=N][,mtu=N][,promiscuous=no][,checksums=no][,OPTION-OF-ITS-DRIVER=VALUE…]. \
+    Every port also takes capture=FILE (pcapng), rate=LIMIT[;tx:LIMIT][;burst:10ms] \
+    (100k or 50Mbit a second) and fault=drop:1%;corrupt:1%/BITS;duplicate:1%/COPIES;reorder:1%/BY;delay:5ms/JITTER;seed:N \
+    (rx: or tx: before an item for one direction)";
 
 /// Options of a new manager.
 #[derive(Args, Debug)]
@@ -178,6 +183,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: NfCommand,
     },
+    /// List, add or remove ports
+    Port {
+        #[command(subcommand)]
+        command: PortCommand,
+    },
     /// Show or change the chain
     Chain {
         #[command(subcommand)]
@@ -209,6 +219,7 @@ impl Command {
         match self {
             Self::Status(common) | Self::Stats(common) | Self::Audit(common) | Self::Stop(common) => common,
             Self::Nf { command } => command.common(),
+            Self::Port { command } => command.common(),
             Self::Chain { command: ChainCommand::Show(common) | ChainCommand::Set { common, .. } } => common,
         }
     }
@@ -224,6 +235,7 @@ impl Command {
             Self::Audit(_) => Request::Audit,
             Self::Stop(_) => Request::Shutdown,
             Self::Nf { command } => command.request(id_of)?,
+            Self::Port { command } => command.request()?,
             Self::Chain { command: ChainCommand::Show(_) } => Request::ChainShow,
             Self::Chain { command: ChainCommand::Set { chain, .. } } => {
                 Request::ChainSet { chain: chain.0.iter().map(id_of).collect::<Result<_, _>>()? }

@@ -35,7 +35,10 @@ const LONG_PATIENCE: Duration = Duration::from_secs(100);
 
 fn patience(request: &Request) -> Duration {
     match request {
-        Request::NfRestart { .. } | Request::NfReplace { .. } | Request::PlanApply { .. } => LONG_PATIENCE,
+        Request::NfRestart { .. }
+        | Request::NfReplace { .. }
+        | Request::PlanApply { .. }
+        | Request::PortRemove { .. } => LONG_PATIENCE,
         _ => PATIENCE,
     }
 }

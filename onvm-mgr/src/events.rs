@@ -47,6 +47,8 @@ kinds! {
     Quarantined = "quarantined", "A packet that killed two instances was set aside.";
     NoInstance = "no-instance", "Packets wait, or were dropped, because a service has no instance.";
     PortFailed = "port-failed", "A port had an error.";
+    PortAdded = "port-added", "A port was opened while the manager runs.";
+    PortRemoved = "port-removed", "A port was closed while the manager runs.";
     Recovered = "recovered", "Buffers were found that an instance took and never passed on.";
 }
 
@@ -59,6 +61,7 @@ pub(crate) struct Event {
     service: Option<ServiceId>,
     instance: Option<InstanceId>,
     pid: Option<i32>,
+    port: Option<u8>,
     change: Option<(State, State)>,
     /// Who brought it about: operator, manager, plan, kernel.
     by: &'static str,
@@ -74,6 +77,7 @@ impl Event {
             service: None,
             instance: None,
             pid: None,
+            port: None,
             change: None,
             by: "manager",
             why: String::new(),
@@ -86,6 +90,10 @@ impl Event {
 
     pub(crate) fn instance(self, id: InstanceId, service: ServiceId, pid: Option<i32>) -> Self {
         Self { instance: Some(id), pid, ..self.service(service) }
+    }
+
+    pub(crate) fn port(self, number: u8) -> Self {
+        Self { port: Some(number), ..self }
     }
 
     pub(crate) fn pid(self, pid: u32) -> Self {
@@ -120,6 +128,7 @@ impl Event {
         };
         set("service", self.service.map(Value::from));
         set("instance", self.instance.map(Value::from));
+        set("port", self.port.map(Value::from));
         set("pid", self.pid.map(Value::from));
         set("from", self.change.map(|(from, _)| from.name().into()));
         set("to", self.change.map(|(_, to)| to.name().into()));

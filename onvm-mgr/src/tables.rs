@@ -62,6 +62,18 @@ const PORTS: &[(&str, &str)] = &[
     ("NAME", "name"),
 ];
 
+const PORT_LIST: &[(&str, &str)] = &[
+    ("PORT", "port"),
+    ("STATE", "state"),
+    ("PAIR", "pair"),
+    ("LINK", "link"),
+    ("MBIT/S", "mbps"),
+    ("MTU", "mtu"),
+    ("RX", "rx_packets"),
+    ("TX", "tx_packets"),
+    ("NAME", "name"),
+];
+
 const SERVICES: &[(&str, &str)] = &[
     ("SVC", "service"),
     ("NAME", "name"),
@@ -207,6 +219,15 @@ pub(crate) fn told(request: &Request, body: &Value) -> String {
         }
         Request::NfRestart { .. } | Request::NfReplace { .. } => replaced(body),
         Request::ChainShow | Request::ChainSet { .. } => chain(body),
+        Request::PortList => table(&rows(&ports(body), PORT_LIST)).trim_end().to_string(),
+        Request::PortAdd { .. } => format!("port {}: {}", body["port"], cell(&body["name"])),
+        Request::PortRemove { .. } => format!(
+            "port {} removed: {}: {} packets received, {} sent",
+            body["port"],
+            cell(&body["name"]),
+            body["rx_packets"],
+            body["tx_packets"]
+        ),
         Request::Shutdown => "stopping".into(),
         _ => body.to_string(),
     }
@@ -228,6 +249,17 @@ fn replaced(body: &Value) -> String {
     done.chain(failed).collect::<Vec<_>>().join("\n")
 }
 
+/// Ports with what is known of their links in columns.
+fn ports(body: &Value) -> Value {
+    let mut ports = body["ports"].clone();
+    for port in ports.as_array_mut().into_iter().flatten() {
+        let link = port["link"].take();
+        port["link"] = link["up"].as_bool().map_or(Value::Null, |up| if up { "up" } else { "down" }.into());
+        (port["mbps"], port["mtu"]) = (link["mbps"].clone(), link["mtu"].clone());
+    }
+    ports
+}
+
 /// One event in one line.
 pub(crate) fn event(body: &Value) -> String {
     let mut text = format!("{}  {:<16}", cell(&body["time"]), cell(&body["event"]));
@@ -239,6 +271,7 @@ pub(crate) fn event(body: &Value) -> String {
     };
     part(" service ", "service");
     part(" instance ", "instance");
+    part(" port ", "port");
     part(" pid ", "pid");
     part(" ", "from");
     part(" -> ", "to");

@@ -33,6 +33,7 @@
 //! Link types: <https://www.tcpdump.org/linktypes.html>.
 
 mod as_ethernet;
+pub mod blocks;
 mod error;
 mod link_type;
 mod pcap;

@@ -8,8 +8,9 @@
 use std::io::Write;
 use std::path::Path;
 
+use super::blocks::put_u32s;
 use super::sink::Sink;
-use super::{Error, Format, Frame, LinkType, MAX_CAPTURED};
+use super::{Error, Format, Frame, LinkType, MAX_CAPTURED, blocks};
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 /// What a message says was being written.
@@ -83,12 +84,12 @@ impl Writer {
         match (self.format, self.interfaces.first()) {
             (Format::PcapNg, first) => {
                 let is_first = first.is_none();
-                let length = self.text_length(name)?;
+                self.check_text(name)?;
                 let out = self.sink.record(HEADER)?;
                 if is_first {
-                    section_header(out);
+                    blocks::section(out);
                 }
-                interface_block(out, link_type, name, length);
+                blocks::interface(out, link_type, name);
             }
             (_, Some(&has)) if has == link_type => return Ok(0),
             (_, Some(&has)) => {
@@ -113,7 +114,7 @@ impl Writer {
         match self.format {
             Format::PcapMicro => self.pcap_record(frame, length, 1000),
             Format::PcapNano => self.pcap_record(frame, length, 1),
-            Format::PcapNg => self.pcapng_block(frame, length, None),
+            Format::PcapNg => self.pcapng_block(frame, ""),
         }
     }
 
@@ -126,9 +127,9 @@ impl Writer {
         if self.format != Format::PcapNg {
             return Err(Error::NoComments { file: self.sink.name().to_owned() });
         }
-        let length = self.check(frame)?;
-        let comment_length = self.text_length(comment)?;
-        self.pcapng_block(frame, length, Some((comment, comment_length)))
+        self.check(frame)?;
+        self.check_text(comment)?;
+        self.pcapng_block(frame, comment)
     }
 
     /// Writes out what has gathered in the buffer, for someone who reads along.
@@ -197,8 +198,9 @@ impl Writer {
         }
     }
 
-    fn text_length(&self, text: &str) -> Result<u16, Error> {
+    fn check_text(&self, text: &str) -> Result<(), Error> {
         u16::try_from(text.len())
+            .map(|_| ())
             .map_err(|_| Error::CommentTooLong { file: self.sink.name().to_owned(), length: text.len() })
     }
 
@@ -219,28 +221,8 @@ impl Writer {
     }
 
     #[inline]
-    fn pcapng_block(
-        &mut self,
-        frame: &Frame<'_>,
-        length: u32,
-        comment: Option<(&str, u16)>,
-    ) -> Result<(), Error> {
-        // Comment option: code and length, the text padded, and the end of options.
-        let options = comment.map_or(0, |(_, length)| 4 + u32::from(length).next_multiple_of(4) + 4);
-        let total = 28 + length.next_multiple_of(4) + options + 4;
-        #[expect(clippy::cast_possible_truncation, reason = "each half of a 64-bit number is 32 bits")]
-        let (high, low) = ((frame.timestamp_ns >> 32) as u32, frame.timestamp_ns as u32);
-        let out = self.sink.record(FRAME)?;
-        let mut head = [0; 28];
-        put_u32s(&mut head, [6, total, frame.interface, high, low, length, frame.original_len]);
-        out.extend_from_slice(&head);
-        out.extend_from_slice(frame.data);
-        pad(out, length);
-        if let Some((text, length)) = comment {
-            option(out, 1, length, text.as_bytes());
-            out.extend_from_slice(&[0; 4]);
-        }
-        out.extend_from_slice(&total.to_le_bytes());
+    fn pcapng_block(&mut self, frame: &Frame<'_>, comment: &str) -> Result<(), Error> {
+        blocks::packet(self.sink.record(FRAME)?, frame, None, comment);
         self.frames += 1;
         Ok(())
     }
@@ -257,29 +239,6 @@ impl Drop for Writer {
     }
 }
 
-/// Puts numbers into `out`, which has room for exactly these.
-#[inline]
-fn put_u32s<const N: usize>(out: &mut [u8], numbers: [u32; N]) {
-    for (place, number) in out.chunks_exact_mut(4).zip(numbers) {
-        place.copy_from_slice(&number.to_le_bytes());
-    }
-}
-
-/// Fills up to a multiple of 4 what is `length` bytes long.
-#[inline]
-fn pad(out: &mut Vec<u8>, length: u32) {
-    let missing = (length.next_multiple_of(4) - length) as usize;
-    out.extend_from_slice(&[0; 3][..missing]);
-}
-
-/// An option of a pcapng block.
-fn option(out: &mut Vec<u8>, code: u16, length: u16, value: &[u8]) {
-    out.extend_from_slice(&code.to_le_bytes());
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(value);
-    pad(out, u32::from(length));
-}
-
 fn pcap_header(out: &mut Vec<u8>, format: Format, link_type: LinkType) {
     let magic: u32 = if format == Format::PcapMicro { 0xa1b2_c3d4 } else { 0xa1b2_3c4d };
     // Version 2.4 is two 16-bit numbers, here as one of 32 bits: the major one comes first in the file.
@@ -287,31 +246,4 @@ fn pcap_header(out: &mut Vec<u8>, format: Format, link_type: LinkType) {
     let mut header = [0; 24];
     put_u32s(&mut header, [magic, version, 0, 0, MAX_CAPTURED, u32::from(link_type.number())]);
     out.extend_from_slice(&header);
-}
-
-fn section_header(out: &mut Vec<u8>) {
-    const APPLICATION: &[u8; 8] = b"onvm-lib";
-    let total: u32 = 24 + 4 + 8 + 4 + 4;
-    let mut header = [0; 24];
-    // Version 1.0, and an unknown section length (-1): it is written as a stream.
-    put_u32s(&mut header, [0x0a0d_0d0a, total, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX]);
-    out.extend_from_slice(&header);
-    option(out, 4, 8, APPLICATION);
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&total.to_le_bytes());
-}
-
-fn interface_block(out: &mut Vec<u8>, link_type: LinkType, name: &str, name_length: u16) {
-    let named = if name.is_empty() { 0 } else { 4 + u32::from(name_length).next_multiple_of(4) };
-    // Header, name, if_tsresol, end of options, trailer.
-    let total = 16 + named + 8 + 4 + 4;
-    let mut header = [0; 16];
-    put_u32s(&mut header, [1, total, u32::from(link_type.number()), MAX_CAPTURED]);
-    out.extend_from_slice(&header);
-    if !name.is_empty() {
-        option(out, 2, name_length, name.as_bytes());
-    }
-    option(out, 9, 1, &[9]);
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&total.to_le_bytes());
 }

@@ -51,6 +51,7 @@ drop_reasons! {
     Shutdown = 17, "shutdown", "The manager stopped before it came out.";
     Lost = 18, "lost", "An NF took the buffer and never passed it on; the audit found it.";
     Quarantined = 19, "quarantined", "It was in the hands of two instances in a row when they died.";
+    InjectedFault = 20, "injected-fault", "The fault= option of a port dropped it.";
 }
 
 impl DropReason {

@@ -289,6 +289,21 @@ pub enum Request {
         /// Services in order; none for straight through from port to port.
         chain: Vec<ServiceId>,
     },
+    /// The ports, with their links.
+    PortList,
+    /// Another port.
+    PortAdd {
+        /// As on the command line, with absolute paths.
+        spec: String,
+        /// An empty number for it; none for the one behind all others.
+        #[serde(default)]
+        number: Option<u8>,
+    },
+    /// One port less: answered when it is closed.
+    PortRemove {
+        /// Its number or name.
+        port: String,
+    },
     /// All counters.
     Stats,
     /// Both conservation sums.

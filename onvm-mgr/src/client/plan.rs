@@ -124,10 +124,11 @@ pub(crate) fn apply(of: &OfFile) -> Result<ExitCode, Failure> {
     }
     for failed in body["failed"].as_array().into_iter().flatten() {
         let why = failed["why"].as_str().unwrap_or("for no reason");
-        eprintln!(
-            "onvm-mgr: the plan is in force, but instance {} goes on as before: {why}",
-            failed["instance"]
-        );
+        let what = match failed["port"].as_u64() {
+            Some(port) => format!("port {port} cannot be opened, and its number is empty"),
+            None => format!("instance {} goes on as before", failed["instance"]),
+        };
+        eprintln!("onvm-mgr: the plan is in force, but {what}: {why}");
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

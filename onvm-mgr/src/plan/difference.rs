@@ -13,7 +13,7 @@ use super::{Plan, Rule, Service};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub(crate) enum Change {
-    /// Other ports. A running manager keeps those that it has.
+    /// Other ports, in order of their numbers.
     Ports { from: Vec<String>, to: Vec<String> },
     /// A service that was not there.
     ServiceAdded { service: ServiceId, name: String },

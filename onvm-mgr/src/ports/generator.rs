@@ -1,14 +1,17 @@
 //! `gen:`: makes valid UDP packets, as many, as large and as fast as told; what is sent to it goes nowhere.
 //!
 //! `size=64` bytes of the frame without its checksum (42..=the buffer), or `imix=1` for the simple IMIX mix of
-//! 64, 594 and 1518 bytes in the ratio 7:4:1; `flows=N` different 5-tuples in turn; `rate=PPS`; `count=N`.
+//! 64, 594 and 1518 bytes in the ratio 7:4:1; `flows=N` different 5-tuples in turn; `rate=` as of
+//! every port (`rate`), by which they are made; `count=N`.
 //! `sequence=1` writes the packet's number, counted from 0, into its last eight bytes, most significant first; these packets
 //! have no UDP checksum.
+
+use std::time::Instant;
 
 use onvm_lib::pool::{Books, Packet};
 use onvm_lib::wire;
 
-use super::rate::{Pace, now_ns};
+use super::rate::{Pace, Rate, Tick, now_ns};
 use super::{Port, PortCounters, PortError, Reception, Spec, SpecError};
 
 /// Sizes of the simple IMIX, each as often as it stands here.
@@ -41,6 +44,8 @@ pub(super) struct Generator {
     longest: usize,
     next: usize,
     pace: Option<Pace>,
+    /// The time, for packets that are made without a pace.
+    tick: Tick,
     /// Number of the next packet, if they carry numbers.
     sequence: Option<u64>,
     left: u64,
@@ -63,10 +68,7 @@ impl Generator {
         if !(1..=MAX_FLOWS).contains(&flows) {
             return Err(spec.bad("flows", format!("out of range 1..={MAX_FLOWS}")).into());
         }
-        let pace = match spec.number("rate")? {
-            Some(0) => return Err(spec.bad("rate", "more than 0 packets a second is needed").into()),
-            rate => rate.map(Pace::new),
-        };
+        let pace = Some(Rate::of(spec)?.rx).filter(super::rate::Limit::is_set).map(Pace::new);
         let numbered = spec.get("sequence").is_some_and(|v| !matches!(v, "0" | "no" | "false"));
         if numbered && size < HEADERS + NUMBER {
             return Err(spec
@@ -86,6 +88,7 @@ impl Generator {
             templates,
             next: 0,
             pace,
+            tick: Tick::new(),
             sequence: numbered.then_some(0),
             left: count.unwrap_or(u64::MAX),
             endless: count.is_none(),
@@ -184,9 +187,8 @@ impl Port for Generator {
         }
         let mut max = max.min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let now_ns = match &mut self.pace {
-            // Without a pace there is no time worth a look at the clock for every burst.
-            None => 0,
-            Some(pace) => match pace.due() {
+            None => self.tick.now_ns(),
+            Some(pace) => match pace.due(Instant::now()) {
                 Ok(due) => {
                     max = max.min(usize::try_from(due).unwrap_or(usize::MAX));
                     now_ns()
@@ -199,7 +201,7 @@ impl Port for Generator {
         }
         // Frames up to the next that no buffer has room for, which is refused; mostly there is none.
         let room = books.pool().geometry().packet_room() as usize;
-        let mut made = 0;
+        let (mut made, mut bytes_made) = (0, 0);
         while made < max {
             let run = self.run(max - made, room);
             if run == 0 {
@@ -217,13 +219,13 @@ impl Port for Generator {
             self.counters.rx_bytes += bytes;
             // What is due at a time is lost at that time, as on a wire.
             self.counters.rx_no_buffer += (run - packets) as u64;
-            made += run;
+            (made, bytes_made) = (made + run, bytes_made + bytes);
         }
         if !self.endless {
             self.left -= made as u64;
         }
         if let Some(pace) = &mut self.pace {
-            pace.sent(made);
+            pace.sent(made, bytes_made);
         }
         Reception::Ready
     }

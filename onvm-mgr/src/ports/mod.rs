@@ -10,13 +10,17 @@ mod dpdk;
 mod generator;
 mod half_done;
 mod intake;
+mod none;
 mod null;
 mod offload;
 mod pcap;
 mod rate;
 mod spec;
 mod tap;
+#[cfg(test)]
+mod tests;
 mod vxlan;
+mod wrap;
 mod xdp;
 
 use std::os::fd::BorrowedFd;
@@ -24,7 +28,9 @@ use std::time::{Duration, Instant};
 
 use onvm_lib::pool::{Books, Packet, Pool};
 
+pub(crate) use none::NONE;
 pub(crate) use spec::{Spec, SpecError};
+pub(crate) use wrap::{Account, Capture, HopNames};
 
 /// Counters of a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -53,6 +59,17 @@ pub(crate) struct PortCounters {
     pub(crate) rx_bad_checksum: u64,
 }
 
+/// What is known of the wire at a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Link {
+    /// Whether frames can come and go.
+    pub(crate) up: Option<bool>,
+    /// Megabits a second.
+    pub(crate) mbps: Option<u32>,
+    /// Bytes of the longest IP packet.
+    pub(crate) mtu: Option<u32>,
+}
+
 /// What an attempt to receive found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reception {
@@ -72,6 +89,11 @@ pub(crate) trait Port: Send {
     /// How it works, for kinds that find that out when they are opened: `native, copy`.
     fn manner(&self) -> Option<&str> {
         None
+    }
+
+    /// Whether there is no port: an empty number.
+    fn is_absent(&self) -> bool {
+        false
     }
 
     /// Whether it will end by itself, so that the manager can end with it.
@@ -112,6 +134,43 @@ pub(crate) trait Port: Send {
     /// Buffers that the port has now: received too early, or on their way out.
     fn holds(&self) -> usize {
         0
+    }
+
+    /// Of those, packets that it was given to be sent and has not sent: they are still inside.
+    fn holds_out(&self) -> usize {
+        0
+    }
+
+    /// Whether it keeps an account of its own of what it has done to packets, which the worker has to ask for by [`Port::settle`]
+    /// after each burst, and then believes in place of its own figures. Such a port is also asked to send when there is
+    /// nothing to be sent, for it may have something of its own that is due.
+    fn settles(&self) -> bool {
+        false
+    }
+
+    /// What it has done to packets since it was asked last.
+    fn settle(&mut self) -> Account {
+        Account::default()
+    }
+
+    /// The file in which people read what passes, if there is one: the worker knows where packets go, and enters what comes in.
+    fn capture(&mut self) -> Option<&mut Capture> {
+        None
+    }
+
+    /// When a packet that it holds back is due, in whichever direction the worker would take it.
+    fn due(&self, _receiving: bool) -> Option<Instant> {
+        None
+    }
+
+    /// How its link is, where it has one. Asked now and then, by people.
+    fn link(&self) -> Link {
+        Link::default()
+    }
+
+    /// Counters that not every port has, by name.
+    fn extras(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
     }
 
     /// The time begins to run: called once, when the services that were waited for are there.
@@ -173,11 +232,26 @@ impl From<SpecError> for PortError {
 /// How often a port writes out what it has buffered.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Opens a port, which has its packets in this pool.
+/// Opens a port, which has its packets in this pool, with what its options want around it.
 ///
 /// # Errors
 /// [`PortError`], in words for the user.
 pub(crate) fn open(spec: &Spec, pool: &Pool) -> Result<Box<dyn Port>, PortError> {
+    // Before the port, which may empty a file.
+    let wrapping = wrap::Wrapping::of(spec)?;
+    let port = open_bare(spec, pool)?;
+    Ok(match wrapping {
+        Some(wrapping) => wrapping.around(spec, port)?,
+        None => port,
+    })
+}
+
+/// What stands where there is no port.
+pub(crate) fn absent() -> Box<dyn Port> {
+    Box::new(none::NoPort)
+}
+
+fn open_bare(spec: &Spec, pool: &Pool) -> Result<Box<dyn Port>, PortError> {
     Ok(match spec.kind() {
         "pcap" => Box::new(pcap::PcapPort::open(spec)?),
         "gen" => Box::new(generator::Generator::open(spec)?),
@@ -187,6 +261,7 @@ pub(crate) fn open(spec: &Spec, pool: &Pool) -> Result<Box<dyn Port>, PortError>
         "vxlan" => Box::new(vxlan::VxlanPort::open(spec, pool)?),
         "dpdk" => open_dpdk(spec, pool)?,
         "null" => Box::new(null::NullPort::open(spec)?),
+        "none" => absent(),
         _ => return Err(spec.unknown_kind().into()),
     })
 }

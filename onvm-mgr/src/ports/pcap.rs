@@ -1,7 +1,7 @@
 //! `pcap:`: replays a capture, records what is sent into another.
 //!
 //! As fast as the chain takes it, unless told otherwise: `speed=1` keeps the recorded pace (`speed=2` is
-//! twice as fast), `pps=N` sends at a steady rate, `loop=N` replays N times. What is sent goes into the output
+//! twice as fast), `pps=N` or a `rate=` (`rate`) sends at a steady rate, `loop=N` replays N times. What is sent goes into the output
 //! with the time at which it was received, so an unhindered chain gives back what it was given.
 
 use std::path::Path;
@@ -11,7 +11,7 @@ use onvm_lib::capture::{AsEthernet, Error, Format, Frame, LinkType, Reader, Writ
 use onvm_lib::pool::{Books, Note, Packet};
 use onvm_lib::wire;
 
-use super::rate::{Pace, now_ns};
+use super::rate::{Limit, Pace, Rate, now_ns};
 use super::{FLUSH_INTERVAL, Port, PortCounters, PortError, Reception, Spec};
 
 /// When frames are due.
@@ -60,6 +60,10 @@ impl PcapPort {
         if from.is_none() && to.is_none() {
             return Err(spec.missing("in=FILE or out=FILE (or both) is needed").into());
         }
+        let rate = Rate::of(spec)?.rx;
+        if from.is_none() && rate.is_set() {
+            return Err(spec.bad("rate", "what comes in is limited, and there is no in=FILE").into());
+        }
         if from.is_none() && ["loop", "speed", "pps"].iter().any(|o| spec.get(o).is_some()) {
             return Err(spec.missing("loop=, speed= and pps= need in=FILE").into());
         }
@@ -77,7 +81,7 @@ impl PcapPort {
             Some(n) => Some(n),
             None => Some(1),
         };
-        let timing = timing(spec)?;
+        let timing = timing(spec, rate)?;
         let input = from.map(Reader::open).transpose()?;
         // Last, when nothing else can fail: it empties the file.
         let mut output = to.zip(format).map(|(path, format)| Writer::create_as(path, format)).transpose()?;
@@ -201,12 +205,19 @@ enum Next {
     End,
 }
 
-fn timing(spec: &Spec) -> Result<Timing, PortError> {
+fn timing(spec: &Spec, rate: Limit) -> Result<Timing, PortError> {
     let speed = spec.get("speed");
-    Ok(match (spec.number("pps")?, speed) {
-        (Some(_), Some(_)) => return Err(spec.missing("either speed= or pps=, not both").into()),
-        (Some(0), None) => return Err(spec.bad("pps", "more than 0 is needed").into()),
-        (Some(pps), None) => Timing::Steady(Pace::new(pps)),
+    let steady = match spec.number("pps")? {
+        Some(_) if rate.is_set() => return Err(spec.missing("either pps= or rate=, not both").into()),
+        Some(0) => return Err(spec.bad("pps", "more than 0 is needed").into()),
+        Some(pps) => Some(Limit::of_packets(pps)),
+        None => Some(rate).filter(Limit::is_set),
+    };
+    Ok(match (steady, speed) {
+        (Some(_), Some(_)) => {
+            return Err(spec.missing("either speed= or a rate (pps=, rate=), not both").into());
+        }
+        (Some(limit), None) => Timing::Steady(Pace::new(limit)),
         (None, None) => Timing::AsFastAsPossible,
         (None, Some(speed)) => {
             let speed: f64 =
@@ -246,7 +257,7 @@ impl Port for PcapPort {
     fn receive(&mut self, books: &mut Books, burst: &mut Vec<Packet>, max: usize) -> Reception {
         let mut max = max;
         if let Timing::Steady(pace) = &mut self.timing {
-            match pace.due() {
+            match pace.due(Instant::now()) {
                 Ok(due) => max = max.min(usize::try_from(due).unwrap_or(usize::MAX)),
                 Err(when) => return Reception::NotBefore(when),
             }
@@ -281,7 +292,8 @@ impl Port for PcapPort {
             }
         }
         if let Timing::Steady(pace) = &mut self.timing {
-            pace.sent(burst.len() - before);
+            let bytes = burst[before..].iter().map(|p| u64::from(p.descriptor().length())).sum();
+            pace.sent(burst.len() - before, bytes);
         }
         outcome
     }

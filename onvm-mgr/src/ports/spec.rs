@@ -6,14 +6,17 @@ use std::str::FromStr;
 /// Kinds of ports, with their options.
 const KINDS: &[(&str, &[&str])] = &[
     ("pcap", &["in", "out", "loop", "speed", "pps", "format"]),
-    ("gen", &["size", "flows", "rate", "count", "imix", "seed", "sequence"]),
+    ("gen", &["size", "flows", "count", "imix", "seed", "sequence"]),
     ("null", &[]),
-    ("afpacket", &["interface", "promiscuous"]),
+    ("none", &[]),
+    ("afpacket", &["interface", "promiscuous", "timestamps"]),
     ("tap", &["interface", "ip", "mtu"]),
     ("vxlan", &["local", "remote", "vni", "mtu"]),
     ("xdp", &["interface", "mode", "copy", "queue", "queues", "promiscuous", "force"]),
     ("dpdk", &["device"]),
 ];
+/// Options that every port has.
+const EVERY: &[&str] = &["capture", "fault", "rate"];
 
 /// A port as the user wrote it.
 #[derive(Clone, Debug)]
@@ -40,11 +43,10 @@ impl std::fmt::Display for SpecError {
                 let kinds: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
                 write!(f, "port {text:?}: unknown kind {kind:?}, kinds are {}", kinds.join(", "))
             }
-            Self::UnknownOption { text, option, known: [] } => {
-                write!(f, "port {text:?}: unknown option {option:?}, this kind has none")
-            }
             Self::UnknownOption { text, option, known } => {
-                write!(f, "port {text:?}: unknown option {option:?}, options are {}", known.join(", "))
+                let mut all = known.to_vec();
+                all.extend(EVERY);
+                write!(f, "port {text:?}: unknown option {option:?}, options are {}", all.join(", "))
             }
             Self::NoValue { text, option } => write!(f, "port {text:?}: option {option:?} has no value"),
             Self::BadValue { text, option, value, want } => {
@@ -88,7 +90,7 @@ impl FromStr for Spec {
                     None => return Err(spec.bad_part(part, known)),
                 },
             };
-            if !known.contains(&option) {
+            if !known.contains(&option) && !EVERY.contains(&option) {
                 let (text, option) = (text.to_string(), option.to_string());
                 return Err(SpecError::UnknownOption { text, option, known });
             }
@@ -104,7 +106,7 @@ impl FromStr for Spec {
 impl Spec {
     fn bad_part(&self, part: &str, known: &'static [&'static str]) -> SpecError {
         let (text, option) = (self.text.clone(), part.to_string());
-        if known.contains(&part) {
+        if known.contains(&part) || EVERY.contains(&part) {
             SpecError::NoValue { text, option }
         } else {
             SpecError::UnknownOption { text, option, known }
@@ -121,17 +123,19 @@ impl Spec {
     /// # Errors
     /// When the path of a file has a comma, which separates options.
     pub(crate) fn in_directory(&self, directory: &Path) -> Result<String, SpecError> {
-        if self.kind != "pcap" {
+        let is_file =
+            |option: &str| option == "capture" || self.kind == "pcap" && ["in", "out"].contains(&option);
+        if !self.options.iter().any(|(option, _)| is_file(option)) {
             return Ok(self.text.clone());
         }
         let mut parts = Vec::with_capacity(self.options.len());
         for (option, value) in &self.options {
             let file = directory.join(value);
             let parent = file.parent().and_then(|p| p.canonicalize().ok());
-            let value = match (option.as_str(), parent, file.file_name()) {
-                ("in" | "out", Some(parent), Some(name)) => parent.join(name).display().to_string(),
-                ("in" | "out", ..) => file.display().to_string(),
-                _ => value.clone(),
+            let value = match (parent, file.file_name()) {
+                _ if !is_file(option) => value.clone(),
+                (Some(parent), Some(name)) => parent.join(name).display().to_string(),
+                _ => file.display().to_string(),
             };
             if value.contains(',') {
                 return Err(
@@ -169,15 +173,8 @@ impl Spec {
     /// The value of an option as a number, with k, M and G for thousands, millions and milliards.
     pub(super) fn number(&self, option: &str) -> Result<Option<u64>, SpecError> {
         let Some(value) = self.get(option) else { return Ok(None) };
-        let (digits, factor) = match value.strip_suffix(['k', 'M', 'G']) {
-            Some(digits) if value.ends_with('k') => (digits, 1e3),
-            Some(digits) if value.ends_with('M') => (digits, 1e6),
-            Some(digits) => (digits, 1e9),
-            None => (value, 1.0),
-        };
-        let number: f64 =
-            digits.parse().map_err(|_| self.bad(option, "a number like 64, 10k or 1.5M is needed"))?;
-        let whole = number * factor;
+        let whole =
+            scaled(value).ok_or_else(|| self.bad(option, "a number like 64, 10k or 1.5M is needed"))?;
         if !(0.0..=1e15).contains(&whole) {
             return Err(self.bad(option, "out of range 0..=1e15"));
         }
@@ -185,6 +182,17 @@ impl Spec {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         Ok(Some(whole as u64))
     }
+}
+
+/// A number, with k, M and G for thousands, millions and milliards.
+pub(super) fn scaled(text: &str) -> Option<f64> {
+    let (digits, factor) = match text.strip_suffix(['k', 'M', 'G']) {
+        Some(digits) if text.ends_with('k') => (digits, 1e3),
+        Some(digits) if text.ends_with('M') => (digits, 1e6),
+        Some(digits) => (digits, 1e9),
+        None => (text, 1.0),
+    };
+    digits.parse::<f64>().ok().map(|number| number * factor)
 }
 
 #[cfg(test)]
@@ -210,13 +218,16 @@ mod tests {
     fn mistakes_are_named() {
         assert_eq!(
             error("pacp:x"),
-            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, afpacket, tap, vxlan, xdp, dpdk"
+            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, none, afpacket, tap, vxlan, xdp, dpdk"
         );
         assert_eq!(
             error("gen:siez=4"),
-            "port \"gen:siez=4\": unknown option \"siez\", options are size, flows, rate, count, imix, seed, sequence"
+            "port \"gen:siez=4\": unknown option \"siez\", options are size, flows, count, imix, seed, sequence, capture, fault, rate"
         );
-        assert_eq!(error("null:a"), "port \"null:a\": unknown option \"a\", this kind has none");
+        assert_eq!(
+            error("null:a"),
+            "port \"null:a\": unknown option \"a\", options are capture, fault, rate"
+        );
         assert_eq!(error("gen:size"), "port \"gen:size\": option \"size\" has no value");
         assert_eq!(error("gen:size="), "port \"gen:size=\": option \"size\" has no value");
         let spec: Spec = "gen:size=big".parse().unwrap();

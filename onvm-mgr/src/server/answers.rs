@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 
 use super::Server;
 use crate::plan::DEFAULT_CHAIN;
-use crate::worker::{AuditReport, Command, Totals};
+use crate::worker::{AuditReport, Command, PortTotals, Totals};
 
 /// Something that waits for the worker.
 pub(super) enum Pending {
     Totals { reply: Receiver<Totals>, then: Then },
     Audit { reply: Receiver<AuditReport>, token: u64 },
+    Ports { reply: Receiver<Vec<PortTotals>>, token: u64 },
 }
 
 /// What to do with the totals.
@@ -47,8 +48,10 @@ fn starts_programs(request: &Request) -> bool {
 impl Server {
     pub(super) fn answer(&mut self, token: u64, request: Request, files: Vec<OwnedFd>) {
         let trusted = self.peers.get(&token).is_some_and(|peer| peer.trusted);
-        if !trusted && starts_programs(&request) {
-            let error = "programs are started only for the manager's own user and for root";
+        let opens_files = matches!(request, Request::PortAdd { .. } | Request::PortRemove { .. });
+        if !trusted && (starts_programs(&request) || opens_files) {
+            let what = if opens_files { "ports are changed" } else { "programs are started" };
+            let error = format!("{what} only for the manager's own user and for root");
             return self.tell(token, json!({ "error": error }), false);
         }
         match request {
@@ -91,6 +94,9 @@ impl Server {
                 self.routes_changed();
                 self.tell_when_in_force(token, self.chain_body());
             }
+            Request::PortList => self.list_ports(token),
+            Request::PortAdd { spec, number } => self.add_port(token, &spec, number),
+            Request::PortRemove { port } => self.remove_port(token, &port),
             Request::Shutdown => {
                 self.tell(token, json!({ "stopping": true }), true);
                 self.drain();
@@ -177,6 +183,11 @@ impl Server {
                         self.tell(token, body, ok);
                     }
                     Err(TryRecvError::Empty) => open.push(Pending::Audit { reply, token }),
+                    Err(TryRecvError::Disconnected) => {}
+                },
+                Pending::Ports { reply, token } => match reply.try_recv() {
+                    Ok(ports) => self.tell(token, Self::ports_body(&ports), true),
+                    Err(TryRecvError::Empty) => open.push(Pending::Ports { reply, token }),
                     Err(TryRecvError::Disconnected) => {}
                 },
             }

@@ -8,20 +8,33 @@ use serde_json::{Value, json};
 
 use super::Server;
 use super::instances::{Instance, Role};
+use super::ports::NotOpened;
 use super::replace::Order;
 use crate::events::{Event, Kind};
 use crate::life::State;
+use crate::plan::difference::{Change, difference};
 use crate::plan::{Plan, Service};
 
 impl Server {
-    /// Puts another plan in force.
+    /// Puts another plan in force: first its ports, then the rest.
     pub(super) fn apply(&mut self, client: u64, body: Value, files: Vec<OwnedFd>) {
-        let checked = Plan::received(body, files).and_then(|plan| self.check_plan(&plan).map(|()| plan));
-        let mut plan = match checked {
-            Ok(plan) => plan,
-            Err(error) => return self.tell(client, json!({ "error": error }), false),
-        };
-        let changes = crate::plan::difference::difference(&self.plan, &plan);
+        match Plan::received(body, files) {
+            Ok(plan) => {
+                let changes = difference(&self.plan, &plan);
+                self.change_ports(client, plan, changes);
+            }
+            Err(error) => self.tell(client, json!({ "error": error }), false),
+        }
+    }
+
+    /// The ports are those of the plan, except for those that could not be opened; the rest follows.
+    pub(super) fn apply_with_ports(
+        &mut self,
+        client: u64,
+        mut plan: Plan,
+        changes: &[Change],
+        failed: Vec<NotOpened>,
+    ) {
         // Where the manager chooses the number of instances, it goes on from those that there are.
         for (id, service) in &mut plan.services {
             if let (Some(scale), Some(now)) = (service.scale, self.plan.services.get(id)) {
@@ -32,6 +45,7 @@ impl Server {
         self.events
             .record(Event::new(Kind::PlanApplied).by("operator").why(format!("{} changes", changes.len())));
         let order = Rc::new(Order::of_plan(client, json!(changes)));
+        failed.into_iter().for_each(|port| order.port_failed(port));
         let services: Vec<ServiceId> = old.services.keys().copied().collect();
         for service in services {
             self.follow_plan_of(service, &old.services[&service], &order);
@@ -43,16 +57,6 @@ impl Server {
             return self.let_go_of_order(Some(order));
         }
         self.tell_when_in_force(client, json!({ "changes": changes }));
-    }
-
-    /// Whether a plan can be followed without starting the manager anew.
-    fn check_plan(&self, plan: &Plan) -> Result<(), String> {
-        if plan.ports != self.plan.ports {
-            return Err(
-                "ports cannot change while the manager runs: stop it, and start it with the new file".into(),
-            );
-        }
-        Ok(())
     }
 
     /// Touches the instances of a service that the plan has changed.

@@ -19,16 +19,8 @@ const LAST_ANSWER: Duration = Duration::from_secs(5);
 impl Server {
     /// Everything that is counted, as JSON.
     pub(super) fn stats_body(&self, totals: &Totals) -> Value {
-        let ports: Vec<Value> = totals
-            .ports
-            .iter()
-            .enumerate()
-            .map(|(id, port)| {
-                let mut port = serde_json::to_value(port).unwrap_or_default();
-                port["port"] = json!(id);
-                port
-            })
-            .collect();
+        let ports: Vec<Value> =
+            totals.ports.iter().enumerate().map(|(number, totals)| Self::port_body(number, totals)).collect();
         let drops: Map<String, Value> =
             totals.drops.iter().map(|(reason, n)| (reason.name().to_string(), json!(n))).collect();
         let pushed_back =

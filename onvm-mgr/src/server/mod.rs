@@ -26,6 +26,7 @@ mod instances;
 mod ledger;
 mod measure;
 mod phase;
+mod ports;
 mod positions;
 mod pulse;
 mod quarantine;
@@ -53,7 +54,6 @@ use crate::cli::Start;
 use crate::cores::Cores;
 use crate::events::{Event, EventLog, Kind};
 use crate::plan::{Plan, Policy};
-use crate::ports;
 use crate::slots::SlotTable;
 use crate::supervisor::Supervisor;
 use crate::watchman::Watchman;
@@ -66,6 +66,7 @@ use events::Peer;
 use instances::Instance;
 use measure::Measures;
 use phase::Phase;
+use ports::PortChange;
 use quarantine::Quarantine;
 use replace::Replacement;
 
@@ -93,6 +94,8 @@ pub(super) struct Server {
     services: BTreeMap<ServiceId, SlotTable>,
     plan: Plan,
     changes: Changes,
+    /// Ports that are on their way out.
+    port_change: Option<PortChange>,
     replacements: Vec<Replacement>,
     supervisor: Supervisor,
     /// How processes of instances ended, for those whose death is not handled yet.
@@ -155,7 +158,8 @@ fn start_worker(
     news: std::sync::mpsc::Sender<News>,
     bell: Arc<dyn Fn() + Send + Sync>,
 ) -> Result<Handle, Box<dyn std::error::Error>> {
-    let ports = start.ports.iter().map(|port| ports::open(port, pool)).collect::<Result<Vec<_>, _>>()?;
+    let ports =
+        start.ports.iter().map(|port| crate::ports::open(port, pool)).collect::<Result<Vec<_>, _>>()?;
     let setup = worker::Setup {
         pool: pool.clone(),
         ports,
@@ -238,6 +242,7 @@ impl Server {
             services: BTreeMap::new(),
             plan,
             changes: Changes::default(),
+            port_change: None,
             replacements: Vec::new(),
             supervisor,
             ends: BTreeMap::new(),

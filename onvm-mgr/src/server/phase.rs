@@ -89,6 +89,7 @@ impl Server {
                 News::GateQuiet { left } => self.gate_quiet(left),
                 News::GateOpen { waited } => self.gate_open(waited),
                 News::Quarantined { instance, frame, note } => self.quarantine(instance, &frame, note),
+                News::PortClosed { number, closed } => self.port_closed(number, closed),
                 News::Recovered { buffers } => {
                     self.events.record(Event::new(Kind::Recovered).why(format!("{buffers} buffers")));
                     log::warn!("{buffers} buffers recovered that an NF had taken and never passed on");

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::Server;
 use super::instances::{Enclosure, Role};
+use super::ports::NotOpened;
 use crate::events::{Event, Kind};
 use crate::life::State;
 
@@ -79,6 +80,8 @@ pub(super) struct Order {
     changes: Option<Value>,
     replaced: RefCell<Vec<(InstanceId, InstanceId)>>,
     failed: RefCell<Vec<(InstanceId, String)>>,
+    /// Ports of the plan that could not be opened.
+    not_opened: RefCell<Vec<NotOpened>>,
 }
 
 impl Order {
@@ -89,13 +92,14 @@ impl Order {
             changes: None,
             replaced: RefCell::default(),
             failed: RefCell::default(),
+            not_opened: RefCell::default(),
         })
     }
 
     /// For a plan that changes so much: the client is told of that, and of what could not be replaced.
     pub(super) fn of_plan(client: u64, changes: Value) -> Self {
-        let (replaced, failed) = (RefCell::default(), RefCell::default());
-        Self { client, fresh: false, changes: Some(changes), replaced, failed }
+        let (replaced, failed, not_opened) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { client, fresh: false, changes: Some(changes), replaced, failed, not_opened }
     }
 
     /// One of its instances is not replaced.
@@ -103,8 +107,13 @@ impl Order {
         self.failed.borrow_mut().push((old, why.into()));
     }
 
+    /// A port of the plan could not be opened.
+    pub(super) fn port_failed(&self, port: NotOpened) {
+        self.not_opened.borrow_mut().push(port);
+    }
+
     pub(super) fn has_failed(&self) -> bool {
-        !self.failed.borrow().is_empty()
+        !self.failed.borrow().is_empty() || !self.not_opened.borrow().is_empty()
     }
 
     /// What the client is told.
@@ -121,10 +130,15 @@ impl Order {
             Some(changes) => json!({ "changes": changes }),
             None => json!({ "instances": pairs.len(), "replaced": pairs }),
         };
-        if !failed.is_empty() {
-            body["failed"] = failed.iter().map(|(old, why)| json!({ "instance": old, "why": why })).collect();
+        let not_opened = self.not_opened.borrow();
+        let ports = not_opened.iter().map(|(port, why)| json!({ "port": port, "why": why }));
+        let instances = failed.iter().map(|(old, why)| json!({ "instance": old, "why": why }));
+        let all: Vec<Value> = ports.chain(instances).collect();
+        let ok = all.is_empty();
+        if !ok {
+            body["failed"] = all.into();
         }
-        (body, failed.is_empty())
+        (body, ok)
     }
 }
 

@@ -224,6 +224,7 @@ impl Worker {
         let parked = self.services.parked();
         let outgoing: usize = self.ports.iter().map(|p| p.outgoing.len()).sum();
         let at_ports: usize = self.ports.iter().map(|p| p.port.holds()).sum();
+        let at_ports_inside = self.ports.iter().map(|p| p.port.holds_out() as u64).sum::<u64>();
         let unburied = self.unburied.iter().filter(|u| u.holds_packet()).count();
         let empty = (self.unburied.len() - unburied) as u64;
         let with_worker = (parked + outgoing + self.at_gate() + unburied) as u64;
@@ -240,7 +241,7 @@ impl Worker {
             copied: self.tally.copied,
             sent: self.tally.sent,
             dropped: sum(&self.tally.drops),
-            inside: with_packet + with_worker,
+            inside: with_packet + with_worker + at_ports_inside,
             balances: false,
         };
         packets.balances = packets.received + packets.generated + packets.copied

@@ -11,9 +11,10 @@ use onvm_lib::ring::Ring;
 
 use super::audit::Audit;
 use super::node::{DirectEdge, Node};
+use super::ports::ClosedPort;
 use super::table::Absent;
-use super::{AuditReport, MovedSlots, NodeInit, NodeTotals, Table, Worker};
-use crate::ports::PortCounters;
+use super::{AuditReport, MovedSlots, NodeInit, NodeTotals, PortState, Table, Worker};
+use crate::ports::{Link, Port, PortCounters};
 
 /// What the control thread tells the worker.
 pub(crate) enum Command {
@@ -43,6 +44,14 @@ pub(crate) enum Command {
     StopReceiving,
     /// Nobody will come: what still waits for an instance is dropped.
     GiveUpWaiting,
+    /// Open a number, which is empty, for a port.
+    AddPort { number: u8, port: Box<dyn Port> },
+    /// Close a port when all that is inside now has had its time to go out of it; say [`News::PortClosed`].
+    RemovePort { number: u8 },
+    /// There are so many numbers now: those behind are empty, and forgotten.
+    ShortenPorts { count: usize },
+    /// Say what the ports are like.
+    Ports { reply: Sender<Vec<PortTotals>> },
     /// Count.
     Totals { reply: Sender<Totals> },
     /// Draw up both sums.
@@ -76,19 +85,25 @@ pub(crate) enum News {
     GateOpen { waited: u64 },
     /// A packet was in the hands of two instances in a row when they died, the second time of this one; it was dropped.
     Quarantined { instance: InstanceId, frame: Vec<u8>, note: Note },
+    /// A port that was removed has given back every buffer, and its number is empty.
+    PortClosed { number: u8, closed: ClosedPort },
     /// Buffers that an NF took and never passed on were found and freed.
     Recovered { buffers: u64 },
 }
 
-/// What a port says of itself.
-#[derive(Clone, Debug, serde::Serialize)]
+/// What a port has counted.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct PortTotals {
     pub(crate) name: String,
     /// How it works, where that depends on what it found.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) manner: Option<String>,
-    #[serde(flatten)]
     pub(crate) counters: PortCounters,
+    /// Counters that not every port has.
+    pub(crate) extras: Vec<(&'static str, u64)>,
+    /// In a word what it is doing.
+    pub(crate) state: &'static str,
+    /// What is known of its link, if that was asked for.
+    pub(crate) link: Link,
 }
 
 /// All counters at one moment.
@@ -108,14 +123,6 @@ pub(crate) struct Totals {
     pub(crate) buffers: u32,
     pub(crate) free: u32,
     pub(crate) receiving: bool,
-}
-
-impl PortTotals {
-    fn of(state: &super::PortState) -> Self {
-        let port = &state.port;
-        let manner = port.manner().map(str::to_string);
-        Self { name: port.name().to_string(), manner, counters: port.counters() }
-    }
 }
 
 impl Worker {
@@ -155,6 +162,13 @@ impl Worker {
                     self.receiving = false;
                 }
                 Command::GiveUpWaiting => self.give_up_waiting(),
+                Command::AddPort { number, port } => self.add_port(number, port),
+                Command::RemovePort { number } => self.remove_port(number),
+                Command::ShortenPorts { count } => self.shorten_ports(count),
+                Command::Ports { reply } => {
+                    let _ = reply.send(self.ports.iter().map(|p| p.totals(true)).collect());
+                    (self.news_bell)();
+                }
                 Command::Totals { reply } => {
                     let _ = reply.send(self.totals());
                     (self.news_bell)();
@@ -204,6 +218,9 @@ impl Worker {
     pub(super) fn follow(&mut self, table: Table) {
         self.throttle.follow(&table);
         self.table = table;
+        if self.captures {
+            self.name_hops();
+        }
         for id in self.table.absent.keys().chain(&self.table.pinned) {
             let _ = self.services.entry(*id);
         }
@@ -253,6 +270,9 @@ impl Worker {
                 let error = format!("port {:?}: {lost} buffers did not come back", state.port.name());
                 let _ = self.news.send(News::PortFailed { error });
             }
+            if state.settles {
+                self.tally.settle(&state.port.settle());
+            }
         }
         (self.news_bell)();
     }
@@ -260,7 +280,7 @@ impl Worker {
     pub(super) fn totals(&self) -> Totals {
         let drops = DropReason::ALL.iter().map(|r| (*r, self.tally.drops[*r as usize]));
         Totals {
-            ports: self.ports.iter().map(PortTotals::of).collect(),
+            ports: self.ports.iter().map(|p| p.totals(false)).collect(),
             nodes: self.nodes.iter().flatten().map(|n| (n.instance, n.totals)).collect(),
             received: self.tally.received,
             generated: self.books.generated(),
@@ -278,6 +298,25 @@ impl Worker {
             buffers: self.books.pool().geometry().buffers(),
             free: self.books.free_count(),
             receiving: self.receiving,
+        }
+    }
+}
+
+impl PortState {
+    /// What it has counted, and, for who wants to know, how its link is: that is asked of the kernel.
+    fn totals(&self, with_link: bool) -> PortTotals {
+        PortTotals {
+            name: self.port.name().to_string(),
+            manner: self.port.manner().map(str::to_string),
+            counters: self.port.counters(),
+            extras: self.port.extras(),
+            state: match self {
+                Self { leaving: Some(_), .. } => "leaving",
+                _ if self.port.is_absent() => "empty",
+                Self { finished: true, .. } => "finished",
+                _ => "open",
+            },
+            link: if with_link { self.port.link() } else { Link::default() },
         }
     }
 }

@@ -63,6 +63,12 @@ impl Worker {
         self.tally.received += burst.len() as u64 + refused + late;
         self.tally.drops[DropReason::TooLong as usize] += refused;
         self.tally.drops[DropReason::NoBuffer as usize] += late;
+        if state.settles {
+            self.tally.settle(&state.port.settle());
+        }
+        if state.captures {
+            self.capture_arrivals(index, &burst);
+        }
         let n = burst.len();
         let port = u8::try_from(index).unwrap_or(Descriptor::NO_PORT);
         let waits = self.ports[index].port.waits();
@@ -215,14 +221,20 @@ impl Worker {
     pub(super) fn send(&mut self) {
         for state in &mut self.ports {
             let n = state.outgoing.len();
-            if n == 0 {
+            if n == 0 && !state.settles {
                 continue;
             }
             state.port.send(&mut self.books, &mut state.outgoing);
-            self.tally.sent += (n - state.outgoing.len()) as u64;
-            self.tally.drops[DropReason::SendFailed as usize] += state.outgoing.len() as u64;
-            for packet in state.outgoing.drain(..) {
-                self.books.free(packet);
+            if state.settles {
+                self.tally.settle(&state.port.settle());
+            } else {
+                self.tally.sent += (n - state.outgoing.len()) as u64;
+            }
+            if !state.outgoing.is_empty() {
+                let reason =
+                    if state.port.is_absent() { DropReason::NoSuchPort } else { DropReason::SendFailed };
+                self.tally.drops[reason as usize] += state.outgoing.len() as u64;
+                self.books.free_all(&mut state.outgoing);
             }
         }
     }

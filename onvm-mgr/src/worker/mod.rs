@@ -9,6 +9,7 @@
 //! and `audit` run between rounds. All of it works on the books, and on descriptors that the books have confirmed.
 
 mod audit;
+mod capture;
 mod command;
 mod deliver;
 mod entry;
@@ -16,6 +17,7 @@ mod gate;
 mod line;
 mod node;
 mod pinned;
+mod ports;
 mod reap;
 mod relay;
 mod rest;
@@ -35,12 +37,13 @@ use onvm_lib::protocol::{EdgeId, InstanceId};
 use onvm_lib::ring::Descriptor;
 use onvm_lib::ring::bell::Barriers;
 
-use crate::ports::Port;
+use crate::ports::{Account, Port};
 
 pub(crate) use audit::AuditReport;
-pub(crate) use command::{Command, News, Totals};
+pub(crate) use command::{Command, News, PortTotals, Totals};
 pub(crate) use gate::MovedSlots;
 pub(crate) use node::{NodeInit, NodeTotals};
+pub(crate) use ports::ClosedPort;
 pub(crate) use table::{Absent, Table};
 pub(crate) use throttle::TurnedAway;
 
@@ -48,6 +51,7 @@ use audit::Audit;
 use deliver::Services;
 use gate::Gate;
 use node::{DirectEdge, Node};
+use ports::Leaving;
 use reap::Unburied;
 use rest::Sleeper;
 use table::Entry;
@@ -91,10 +95,36 @@ struct PortState {
     port: Box<dyn Port>,
     /// What is sent here is freed at once.
     discards: bool,
+    /// It keeps an account of its own.
+    settles: bool,
+    /// What passes is captured.
+    captures: bool,
+    /// It receives no more, and is closed when nothing more goes out of it.
+    leaving: Option<Leaving>,
     finished: bool,
     not_before: Option<Instant>,
     /// Packets to be sent in this round.
     outgoing: Vec<Packet>,
+}
+
+impl PortState {
+    fn new(mut port: Box<dyn Port>) -> Self {
+        Self {
+            captures: port.capture().is_some(),
+            discards: port.discards(),
+            settles: port.settles(),
+            leaving: None,
+            finished: port.is_absent(),
+            port,
+            not_before: None,
+            outgoing: Vec::new(),
+        }
+    }
+
+    /// Packets that are on their way out.
+    fn on_the_way_out(&self) -> usize {
+        self.outgoing.len() + self.port.holds_out()
+    }
 }
 
 /// Counters of the whole.
@@ -145,6 +175,8 @@ pub(crate) struct Worker {
     gate: Option<Gate>,
     incoming: Vec<Packet>,
     now: Instant,
+    /// What passes some port is captured.
+    captures: bool,
     /// Packets wait for something that only a look around brings on.
     urgent: bool,
 }
@@ -202,6 +234,25 @@ pub(crate) fn start(
     Ok(Handle { commands, called, turned_away, bell: handle_bell, thread: Some(thread) })
 }
 
+impl Tally {
+    /// Enters what a port has done to packets by itself.
+    fn settle(&mut self, account: &Account) {
+        let Account { rx_dropped, rx_copies, tx_copies, sent, .. } = *account;
+        // Copies were taken for packets that came in, and those that were dropped were not seen.
+        self.received = self.received + rx_dropped - rx_copies;
+        self.copied += rx_copies + tx_copies + account.copies_without_buffer;
+        self.sent += sent;
+        for (reason, packets) in [
+            (DropReason::InjectedFault, account.faulted),
+            (DropReason::RateLimited, account.rate_limited),
+            (DropReason::NoBuffer, account.copies_without_buffer),
+            (DropReason::Shutdown, account.closed_upon),
+        ] {
+            self.drops[reason as usize] += packets;
+        }
+    }
+}
+
 impl Worker {
     fn new(
         setup: Setup,
@@ -212,19 +263,10 @@ impl Worker {
         sleeper: Sleeper,
         turned_away: TurnedAway,
     ) -> Self {
-        let ports = setup
-            .ports
-            .into_iter()
-            .map(|port| PortState {
-                discards: port.discards(),
-                port,
-                finished: false,
-                not_before: None,
-                outgoing: Vec::new(),
-            })
-            .collect();
+        let ports: Vec<PortState> = setup.ports.into_iter().map(PortState::new).collect();
         Self {
             books: Books::new(setup.pool, setup.seed),
+            captures: ports.iter().any(|state| state.captures),
             ports,
             nodes: Vec::new(),
             by_instance: HashMap::new(),
@@ -302,7 +344,8 @@ impl Worker {
         self.flush_parked();
         self.expire_parked();
         self.watch_gate();
-        self.urgent = self.gate.is_some() || self.services.is_held_up();
+        self.watch_leaving();
+        self.urgent = self.gate.is_some() || self.services.is_held_up() || self.ports_leave();
         self.close_edges();
         self.check_audits();
         self.check_violations();
@@ -324,7 +367,7 @@ impl Worker {
         }
         let total = self.books.pool().geometry().buffers();
         let parked = self.services.parked() + self.at_gate();
-        let outgoing: usize = self.ports.iter().map(|p| p.outgoing.len()).sum();
+        let outgoing: usize = self.ports.iter().map(PortState::on_the_way_out).sum();
         let at_ports: usize = self.ports.iter().map(|p| p.port.holds()).sum();
         let home = self.books.free_count() + self.books.empties_out() + u32::try_from(at_ports).unwrap_or(0);
         if home == total && parked + outgoing == 0 {
@@ -349,6 +392,15 @@ impl Worker {
     /// Counts a drop and frees the buffer.
     #[inline]
     fn drop_packet(&mut self, packet: Packet, reason: DropReason) {
+        if self.captures {
+            self.capture_drop(&packet, reason, 0);
+        }
+        self.count_drop(packet, reason);
+    }
+
+    /// The same without a word to captures.
+    #[inline]
+    fn count_drop(&mut self, packet: Packet, reason: DropReason) {
         self.tally.drops[reason as usize] += 1;
         self.books.free(packet);
     }

@@ -62,7 +62,7 @@ impl Worker {
         let (Some(first), None) = (burst.first(), &node.own_pool) else { return 0 };
         let (verdict, from) = (first.destination(), first.port());
         let ends = verdict.op() == Op::Next && self.table.next(verdict.argument(), node.service).service == 0;
-        if !ends || from == Descriptor::NO_PORT || !node.mirrors.is_empty() {
+        if !ends || from == Descriptor::NO_PORT || !node.mirrors.is_empty() || self.captures {
             return 0;
         }
         let holder = node.holder;
@@ -127,7 +127,7 @@ impl Worker {
     /// # Errors
     /// The packet, when there is no room ahead now.
     #[inline(always)]
-    pub(super) fn pass_on(&mut self, service: ServiceId, packet: Packet) -> Result<(), Packet> {
+    pub(super) fn pass_on(&mut self, service: ServiceId, mut packet: Packet) -> Result<(), Packet> {
         let destination = packet.descriptor().destination();
         let argument = destination.argument();
         match destination.op() {
@@ -138,13 +138,24 @@ impl Worker {
                 }
                 let from = packet.descriptor().port();
                 let out = if from == Descriptor::NO_PORT { 0 } else { paired(from, self.ports.len()) };
+                if self.captures {
+                    Self::sign(&mut packet, service);
+                }
                 self.send_out(out, packet);
             }
             Op::Service if argument > 0 => return self.deliver(argument, 0, packet),
-            Op::Port => self.send_out(u8::try_from(argument).unwrap_or(u8::MAX), packet),
+            Op::Port => {
+                if self.captures {
+                    Self::sign(&mut packet, service);
+                }
+                self.send_out(u8::try_from(argument).unwrap_or(u8::MAX), packet);
+            }
             Op::Drop => {
                 let reason = DropReason::from_number(argument).unwrap_or(DropReason::BadVerdict);
-                self.drop_packet(packet, reason);
+                if self.captures {
+                    self.capture_drop(&packet, reason, service);
+                }
+                self.count_drop(packet, reason);
             }
             Op::Empty => self.books.free(packet),
             Op::Service | Op::Marker | Op::Mirror | Op::Invalid => {

@@ -73,6 +73,9 @@ impl Worker {
         for when in self.ports.iter().filter_map(|p| p.not_before.filter(|_| !p.finished && self.receiving)) {
             limit = limit.min(when.saturating_duration_since(now));
         }
+        for when in self.ports.iter().filter_map(|p| p.port.due(self.receiving && !p.finished)) {
+            limit = limit.min(when.saturating_duration_since(now));
+        }
         if limit.is_zero() {
             self.idle.worked();
             return;
@@ -109,6 +112,10 @@ impl Worker {
             .flatten()
             .any(|n| n.blocked_since.is_some() || !n.markers.is_empty() || !n.heirs.is_empty());
         let parked = !self.services.with_line().is_empty() || self.gate.is_some();
-        blocked || parked || !self.audits.is_empty() || self.edges.values().any(|e| e.heir.is_some())
+        blocked
+            || parked
+            || self.ports_leave()
+            || !self.audits.is_empty()
+            || self.edges.values().any(|e| e.heir.is_some())
     }
 }

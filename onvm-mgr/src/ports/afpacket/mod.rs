@@ -1,7 +1,8 @@
 //! `afpacket:INTERFACE`: any network interface of the kernel's, by packet sockets.
 //!
 //! What comes in is read from a ring that the kernel fills, and copied into buffers of the pool; what goes out is sent
-//! from them, a burst with a call. `promiscuous=no` takes only what is addressed to the interface. Needs `CAP_NET_RAW`.
+//! from them, a burst with a call. `promiscuous=no` takes only what is addressed to the interface. Packets have the
+//! kernel's time, and with `timestamps=hardware` the card's, where a driver has been told to give it (`hwstamp_ctl`, `ptp4l`). Needs `CAP_NET_RAW`.
 //!
 //! Frames leave as a network card would have sent them: half checksums are completed, super-frames cut up (`offload`), VLAN
 //! tags put back that the kernel had taken out. A frame that is longer than a buffer is counted as refused, one that
@@ -13,6 +14,7 @@
 //! ```
 //! The kernel's own stack sees the frames as well: for a wire that only the chain bridges the interface has no address.
 
+mod link;
 mod ring;
 mod socket;
 
@@ -23,7 +25,8 @@ use std::time::{Duration, Instant};
 use onvm_lib::pool::{Books, Packet};
 
 use super::intake::{Came, Intake};
-use super::{Port, PortCounters, PortError, Reception, Spec};
+use super::{Link as LinkState, Port, PortCounters, PortError, Reception, Spec};
+pub(super) use link::link;
 use ring::ReceiveRing;
 use socket::{MOST_AT_ONCE, Socket};
 
@@ -49,6 +52,7 @@ pub(super) struct AfPacketPort {
     name: String,
     interface: String,
     promiscuous: bool,
+    hardware_time: bool,
     link: Option<Link>,
     intake: Intake,
     queue_buffer: Vec<u8>,
@@ -68,10 +72,16 @@ impl AfPacketPort {
             Some("no" | "off" | "false" | "0") => false,
             Some(_) => return Err(spec.bad("promiscuous", "yes or no is needed").into()),
         };
+        let hardware_time = match spec.get("timestamps") {
+            None | Some("software") => false,
+            Some("hardware") => true,
+            Some(_) => return Err(spec.bad("timestamps", "hardware or software is needed").into()),
+        };
         let mut port = Self {
             name: spec.text().to_string(),
             interface: interface.to_string(),
             promiscuous,
+            hardware_time,
             link: None,
             intake: Intake::default(),
             queue_buffer: Socket::queue_buffer(),
@@ -86,7 +96,7 @@ impl AfPacketPort {
 
     fn connect(&self) -> Result<Link, Error> {
         let index = index_of(&self.interface)?;
-        let (receiver, ring) = Socket::receiver(index, self.promiscuous)?;
+        let (receiver, ring) = Socket::receiver(index, self.promiscuous, self.hardware_time)?;
         Ok(Link { index, receiver, sender: Socket::sender(index)?, ring })
     }
 
@@ -257,10 +267,15 @@ impl Port for AfPacketPort {
 
     fn close(&mut self, books: &mut Books) -> Result<(), PortError> {
         self.intake.close(books);
-        if let Some(link) = self.link.take() {
+        // The sockets end with the port, away from the packets: the kernel waits for readers of its lists then.
+        if let Some(link) = &self.link {
             self.counters.rx_missed += link.receiver.missed().frames;
         }
         Ok(())
+    }
+
+    fn link(&self) -> LinkState {
+        link(&self.interface)
     }
 
     fn counters(&self) -> PortCounters {

@@ -75,8 +75,17 @@ impl Socket {
     ///
     /// # Errors
     /// As the kernel says: without `CAP_NET_RAW` `EPERM`.
-    pub(super) fn receiver(index: u32, promiscuous: bool) -> Result<(Self, ReceiveRing)> {
+    pub(super) fn receiver(
+        index: u32,
+        promiscuous: bool,
+        hardware_time: bool,
+    ) -> Result<(Self, ReceiveRing)> {
         let socket = Self::open()?;
+        if hardware_time {
+            // Frames to which the card gave no time have the kernel's.
+            let what = libc::SOF_TIMESTAMPING_RAW_HARDWARE.cast_signed();
+            socket.set(libc::SOL_PACKET, libc::PACKET_TIMESTAMP, &what)?;
+        }
         let version = libc::tpacket_versions::TPACKET_V2 as libc::c_int;
         socket.set(libc::SOL_PACKET, libc::PACKET_VERSION, &version)?;
         // In front of each frame the kernel says what it has left undone.

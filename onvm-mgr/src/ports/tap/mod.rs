@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use super::intake::{Came, Intake};
 use super::rate::now_ns;
-use super::{Port, PortCounters, PortError, Reception, Spec};
+use super::{Link, Port, PortCounters, PortError, Reception, Spec};
 use device::{Device, LONGEST_NAME};
 
 /// Smallest and largest MTU that a TAP device takes.
@@ -237,6 +237,10 @@ impl Port for TapPort {
     fn close(&mut self, books: &mut Books) -> Result<(), PortError> {
         self.intake.close(books);
         Ok(())
+    }
+
+    fn link(&self) -> Link {
+        super::afpacket::link(&self.settings.interface)
     }
 
     fn counters(&self) -> PortCounters {
