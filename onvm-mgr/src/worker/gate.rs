@@ -154,9 +154,10 @@ impl Worker {
         }
     }
 
-    /// Packets that may wait at the gate: half the pool.
+    /// Packets that may wait at the gate: half the pool, less what waits in line already.
     fn gate_room(&self) -> usize {
-        self.books.pool().geometry().buffers() as usize / 2
+        let half = self.books.pool().geometry().buffers() as usize / 2;
+        half.saturating_sub(self.services.parked())
     }
 
     /// Packets that a source which waits may bring now, as far as the gate is concerned.
@@ -195,9 +196,13 @@ impl Worker {
         } else {
             self.enter(packet, hop)
         };
-        if let Err(packet) = refused {
-            self.park_always(hop.service, hop.position, packet, false);
+        let Err(packet) = refused else { return };
+        let port = self.ports.get(usize::from(packet.descriptor().port()));
+        let room = |s: &super::deliver::Service| s.line.len() < self.longest_line();
+        if port.is_some_and(|state| !state.port.waits()) && !self.services.get(hop.service).is_none_or(room) {
+            return self.drop_at_entry(packet);
         }
+        self.park_always(hop.service, hop.position, packet, false);
     }
 
     /// Packets that wait at the gate.
