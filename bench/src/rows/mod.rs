@@ -3,6 +3,7 @@
 mod chain;
 mod classifier;
 mod cost;
+mod dpdk;
 mod failover;
 mod fair;
 mod hop;
@@ -54,6 +55,11 @@ pub(crate) const ROWS: &[Row] = &[
         name: "made-rules",
         about: "the same over rules made here, without any files",
         run: classifier::made,
+    },
+    Row {
+        name: "dpdk",
+        about: "ports on DPDK's devices, against dpdk-testpmd between the same devices",
+        run: dpdk::run,
     },
     Row { name: "cost", about: "cycles and instructions for a packet and hop", run: cost::run },
 ];
