@@ -213,9 +213,12 @@ fn hosts_reach_each_other_through_taps_of_dpdk() {
     let Some(wire) = Wire::unwired().filter(|_| with_dpdk()) else { return };
     wire.connect_server(1500);
     no_super_frames(&wire, &["s0"]);
-    for (other, fragments) in [("dpdk:net_af_packet1,iface=m1", false), ("afpacket:m1", true)] {
+    for (tap, other, fragments) in [
+        ("dpdk:net_tap0,iface=dtap0", "dpdk:net_af_packet1,iface=m1", false),
+        ("dpdk:net_tap0,iface=dtap0,rxq=2,mtu=1500", "afpacket:m1", true),
+    ] {
         let lab = Lab::new();
-        let (manager, nfs) = start(&lab, ["dpdk:net_tap0,iface=dtap0", other], &[]);
+        let (manager, nfs) = start(&lab, [tap, other], &[]);
         wait_until("the device", || {
             let up = Command::new("ip").args(["addr", "show", "up", "dtap0"]).output().unwrap();
             up.status.success() && !up.stdout.is_empty()

@@ -120,26 +120,47 @@ impl Spec {
     /// # Errors
     /// When the path of a file has a comma, which separates options.
     pub(crate) fn in_directory(&self, directory: &Path) -> Result<String, SpecError> {
+        if self.kind == "dpdk" {
+            return self.driver_in_directory(directory);
+        }
         if self.kind != "pcap" {
             return Ok(self.text.clone());
         }
         let mut parts = Vec::with_capacity(self.options.len());
         for (option, value) in &self.options {
-            let file = directory.join(value);
-            let parent = file.parent().and_then(|p| p.canonicalize().ok());
-            let value = match (option.as_str(), parent, file.file_name()) {
-                ("in" | "out", Some(parent), Some(name)) => parent.join(name).display().to_string(),
-                ("in" | "out", ..) => file.display().to_string(),
+            let value = match option.as_str() {
+                "in" | "out" => self.seen_from(directory, option, value)?,
                 _ => value.clone(),
             };
-            if value.contains(',') {
-                return Err(
-                    self.bad(option, format!("the path {value} has a comma, which separates options"))
-                );
-            }
             parts.push(format!("{option}={value}"));
         }
         Ok(format!("{}:{}", self.kind, parts.join(",")))
+    }
+
+    /// The same of a driver's options: captures have names there, too.
+    fn driver_in_directory(&self, directory: &Path) -> Result<String, SpecError> {
+        let one = |part: &str| match part.split_once('=') {
+            Some((option @ ("rx_pcap" | "tx_pcap"), file)) => {
+                Ok(format!("{option}={}", self.seen_from(directory, option, file)?))
+            }
+            _ => Ok(part.to_string()),
+        };
+        let parts = self.get("device").unwrap_or_default().split(',').map(one);
+        Ok(format!("{}:{}", self.kind, parts.collect::<Result<Vec<_>, _>>()?.join(",")))
+    }
+
+    /// The path of a file as seen from a directory.
+    fn seen_from(&self, directory: &Path, option: &str, value: &str) -> Result<String, SpecError> {
+        let file = directory.join(value);
+        let parent = file.parent().and_then(|p| p.canonicalize().ok());
+        let path = match (parent, file.file_name()) {
+            (Some(parent), Some(name)) => parent.join(name).display().to_string(),
+            _ => file.display().to_string(),
+        };
+        if path.contains(',') {
+            return Err(self.bad(option, format!("the path {path} has a comma, which separates options")));
+        }
+        Ok(path)
     }
 
     /// What stands before the colon.
@@ -203,6 +224,26 @@ mod tests {
         let spec: Spec = "gen:size=64".parse().unwrap();
         assert_eq!(spec.number("size"), Ok(Some(64)));
         assert!("null:".parse::<Spec>().is_ok() && "null".parse::<Spec>().is_ok());
+    }
+
+    #[test]
+    fn files_of_drivers_are_seen_from_the_directory_of_the_chain_file() {
+        let spec: Spec =
+            "dpdk:net_pcap0,rx_pcap=in.pcap,tx_pcap=/o.pcap,iface=in.pcap,rxq=2".parse().unwrap();
+        let seen = spec.in_directory(Path::new("/")).unwrap();
+        assert_eq!(seen, "dpdk:net_pcap0,rx_pcap=/in.pcap,tx_pcap=/o.pcap,iface=in.pcap,rxq=2");
+        let refused = spec.in_directory(Path::new("/no,where")).unwrap_err().to_string();
+        assert!(refused.contains("the path /no,where/in.pcap has a comma"), "{refused}");
+    }
+
+    #[cfg(not(feature = "dpdk"))]
+    #[test]
+    fn a_manager_without_dpdk_says_how_to_get_one_with_it() {
+        let geometry = onvm_lib::pool::Geometry::new(1, 64).unwrap();
+        let pool = onvm_lib::pool::Pool::create(geometry, onvm_lib::shm::Pages::Plain).unwrap();
+        let refused =
+            crate::ports::open(&"dpdk:net_null0".parse().unwrap(), &pool).err().unwrap().to_string();
+        assert!(refused.contains("built without DPDK") && refused.contains("--features dpdk"), "{refused}");
     }
 
     #[test]
