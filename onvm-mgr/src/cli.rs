@@ -66,6 +66,7 @@ const PORT_HELP: &str = "A port; may be given again, ports are numbered from 0 a
     afpacket:INTERFACE[,promiscuous=no], \
     xdp:INTERFACE[,mode=native|generic][,copy=zero|copy][,queue=N|queues=A-B][,promiscuous=no][,force], \
     tap:INTERFACE[,ip=ADDRESS/LENGTH][,mtu=N], \
+    vxlan:local=IP[:PORT],remote=IP[:PORT],vni=N[,mtu=N], \
     dpdk:DEVICE[,rxq=N][,mtu=N][,promiscuous=no][,checksums=no][,OPTION-OF-ITS-DRIVER=VALUE…]";
 
 /// Options of a new manager.

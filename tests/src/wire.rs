@@ -23,6 +23,8 @@ pub struct Wire {
     client: String,
     middle: String,
     server: String,
+    /// Others that a test has made.
+    more: Vec<String>,
 }
 
 fn run(program: &str, arguments: &[&str]) {
@@ -59,7 +61,8 @@ impl Wire {
         }
         let id = format!("onvm-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let name = |what: &str| format!("{id}-{what}");
-        let wire = Self { client: name("client"), middle: name("middle"), server: name("server") };
+        let wire =
+            Self { client: name("client"), middle: name("middle"), server: name("server"), more: Vec::new() };
         for space in [&wire.client, &wire.middle, &wire.server] {
             run("ip", &["netns", "add", space]);
             run("ip", &["-n", space, "link", "set", "lo", "up"]);
@@ -105,6 +108,32 @@ impl Wire {
         run("ip", &["-n", space, "addr", "add", &format!("10.77.0.{host}/24"), "dev", name]);
         run("ip", &["-n", space, "addr", "add", &format!("fd77::{host}/64"), "dev", name, "nodad"]);
         run("ip", &["-n", space, "link", "set", name, "up"]);
+    }
+
+    /// Makes one more namespace.
+    #[must_use]
+    pub fn add_space(&mut self, what: &str) -> String {
+        let name = self.client.replace("client", what);
+        run("ip", &["netns", "add", &name]);
+        run("ip", &["-n", &name, "link", "set", "lo", "up"]);
+        self.more.push(name.clone());
+        name
+    }
+
+    /// Does something in a namespace; processes that it starts stay there.
+    ///
+    /// # Panics
+    /// When there is no such namespace.
+    pub fn within<T>(&self, space: &str, what: impl FnOnce() -> T) -> T {
+        let enter = |path: &str| {
+            let space = File::open(path).expect("a namespace");
+            move_into_link_name_space(std::os::fd::AsFd::as_fd(&space), Some(LinkNameSpaceType::Network))
+                .expect("root may move");
+        };
+        enter(&format!("/run/netns/{space}"));
+        let done = what();
+        enter(&format!("/run/netns/{}", self.middle));
+        done
     }
 
     /// The namespaces of client, middle and server.
@@ -194,7 +223,7 @@ impl Drop for Background {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        for space in [&self.client, &self.middle, &self.server] {
+        for space in [&self.client, &self.middle, &self.server].into_iter().chain(&self.more) {
             let _ = Command::new("ip").args(["netns", "del", space]).output();
         }
     }

@@ -18,6 +18,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "onvm-mgr/src/ports/afpacket/",
     "onvm-mgr/src/ports/xdp/",
     "onvm-mgr/src/ports/tap/device.rs",
+    "onvm-mgr/src/ports/vxlan/socket.rs",
     "onvm-mgr/src/ports/dpdk/",
     "dpdk-sys/",
     "bench/",

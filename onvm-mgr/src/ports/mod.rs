@@ -8,7 +8,7 @@ mod afpacket;
 #[cfg(feature = "dpdk")]
 mod dpdk;
 mod generator;
-mod half_checksum;
+mod half_done;
 mod intake;
 mod null;
 mod offload;
@@ -16,6 +16,7 @@ mod pcap;
 mod rate;
 mod spec;
 mod tap;
+mod vxlan;
 mod xdp;
 
 use std::os::fd::BorrowedFd;
@@ -48,6 +49,8 @@ pub(crate) struct PortCounters {
     pub(crate) rx_errors: u64,
     /// Packets whose checksum the interface found wrong; they are passed on, and counted, as all others.
     pub(crate) rx_bad_checksum: u64,
+    /// What came to a tunnel and belongs to another, or is none; in no other count.
+    pub(crate) rx_foreign: u64,
 }
 
 /// What an attempt to receive found.
@@ -181,6 +184,7 @@ pub(crate) fn open(spec: &Spec, pool: &Pool) -> Result<Box<dyn Port>, PortError>
         "afpacket" => Box::new(afpacket::AfPacketPort::open(spec)?),
         "tap" => Box::new(tap::TapPort::open(spec)?),
         "xdp" => Box::new(xdp::XdpPort::open(spec, pool)?),
+        "vxlan" => Box::new(vxlan::VxlanPort::open(spec, pool)?),
         "dpdk" => open_dpdk(spec, pool)?,
         "null" => Box::new(null::NullPort::open(spec)?),
         _ => return Err(spec.unknown_kind().into()),

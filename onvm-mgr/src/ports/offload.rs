@@ -41,6 +41,12 @@ impl Offload {
     /// Bytes of the header.
     pub(super) const BYTES: usize = 10;
 
+    /// What stands beside a super-frame of TCP whose segments have so many bytes of payload.
+    pub(super) fn segments(v4: bool, tcp_at: u16, size: u16) -> Self {
+        let gso = if v4 { GSO_TCP_V4 } else { GSO_TCP_V6 };
+        Self { flags: NEEDS_CHECKSUM, gso, gso_size: size, checksum_start: tcp_at, checksum_offset: 16 }
+    }
+
     /// Reads the header; its numbers are in the machine's byte order.
     pub(super) fn parse(bytes: [u8; Self::BYTES]) -> Self {
         let word = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);

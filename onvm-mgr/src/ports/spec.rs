@@ -10,6 +10,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("null", &[]),
     ("afpacket", &["interface", "promiscuous"]),
     ("tap", &["interface", "ip", "mtu"]),
+    ("vxlan", &["local", "remote", "vni", "mtu"]),
     ("xdp", &["interface", "mode", "copy", "queue", "queues", "promiscuous", "force"]),
     ("dpdk", &["device"]),
 ];
@@ -250,7 +251,7 @@ mod tests {
     fn mistakes_are_named() {
         assert_eq!(
             error("pacp:x"),
-            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, afpacket, tap, xdp, dpdk"
+            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, afpacket, tap, vxlan, xdp, dpdk"
         );
         assert_eq!(
             error("gen:siez=4"),

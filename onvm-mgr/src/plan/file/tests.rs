@@ -178,7 +178,7 @@ default-chain: wed
     );
     assert_eq!(
         told(&text).replace("warning: ", "W "),
-        "1:18: ports[1]: port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, afpacket, tap, xdp, dpdk
+        "1:18: ports[1]: port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, afpacket, tap, vxlan, xdp, dpdk
 4:12: chains.web[1]: \"b\" is not a service; did you mean \"a\"?
 5:9: chains.long: a chain of 65 hops is longer than 64
 5:9: W chains.long: no rule names this chain, and it is not the default chain: no packet takes it
@@ -239,7 +239,7 @@ fn a_single_chain_is_the_default_one() {
     assert_eq!(wrong("services: 5\n"), "1:11: services: a mapping (key: value) is needed, not 5\n");
     assert_eq!(
         wrong("ports: [pcap:in=a,out=b]\n"),
-        "1:19: ports[1]: port \"out=b\": unknown kind \"out=b\", kinds are pcap, gen, null, afpacket, tap, xdp, dpdk; in brackets, a port with a \
+        "1:19: ports[1]: port \"out=b\": unknown kind \"out=b\", kinds are pcap, gen, null, afpacket, tap, vxlan, xdp, dpdk; in brackets, a port with a \
          comma stands in quotes\n"
     );
     assert_eq!(read("").plan, Plan::default());

@@ -2,7 +2,7 @@
 //!
 //! VLAN tags that a device took out are put back: NFs see frames as they were on the wire. Drivers on sockets of the kernel's
 //! cut super-frames, and IPv4 fragments that the kernel has joined for them, at the length of their slots; such a frame says
-//! itself that it was longer. (That they hand over half checksums is `half_checksum`'s business.)
+//! itself that it was longer. (That they hand over half checksums is `half_done`'s business.)
 
 const ETHERNET: usize = 14;
 const VLAN: [u16; 2] = [0x8100, 0x88a8];

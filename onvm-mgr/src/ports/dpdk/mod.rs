@@ -30,7 +30,7 @@ use onvm_lib::pool::{Books, Note, Packet, Pool};
 use onvm_lib::wire;
 
 use super::rate::now_ns;
-use super::{Port, PortCounters, PortError, Reception, Spec, half_checksum};
+use super::{Port, PortCounters, PortError, Reception, Spec, half_done};
 use buffers::Buffers;
 use device::{BURST, Device, Wanted};
 
@@ -236,7 +236,7 @@ impl DpdkPort {
         let bytes = packet.bytes_mut(books.pool());
         let cut = self.of_kernel && frame::is_cut(bytes);
         if self.of_kernel {
-            half_checksum::complete(bytes);
+            half_done::complete(bytes);
         }
         if bytes.len() < ETHERNET || length > books.pool().geometry().packet_room() || cut {
             self.counters.rx_refused += 1;

@@ -40,17 +40,42 @@ struct Value {
     data: u32,
 }
 
-fn ethtool<T>(name: &str, argument: &mut T) -> Result<()> {
-    let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None)?;
+fn named(name: &str) -> libc::ifreq {
     // SAFETY: zeros are a valid request.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {
         *to = libc::c_char::from_ne_bytes([from]);
     }
-    request.ifr_ifru.ifru_data = std::ptr::from_mut(argument).cast();
-    // SAFETY: each command is used with the structure that the kernel reads and writes for it.
-    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as libc::Ioctl, &raw mut request) };
+    request
+}
+
+fn control(command: libc::c_ulong, request: &mut libc::ifreq) -> Result<()> {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None)?;
+    #[allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
+    // the C library's type for it, whatever that is
+    let command = command as libc::Ioctl;
+    // SAFETY: each command is used with the part of the request that the kernel reads and writes for it.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), command, std::ptr::from_mut(request)) };
     if done < 0 { Err(Error::last_os_error()) } else { Ok(()) }
+}
+
+fn ethtool<T>(name: &str, argument: &mut T) -> Result<()> {
+    let mut request = named(name);
+    request.ifr_ifru.ifru_data = std::ptr::from_mut(argument).cast();
+    control(libc::SIOCETHTOOL as libc::c_ulong, &mut request)
+}
+
+/// Whether an interface is up, and its MTU. Other than by netlink this waits for no lock: the worker may ask.
+///
+/// # Errors
+/// `ENODEV` when there is none of this name.
+pub(super) fn state(name: &str) -> Result<(bool, u32)> {
+    let (mut flags, mut mtu) = (named(name), named(name));
+    control(libc::SIOCGIFFLAGS as libc::c_ulong, &mut flags)?;
+    control(libc::SIOCGIFMTU as libc::c_ulong, &mut mtu)?;
+    // SAFETY: the kernel has just written both.
+    let (flags, mtu) = unsafe { (flags.ifr_ifru.ifru_flags, mtu.ifr_ifru.ifru_mtu) };
+    Ok((libc::c_int::from(flags) & libc::IFF_UP != 0, u32::try_from(mtu).unwrap_or(0)))
 }
 
 /// The name of an interface's driver, or nothing.

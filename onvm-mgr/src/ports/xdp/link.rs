@@ -46,13 +46,17 @@ pub(super) struct Link {
     _tags: TagsStay,
     /// `native, copy, queue 0`.
     pub(super) manner: String,
-    pub(super) mode: Mode,
     /// Longest IP packet that the interface sends.
     pub(super) mtu: u32,
 }
 
 /// How a socket may be bound, the best first.
 fn ways(options: &Options, mode: Mode, pool: &Pool, parts: bool) -> Vec<Bind> {
+    if mode == Mode::Generic && !parts {
+        // Local senders hand super-frames to programs that are not in the driver: they come in parts where that can be.
+        let plain = Bind::XDP_USE_NEED_WAKEUP | Bind::XDP_COPY;
+        return vec![plain | Bind::XDP_USE_SG, plain];
+    }
     let plain = Bind::XDP_USE_NEED_WAKEUP | if parts { Bind::XDP_USE_SG } else { Bind::empty() };
     let zero = mode == Mode::Native && queue::allows_zero_copy(pool);
     match options.copy {
@@ -127,7 +131,6 @@ impl Link {
             _promiscuous: promiscuous.map_err(|e| Refusal::at("cannot be made promiscuous", &e))?,
             _tags: tags,
             manner,
-            mode,
             mtu: known.mtu,
         })
     }

@@ -23,7 +23,7 @@
 //! ```
 //! The program is held by a link that goes with the process, however it ends. A program of others is left alone unless
 //! `force` says otherwise. Frames that local TCP has left to a card have their checksums completed; native mode keeps
-//! it from making super-frames. Needs `CAP_NET_ADMIN`, `CAP_NET_RAW` and `CAP_BPF`.
+//! it from making super-frames, and in generic mode those are cut up (`half_done`). Needs `CAP_NET_ADMIN`, `CAP_NET_RAW` and `CAP_BPF`.
 
 mod bpf;
 mod btf;
@@ -43,21 +43,21 @@ use std::time::{Duration, Instant};
 use onvm_lib::pool::{Books, Note, Packet, Pool};
 use onvm_lib::wire;
 
+use super::half_done;
+use super::intake::{Came as Frame, Intake};
 use super::rate::now_ns;
-use super::{Port, PortCounters, PortError, Reception, Spec, half_checksum};
-use bpf::Mode;
+use super::{Port, PortCounters, PortError, Reception, Spec};
 use lent::Lent;
 use link::{Link, Refusal};
 use options::Options;
-use queue::{Came, Joining, Queue, Stopped};
+use queue::{Came, Joining, Queue, Stopped, Whole};
 
 /// How often the kernel's counters, and whether the interface is still there, are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long frames that are being sent are waited for at the end.
 const LAST_WAIT: Duration = Duration::from_millis(500);
-/// What a user has to know who wants generic mode where senders are local.
-const TOO_LONG: &str = "the kernel drops frames that are longer than a buffer: super-frames of local senders, which \
-    generic mode does not cut up; set gso_max_segs of the sender's interface to 1, or use mode=native or afpacket:";
+/// Longest super-frame.
+const LONGEST: usize = 65_536 + 22;
 /// Bytes of the shortest thing that is a frame.
 const ETHERNET: u32 = 14;
 
@@ -68,6 +68,7 @@ pub(super) struct XdpPort {
     pool: Pool,
     link: Option<Link>,
     lent: Lent,
+    intake: Intake,
     /// Buffers that are home again, or that a device cannot use.
     back: Vec<Packet>,
     aside: Vec<Packet>,
@@ -104,6 +105,7 @@ impl XdpPort {
             pool: pool.clone(),
             link: Some(link),
             lent: Lent::new(pool.geometry().buffers()),
+            intake: Intake::default(),
             back: Vec::new(),
             aside: Vec::new(),
             down: false,
@@ -126,18 +128,11 @@ impl XdpPort {
     fn look(&mut self) {
         let index = index_of(&self.options.interface);
         if let Some(link) = &mut self.link {
-            let missed: Vec<_> = link.queues.iter_mut().map(Queue::missed).collect();
-            let frames = missed.iter().map(|m| m.frames).sum::<u64>();
-            let too_long = frames > 0 && missed.iter().all(|m| m.without_buffer == 0);
-            self.counters.rx_missed += frames;
-            let generic = link.mode == Mode::Generic;
+            self.counters.rx_missed += link.queues.iter_mut().map(Queue::missed).sum::<u64>();
             if index.as_ref().is_ok_and(|index| *index == link.index) {
-                if let Ok(known) = netlink::interface(link.index) {
-                    link.mtu = known.mtu;
-                    self.down &= !known.up;
-                }
-                if generic && too_long {
-                    self.tell(TOO_LONG.into());
+                if let Ok((up, mtu)) = device::state(&self.options.interface) {
+                    link.mtu = mtu;
+                    self.down &= !up;
                 }
                 return;
             }
@@ -159,8 +154,9 @@ impl XdpPort {
     fn let_go(&mut self) {
         if let Some(mut link) = self.link.take() {
             for queue in &mut link.queues {
-                self.counters.rx_missed += queue.missed().frames;
-                if let Joining::Packet(packet) = std::mem::replace(&mut queue.joining, Joining::None) {
+                self.counters.rx_missed += queue.missed();
+                let joining = std::mem::replace(&mut queue.joining, Joining::None);
+                if let Joining::Some(Whole::Packet(packet)) = joining {
                     self.back.push(packet);
                 }
             }
@@ -174,7 +170,14 @@ impl XdpPort {
     }
 
     /// Takes what has come to a queue.
-    fn receive_from(&mut self, queue: &mut Queue, books: &mut Books, burst: &mut Vec<Packet>, max: usize) {
+    fn receive_from(
+        &mut self,
+        queue: &mut Queue,
+        books: &mut Books,
+        to: (&mut Vec<Packet>, usize),
+        mtu: u32,
+    ) {
+        let (burst, max) = to;
         if !queue.has_frame() {
             return;
         }
@@ -182,52 +185,71 @@ impl XdpPort {
         while burst.len() < max
             && let Some(came) = queue.take()
         {
-            let Some(packet) = self.join(queue, books, came) else { continue };
-            if let Some(packet) = self.finish(packet, books, queue.zero_copy, timestamp_ns) {
-                burst.push(packet);
+            let Some(whole) = self.join(queue, books, came) else { continue };
+            let long = match whole {
+                Whole::Packet(packet) => {
+                    let bytes = packet.bytes(books.pool());
+                    let over = packet.descriptor().length() > mtu + around(bytes) && !queue.zero_copy;
+                    if !over || half_done::cut_up(bytes, mtu).is_none() {
+                        burst.extend(self.finish(packet, books, queue.zero_copy, timestamp_ns));
+                        continue;
+                    }
+                    let bytes = bytes.to_vec();
+                    books.free(packet);
+                    bytes
+                }
+                Whole::Long(bytes) => bytes,
+            };
+            match half_done::cut_up(&long, mtu) {
+                Some(offload) => {
+                    let came = Frame { bytes: &long, offload, tag: None, timestamp_ns };
+                    self.intake.take(books, burst, max, came, &mut self.counters);
+                }
+                None => self.counters.rx_refused += 1,
             }
         }
         queue.release();
     }
 
     /// The packet of a frame, if it is whole by what has come.
-    fn join(&mut self, queue: &mut Queue, books: &mut Books, came: Came) -> Option<Packet> {
+    fn join(&mut self, queue: &mut Queue, books: &mut Books, came: Came) -> Option<Whole> {
         let (buffer, offset) = books.pool().place_of(came.byte)?;
         let Some(mut packet) = self.lent.filled(buffer) else {
             log::error!("{}: a frame came in buffer {buffer}, which was not given", self.name);
             return None;
         };
         let room = books.pool().geometry().room();
-        let joined = match std::mem::replace(&mut queue.joining, Joining::None) {
-            Joining::None if offset + came.length <= room => {
-                packet.describe(packet.descriptor().with_place(offset, came.length));
-                Some(packet)
-            }
-            Joining::Packet(mut first) => {
+        packet.describe(packet.descriptor().with_place(offset, came.length.min(room - offset)));
+        let whole = match std::mem::replace(&mut queue.joining, Joining::None) {
+            Joining::None => Some(Whole::Packet(packet)),
+            Joining::Some(Whole::Packet(mut first)) => {
                 let (start, before) = (first.descriptor().offset(), first.descriptor().length());
-                let fits = start + before + came.length <= room && offset + came.length <= room;
-                if fits {
-                    packet.describe(packet.descriptor().with_place(offset, came.length));
+                let joined = if start + before + came.length <= room {
                     first.describe(first.descriptor().with_place(start, before + came.length));
                     let rest = &mut first.bytes_mut(books.pool())[before as usize..];
                     rest.copy_from_slice(packet.bytes(books.pool()));
-                }
-                books.free(packet);
-                if !fits {
-                    books.free(first);
-                    None
+                    Whole::Packet(first)
                 } else {
-                    Some(first)
-                }
+                    let long = [first.bytes(books.pool()), packet.bytes(books.pool())].concat();
+                    books.free(first);
+                    Whole::Long(long)
+                };
+                books.free(packet);
+                Some(joined)
             }
-            Joining::None | Joining::Forget => {
+            Joining::Some(Whole::Long(mut long)) => {
+                long.extend(packet.bytes(books.pool()));
+                books.free(packet);
+                (long.len() <= LONGEST).then_some(Whole::Long(long))
+            }
+            Joining::Forget => {
                 books.free(packet);
                 None
             }
         };
-        match joined {
-            Some(packet) if came.goes_on => queue.joining = Joining::Packet(packet),
-            Some(packet) => return Some(packet),
+        match whole {
+            Some(whole) if came.goes_on => queue.joining = Joining::Some(whole),
+            Some(whole) => return Some(whole),
             None if came.goes_on => queue.joining = Joining::Forget,
             None => self.counters.rx_refused += 1,
         }
@@ -250,7 +272,7 @@ impl XdpPort {
         }
         let bytes = packet.bytes_mut(books.pool());
         if !from_card {
-            half_checksum::complete(bytes);
+            half_done::complete(bytes);
         }
         let hash = wire::flow_hash(bytes);
         packet.describe(packet.descriptor().with_hash(hash));
@@ -364,12 +386,17 @@ impl Port for XdpPort {
         let Some(mut link) = self.link.take() else {
             return Reception::NotBefore(Instant::now() + LOOK);
         };
-        let count = link.queues.len();
+        self.intake.fill(burst, max);
+        let (count, mtu) = (link.queues.len(), link.mtu);
         let mut failed = Vec::new();
         for nth in 0..count {
             let queue = &mut link.queues[(self.turn + nth) % count];
-            self.receive_from(queue, books, burst, max);
+            self.receive_from(queue, books, (burst, max), mtu);
             queue.reap(books, &mut self.lent, &mut failed);
+            if queue.has_unsent() && !self.down {
+                // There was no room in the kernel when it was put, and nothing came after it that would push it on.
+                let _ = queue.kick(&self.pool, &mut self.lent);
+            }
             queue.supply(books, &mut self.lent, &mut self.aside);
         }
         self.turn = (self.turn + 1) % count.max(1);
@@ -412,9 +439,9 @@ impl Port for XdpPort {
     }
 
     fn holds(&self) -> usize {
-        let joining = |queue: &Queue| usize::from(matches!(queue.joining, Joining::Packet(_)));
+        let joining = |queue: &Queue| usize::from(matches!(queue.joining, Joining::Some(Whole::Packet(_))));
         let joining = self.link.iter().flat_map(|link| &link.queues).map(joining).sum::<usize>();
-        self.lent.count() + self.back.len() + self.aside.len() + joining
+        self.lent.count() + self.intake.len() + self.back.len() + self.aside.len() + joining
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
@@ -422,7 +449,7 @@ impl Port for XdpPort {
     }
 
     fn is_ready(&self) -> bool {
-        self.link.iter().flat_map(|link| &link.queues).any(Queue::has_frame)
+        self.intake.len() > 0 || self.link.iter().flat_map(|link| &link.queues).any(Queue::has_frame)
     }
 
     fn idle(&mut self) {
@@ -435,6 +462,7 @@ impl Port for XdpPort {
     fn close(&mut self, books: &mut Books) -> Result<(), PortError> {
         self.finish_sending(books);
         self.let_go();
+        self.intake.close(books);
         self.give_back(books);
         Ok(())
     }

@@ -27,7 +27,6 @@ pub(super) struct Interface {
     pub(super) mtu: u32,
     /// Queues that it was made with; not all need be in use.
     pub(super) queues: u32,
-    pub(super) up: bool,
     /// The programs that are attached to it.
     pub(super) native: Option<u32>,
     pub(super) generic: Option<u32>,
@@ -68,7 +67,7 @@ fn put(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 /// Does a request about one interface; the answer behind its headers.
-fn ask(kind: u16, index: u32, body: &[u8]) -> Result<(u32, Vec<u8>)> {
+fn ask(kind: u16, index: u32, body: &[u8]) -> Result<Vec<u8>> {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
     let acknowledge = if kind == SET_LINK { libc::NLM_F_ACK } else { 0 };
@@ -94,10 +93,9 @@ fn ask(kind: u16, index: u32, body: &[u8]) -> Result<(u32, Vec<u8>)> {
     if i32::from(kind) == libc::NLMSG_ERROR {
         // The error stands behind the header, negative; 0 says that all is well.
         let number = answer.get(HEADER..).and_then(word).ok_or_else(bad)?.cast_signed();
-        return if number == 0 { Ok((0, Vec::new())) } else { Err(Error::from_raw_os_error(-number)) };
+        return if number == 0 { Ok(Vec::new()) } else { Err(Error::from_raw_os_error(-number)) };
     }
-    let up = answer.get(HEADER + 8..).and_then(word).ok_or_else(bad)?;
-    Ok((up, answer.split_off(HEADER + INTERFACE)))
+    if answer.len() < HEADER + INTERFACE { Err(bad()) } else { Ok(answer.split_off(HEADER + INTERFACE)) }
 }
 
 /// What the kernel knows of an interface.
@@ -105,8 +103,8 @@ fn ask(kind: u16, index: u32, body: &[u8]) -> Result<(u32, Vec<u8>)> {
 /// # Errors
 /// `ENODEV` when there is none of this number.
 pub(super) fn interface(index: u32) -> Result<Interface> {
-    let (flags, answer) = ask(GET_LINK, index, &[])?;
-    let mut found = Interface { up: flags & libc::IFF_UP.cast_unsigned() != 0, ..Interface::default() };
+    let answer = ask(GET_LINK, index, &[])?;
+    let mut found = Interface::default();
     for (kind, value) in attributes(&answer) {
         match kind {
             libc::IFLA_MTU => found.mtu = word(value).unwrap_or(0),

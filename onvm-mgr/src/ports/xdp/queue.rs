@@ -59,15 +59,6 @@ pub(super) struct Came {
     pub(super) goes_on: bool,
 }
 
-/// What the kernel could not give us.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Missed {
-    /// All such frames.
-    pub(super) frames: u64,
-    /// Times that it found no buffer to receive into.
-    pub(super) without_buffer: u64,
-}
-
 /// Why sending has stopped.
 #[derive(Debug)]
 pub(super) enum Stopped {
@@ -93,8 +84,7 @@ pub(super) struct Queue {
     given: u32,
     started: bool,
     /// What the kernel had counted when it was asked last.
-    missed: Missed,
-    /// The first part of a frame of several, with its length; or the rest of such a frame is to be forgotten.
+    missed: u64,
     pub(super) joining: Joining,
 }
 
@@ -102,8 +92,17 @@ pub(super) struct Queue {
 #[derive(Debug)]
 pub(super) enum Joining {
     None,
-    Packet(Packet),
+    Some(Whole),
+    /// It is too long, and the rest of it will be.
     Forget,
+}
+
+/// A frame put together.
+#[derive(Debug)]
+pub(super) enum Whole {
+    Packet(Packet),
+    /// Longer than a buffer: a super-frame.
+    Long(Vec<u8>),
 }
 
 impl Unbound {
@@ -170,7 +169,7 @@ impl Unbound {
             wanted: wanted.min(ENTRIES),
             given: 0,
             started: false,
-            missed: Missed::default(),
+            missed: 0,
             joining: Joining::None,
             socket: self.socket,
         })
@@ -296,6 +295,11 @@ impl Queue {
         Stopped::Full
     }
 
+    /// Whether the kernel has not taken all that was put.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.transmit.waiting() > 0 && !self.zero_copy
+    }
+
     /// Takes back what was sent; packets that were dropped on the way go to `failed`.
     pub(super) fn reap(&mut self, books: &mut Books, lent: &mut Lent, failed: &mut Vec<Packet>) {
         let mut some = false;
@@ -322,17 +326,10 @@ impl Queue {
     }
 
     /// Frames that the kernel could not give us since it was asked last.
-    pub(super) fn missed(&mut self) -> Missed {
-        let Ok(counted) = sockopt::xdp_statistics(&self.socket) else { return Missed::default() };
-        let now = Missed {
-            frames: counted.rx_dropped + counted.rx_ring_full.unwrap_or(0),
-            without_buffer: counted.rx_fill_ring_empty_descs.unwrap_or(0),
-        };
-        let before = std::mem::replace(&mut self.missed, now);
-        Missed {
-            frames: now.frames.saturating_sub(before.frames),
-            without_buffer: now.without_buffer.saturating_sub(before.without_buffer),
-        }
+    pub(super) fn missed(&mut self) -> u64 {
+        let Ok(counted) = sockopt::xdp_statistics(&self.socket) else { return 0 };
+        let now = counted.rx_dropped + counted.rx_ring_full.unwrap_or(0);
+        now.saturating_sub(std::mem::replace(&mut self.missed, now))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Checksums that local senders leave half done.
+//! Frames that local senders leave half done, where nobody says so.
 //!
 //! A veth or a TAP hands over what local TCP and UDP made for a card that would have completed the checksum: in its field
 //! stands the sum of the pseudo header (`Documentation/networking/checksum-offloads.rst`). Packet sockets are told of that;
@@ -6,8 +6,14 @@
 //! is completed. A frame whose checksum is right, and has that value by chance, is completed to the same value;
 //! one that is wrong and has it by chance, 1 of 65,536 that are damaged, would pass. So it is done only for frames that the
 //! kernel copies, whose senders are mostly local, and not for those that a card has written into the buffer.
+//!
+//! Super-frames of TCP come without the size of their segments as well. They show by a half checksum in a frame that
+//! is longer than the MTU, and are cut up to frames of the MTU. Where a sender has smaller segments because something behind
+//! the other end wants that, these are too long there; but uncut all would be too long everywhere.
 
-use onvm_lib::wire::{Headers, tcp, udp};
+use onvm_lib::wire::{Headers, Net, tcp, udp};
+
+use super::offload::Offload;
 
 /// Tunnels in tunnels that are looked into: an inner checksum may be the half one.
 const MOST_TUNNELS: usize = 3;
@@ -24,7 +30,18 @@ pub(super) fn complete(frame: &mut [u8]) {
     }
 }
 
-fn complete_at(frame: &mut [u8], headers: &Headers) -> Option<()> {
+/// What is left to be done on a frame that is longer than the MTU, if it is a super-frame of TCP: to cut it up.
+pub(super) fn cut_up(frame: &[u8], mtu: u32) -> Option<Offload> {
+    let headers = Headers::parse(frame);
+    let (start, at) = half(frame, &headers)?;
+    let before = headers.payload_offset().checked_sub(headers.l3_offset()?)?;
+    let size = u16::try_from((mtu as usize).checked_sub(before)?).ok().filter(|size| *size > 0)?;
+    let start = u16::try_from(start).ok()?;
+    (at == usize::from(start) + 16).then(|| Offload::segments(headers.net() == Net::Ipv4, start, size))
+}
+
+/// Where the transport header and its checksum stand, if that is half done.
+fn half(frame: &[u8], headers: &Headers) -> Option<(usize, usize)> {
     if headers.is_fragment() || headers.problem().is_some() {
         return None;
     }
@@ -36,11 +53,14 @@ fn complete_at(frame: &mut [u8], headers: &Headers) -> Option<()> {
             udp::PROTOCOL => 6,
             _ => return None,
         };
-    let segment = frame.get(start..end)?;
-    let half = headers.pseudo(frame)?.sum(protocol, segment.len()).fold();
-    if frame.get(at..at + 2)? != half.to_be_bytes() {
-        return None;
-    }
+    let length = end.checked_sub(start)?;
+    let half = headers.pseudo(frame)?.sum(protocol, length).fold();
+    (frame.get(at..at + 2)? == half.to_be_bytes()).then_some((start, at))
+}
+
+fn complete_at(frame: &mut [u8], headers: &Headers) -> Option<()> {
+    let (start, at) = half(frame, headers)?;
+    let segment = frame.get(start..headers.end())?;
     // The half that stands there is part of the sum. For UDP 0 says that there is none; for TCP both mean the same.
     let sum = onvm_lib::wire::checksum::udp_nonzero(onvm_lib::wire::checksum::internet(segment));
     frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
