@@ -70,7 +70,8 @@ fn ours(
     let mut platform = Platform::start_under(&tool, &arguments)?;
     let mut pids = vec![platform.manager_pid()];
     for id in 1..=functions {
-        pids.push(platform.add("nf-forward", &["-r", &id.to_string(), "-s", "-m", core])?);
+        let (id, shared) = (id.to_string(), if core == "0" { &["-s"][..] } else { &[] });
+        pids.push(platform.add("nf-forward", &[&["-r", &id, "-m", core], shared].concat())?);
     }
     platform.wait_for(functions)?;
     let _flood = flood.zip(space).map(|(interface, space)| Flood::start(space, interface)).transpose()?;

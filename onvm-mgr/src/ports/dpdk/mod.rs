@@ -235,7 +235,7 @@ impl DpdkPort {
         let length = packet.descriptor().length();
         let bytes = packet.bytes_mut(books.pool());
         let cut = self.of_kernel && frame::is_cut(bytes);
-        if self.of_kernel {
+        if self.of_kernel && !frame::is_plainly_whole(bytes) {
             half_done::complete(bytes);
         }
         if bytes.len() < ETHERNET || length > books.pool().geometry().packet_room() || cut {
