@@ -344,6 +344,10 @@ impl Port for DpdkPort {
         if came > 0 {
             let timestamp_ns = now_ns();
             for mbuf in &mbufs[..came] {
+                // SAFETY: the driver has just given it.
+                unsafe { Buffers::prefetch_packet(*mbuf) };
+            }
+            for mbuf in &mbufs[..came] {
                 let Some(packet) = self.packet(books, *mbuf, timestamp_ns) else { continue };
                 if burst.len() < max {
                     self.counters.rx_packets += 1;
@@ -372,6 +376,9 @@ impl Port for DpdkPort {
             let until = Instant::now() + ROOM_TIME;
             while !burst.is_empty() {
                 let n = burst.len().min(BURST);
+                if let Some(buffers) = &self.buffers {
+                    burst[..n].iter().for_each(|packet| buffers.prefetch_to_lend(packet));
+                }
                 self.send_some(burst.drain(..n), &mut failed, until);
             }
             if let Some(buffers) = &mut self.buffers {
