@@ -6,8 +6,6 @@ use onvm_lib::wire::{Fragment, Headers, Net, Problem, icmp, icmpv6, tcp};
 use crate::engine::checks::Facts;
 use crate::rules::{State, UNTAGGED};
 
-/// Tunnels that are entered one in another.
-const DEEPEST: usize = 4;
 /// In [`Facts::in_port`]: the packet came in by no port.
 pub(crate) const NO_PORT: u8 = u8::MAX;
 
@@ -41,18 +39,8 @@ impl Seen {
     /// Looks at a frame. With `inner` tunnels are entered.
     pub(crate) fn of(frame: &[u8], in_port: u8, inner: bool) -> Self {
         let outer = Headers::parse(frame);
-        let mut headers = outer;
-        let mut tunnelled = false;
-        if inner {
-            for _ in 0..DEEPEST {
-                let carried = headers.inner(frame);
-                let Some(carried) = carried.filter(|h| matches!(h.net(), Net::Ipv4 | Net::Ipv6)) else {
-                    break;
-                };
-                headers = carried;
-                tunnelled = true;
-            }
-        }
+        let carried = if inner { outer.innermost(frame) } else { None };
+        let (headers, tunnelled) = (carried.unwrap_or(outer), carried.is_some());
         let mut ids = outer.vlan_ids();
         let facts = Facts {
             header: Header::v4([0; 4].into(), [0; 4].into(), 0, 0, 0),

@@ -120,6 +120,8 @@ pub(crate) struct Look {
     /// Flags of a TCP segment; 0 for others.
     pub(crate) flags: u8,
     pub(crate) what: What,
+    /// The headers are of what a tunnel carries.
+    pub(crate) tunnelled: bool,
 }
 
 /// What a packet is to the balancer.
@@ -136,8 +138,16 @@ pub(crate) enum What {
 
 impl Look {
     #[inline(always)]
-    pub(crate) fn new(frame: &[u8]) -> Self {
+    pub(crate) fn new(frame: &[u8], inner: bool) -> Self {
         let headers = Headers::parse(frame);
+        if inner && let Some(carried) = headers.innermost(frame) {
+            return Self { tunnelled: true, ..Self::of(carried, frame) };
+        }
+        Self::of(headers, frame)
+    }
+
+    #[inline(always)]
+    fn of(headers: Headers, frame: &[u8]) -> Self {
         if let (Some(tcp::PROTOCOL | udp::PROTOCOL), false, false) =
             (headers.protocol(), headers.is_fragment(), headers.is_malformed())
             && headers.ports(frame).is_some()
@@ -149,6 +159,7 @@ impl Look {
                 hash: key.hash32(),
                 flags: flags(&headers, frame),
                 what: What::Flow,
+                tunnelled: false,
             };
         }
         Self::unusual(headers, frame)
@@ -166,13 +177,20 @@ impl Look {
             Some(tcp::PROTOCOL | udp::PROTOCOL) => match first_fragment_key(&headers, frame, &key) {
                 Some(key) => {
                     let flags = flags(&headers, frame);
-                    return Self { headers, key, hash: key.hash32(), flags, what: What::Flow };
+                    return Self {
+                        headers,
+                        key,
+                        hash: key.hash32(),
+                        flags,
+                        what: What::Flow,
+                        tunnelled: false,
+                    };
                 }
                 None => What::Other,
             },
             _ => What::Other,
         };
-        Self { headers, key, hash: 0, flags: 0, what }
+        Self { headers, key, hash: 0, flags: 0, what, tunnelled: false }
     }
 }
 
@@ -215,6 +233,8 @@ pub struct Balancer {
     /// Both together.
     pub(crate) config: Config,
     pub(crate) gear: Gear,
+    /// Packets in tunnels are balanced, in their tunnels.
+    pub(crate) inner: bool,
     pub(crate) services: Vec<Running>,
     pub(crate) directory: Directory,
     pub(crate) servers: Servers,
@@ -234,6 +254,12 @@ pub struct Balancer {
 }
 
 impl Balancer {
+    /// Balances what tunnels (IP in IP, GRE, VXLAN, Geneve) carry, which stays in its tunnel: only address translation can
+    /// do that.
+    pub fn enter_tunnels(&mut self) {
+        self.inner = true;
+    }
+
     /// Works on a burst.
     pub fn burst<F: Frames>(&mut self, frames: &mut F, now_ns: u64) {
         let count = frames.count();
@@ -256,7 +282,7 @@ impl Balancer {
         looks.clear();
         for (hash, index) in hashes.iter_mut().zip(part.clone()) {
             let frame = frames.frame(index);
-            let look = Look::new(frame.bytes());
+            let look = Look::new(frame.bytes(), self.inner);
             *hash = look.hash;
             looks.push(look);
         }
@@ -340,7 +366,8 @@ impl Balancer {
     fn icmp<F: Frame>(&mut self, frame: &mut F, look: &Look, now_ns: u64) -> Step {
         let headers = &look.headers;
         let Some(destination) = look.key.dst() else { return self.other() };
-        if let Some(mac) = self.gear.mac {
+        // Whoever asks from within a tunnel is answered by its end.
+        if let Some(mac) = self.gear.mac.filter(|_| !look.tunnelled) {
             if let Some(target) = answers::solicited(headers, frame.bytes())
                 && self.is_mine(target.into())
                 && answers::neighbour_advertisement(frame, headers, mac, target)
@@ -356,7 +383,7 @@ impl Balancer {
         if crate::translate::is_error(headers, frame.bytes()) {
             return self.error(frame, look, now_ns);
         }
-        if self.is_mine(destination) && answers::echo_reply(frame, headers) {
+        if !look.tunnelled && self.is_mine(destination) && answers::echo_reply(frame, headers) {
             return self.answered(frame);
         }
         self.other()

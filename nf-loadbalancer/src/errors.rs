@@ -16,7 +16,7 @@ use crate::balancer::{Balancer, Look, Step, first_fragment_key};
 use crate::connections::{Carry, Flow};
 use crate::frame::Frame;
 use crate::path::deliver;
-use crate::translate::translate_error;
+use crate::translate::{in_tunnel, translate_error};
 
 /// Shortest limit that is believed: what every IPv6 link carries; and less than IPv4 needs is an attack (RFC 1191 §3).
 const LEAST_MTU: u16 = 576;
@@ -61,7 +61,13 @@ impl Balancer {
                 // The packet in question went the other way: its source is where the flow's packets go.
                 let quoted = (flow.destination, flow.source);
                 let source = (from == own_end).then_some(flow.source.ip);
-                translate_error(frame.bytes_mut(), &look.headers, quoted, (source, Some(flow.destination.ip)))
+                let own = (source, Some(flow.destination.ip));
+                let change = |frame: &mut [u8]| translate_error(frame, &look.headers, quoted, own);
+                if look.tunnelled {
+                    in_tunnel(frame.bytes_mut(), &look.headers, change)
+                } else {
+                    change(frame.bytes_mut())
+                }
             }
         };
         if !translated {
@@ -70,7 +76,7 @@ impl Balancer {
         }
         frame.set_hash(flow.hash);
         match self.servers.get_mut(flow.server) {
-            Some(server) => deliver(frame, flow, server, self.gear),
+            Some(server) => deliver(frame, look, flow, server, self.gear),
             None => DropReason::NoRoute.into(),
         }
     }

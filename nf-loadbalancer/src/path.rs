@@ -12,7 +12,7 @@ use crate::connections::{Carry, Endpoint, Flow, Seen, ends, key_between};
 use crate::frame::Frame;
 use crate::servers::Server;
 use crate::source_ports::Scope;
-use crate::translate::{is_error, set_macs, translate};
+use crate::translate::{in_tunnel, is_error, set_macs, translate};
 use crate::tunnel::{Kind, Refusal, Tunnel};
 
 /// For how long a router's word on the longest packet is believed (RFC 1191 §6.3).
@@ -30,9 +30,13 @@ pub(crate) fn carry<F: Frame>(
     counts: &mut Counts,
 ) -> Step {
     let done = match flow.carry {
+        Carry::Nat | Carry::Back if look.tunnelled => in_tunnel(frame.bytes_mut(), &look.headers, |frame| {
+            translate(frame, &look.headers, flow.source, flow.destination)
+        }),
         Carry::Nat | Carry::Back => {
             translate(frame.bytes_mut(), &look.headers, flow.source, flow.destination)
         }
+        Carry::Dsr | Carry::Ipip | Carry::Gue if look.tunnelled => false,
         Carry::Dsr => true,
         Carry::Ipip | Carry::Gue => {
             own.datagrams = own.datagrams.wrapping_add(1);
@@ -59,14 +63,20 @@ pub(crate) fn carry<F: Frame>(
         return DropReason::Unsupported.into();
     }
     frame.set_hash(flow.hash);
-    deliver(frame, flow, server, gear)
+    deliver(frame, look, flow, server, gear)
 }
 
-/// Gives a packet its Ethernet addresses and its verdict.
+/// Gives a packet its Ethernet addresses, unless it stays in a tunnel that has its own way, and its verdict.
 #[inline(always)]
-pub(crate) fn deliver<F: Frame>(frame: &mut F, flow: &Flow, server: &mut Server, gear: Gear) -> Step {
+pub(crate) fn deliver<F: Frame>(
+    frame: &mut F,
+    look: &Look,
+    flow: &Flow,
+    server: &mut Server,
+    gear: Gear,
+) -> Step {
     let to_backend = flow.carry != Carry::Back;
-    if let Some(own) = gear.mac {
+    if let Some(own) = gear.mac.filter(|_| !look.tunnelled) {
         let to = if to_backend { server.mac } else { Some(flow.client_mac()) };
         let Some(to) = to else {
             server.counts.unresolved += 1;

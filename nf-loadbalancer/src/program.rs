@@ -29,6 +29,10 @@ pub struct Options {
     #[arg(long)]
     check: bool,
 
+    /// Balance what tunnels (IP in IP, GRE, VXLAN, Geneve) carry, in its tunnel; only for services in mode nat
+    #[arg(long)]
+    inner: bool,
+
     /// Make no health checks; backends are believed to be up
     #[arg(long)]
     no_health_checks: bool,
@@ -45,8 +49,11 @@ pub struct LoadBalancer {
 }
 
 /// Reads the file, and checks what only this process can: whether it may do what the file wants.
-fn compile(path: &Path, checks: bool) -> Result<Config, String> {
+fn compile(path: &Path, checks: bool, inner: bool) -> Result<Config, String> {
     let config = config::load(path)?;
+    if inner {
+        config::only_translates(&config).map_err(|reason| format!("{}: {reason}", path.display()))?;
+    }
     if checks {
         health::permitted(&config).map_err(|reason| format!("{}: {reason}", path.display()))?;
     }
@@ -89,16 +96,24 @@ impl NetworkFunction for LoadBalancer {
 
     fn setup(options: &Options, setup: &Setup) -> Result<Self, SetupError> {
         let checks = !setup.replay && !options.no_health_checks;
+        let inner = options.inner;
         if setup.replay {
             // The same capture gives the same packets: no clock, no thread, no chance.
-            let config = compile(&options.services, false)?;
-            let balancer = Balancer::new(config);
+            let config = compile(&options.services, false, inner)?;
+            let mut balancer = Balancer::new(config);
+            if inner {
+                balancer.enter_tunnels();
+            }
             return Ok(Self { balancer, reloader: None, checker: None, now_ns: 0 });
         }
         let paths = [options.services.clone()];
-        let (config, reloader) = Reloader::start(&paths, options.watch, move |path| compile(path, checks))?;
+        let (config, reloader) =
+            Reloader::start(&paths, options.watch, move |path| compile(path, checks, inner))?;
         let seed = setup.instance.map_or(1, |id| u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let balancer = Balancer::live(config, seed).map_err(|e| format!("cannot start a thread: {e}"))?;
+        let mut balancer = Balancer::live(config, seed).map_err(|e| format!("cannot start a thread: {e}"))?;
+        if inner {
+            balancer.enter_tunnels();
+        }
         let checker = if checks {
             Some(Checker::start().map_err(|e| format!("cannot start a thread: {e}"))?)
         } else {

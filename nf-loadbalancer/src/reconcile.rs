@@ -43,6 +43,7 @@ impl Balancer {
             file: config.clone(),
             overlay: Overlay::default(),
             gear: Gear::new(&config),
+            inner: false,
             services: Vec::new(),
             directory: Directory::default(),
             servers: Servers::default(),

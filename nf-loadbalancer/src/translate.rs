@@ -140,6 +140,21 @@ pub(crate) fn translate_error(
         && own(frame, Side::Destination, destination)
 }
 
+/// Changes what a tunnel carries, whose headers are `headers`, and keeps the checksums of the tunnel right.
+#[must_use]
+pub(crate) fn in_tunnel(frame: &mut [u8], headers: &Headers, change: impl FnOnce(&mut [u8]) -> bool) -> bool {
+    let at = headers.l3_offset().unwrap_or(0);
+    let end = headers.end();
+    let sum = |frame: &[u8]| Sum::ZERO.add_bytes(frame.get(at..end).unwrap_or_default()).fold();
+    let before = sum(frame);
+    let changed = change(frame);
+    let after = sum(frame);
+    if before != after {
+        Headers::parse(frame).carried_changed(frame, at, before, after);
+    }
+    changed
+}
+
 /// Writes destination and source Ethernet address.
 #[inline(always)]
 pub(crate) fn set_macs(frame: &mut [u8], destination: [u8; 6], source: [u8; 6]) {

@@ -52,8 +52,14 @@ impl Monitor {
     /// Counts a packet. `hash` is its symmetric flow hash, `length` what it had on the wire.
     #[inline]
     pub(crate) fn packet(&mut self, frame: &[u8], length: usize, hash: u32, now_ns: u64) {
-        let headers = Headers::parse(frame);
-        let bytes = length as u64;
+        let mut headers = Headers::parse(frame);
+        let (mut hash, bytes) = (hash, length as u64);
+        if self.settings.inner
+            && let Some(carried) = headers.innermost(frame)
+        {
+            headers = carried;
+            hash = carried.flow_hash(frame);
+        }
         self.protocols.count(&headers, bytes);
         self.rates.count(bytes, now_ns);
         let flags = if headers.protocol() == Some(tcp::PROTOCOL) {

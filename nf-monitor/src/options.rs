@@ -50,6 +50,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     active_timeout: Option<u32>,
 
+    /// Count what tunnels carry (IP in IP, GRE, VXLAN, Geneve) instead of the tunnel
+    #[arg(long)]
+    inner: bool,
+
     /// Do not look for applications in the first bytes of flows
     #[arg(long)]
     no_applications: bool,
@@ -126,6 +130,7 @@ impl Options {
             max_flows: self.max_flows as usize,
             timeouts: timeouts.with(&self.timeout),
             keys: self.keys(),
+            inner: self.inner,
             applications: !self.no_applications,
             records: self.records(),
             top: usize::from(self.top),

@@ -13,6 +13,8 @@ pub(crate) struct Settings {
     pub(crate) max_flows: usize,
     pub(crate) timeouts: Timeouts,
     pub(crate) keys: Keys,
+    /// What tunnels carry is counted, not the tunnel.
+    pub(crate) inner: bool,
     /// Applications are looked for.
     pub(crate) applications: bool,
     /// Records of finished flows are wanted.
@@ -35,6 +37,7 @@ impl Default for Settings {
             max_flows: 65_536,
             timeouts: Timeouts::new(Duration::from_secs(60)),
             keys: Keys::Connection,
+            inner: false,
             applications: true,
             records: false,
             top: 10,

@@ -275,3 +275,24 @@ fn real_captures_count_as_tshark_counts_them() {
         assert_eq!(connections(&json), golden.connections, "{file}");
     }
 }
+
+#[test]
+fn what_tunnels_carry_is_counted_by_option() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = segment(true, 4000, SYN, 10);
+    let mut frame = inner[..14].to_vec();
+    // IP in IP in IP, between two routers.
+    for (levels, last) in [(2u16, 4), (1, 4)] {
+        let total = u16::try_from(inner.len() - 14).unwrap() + 20 * levels;
+        frame.extend([0x45, 0]);
+        frame.extend(total.to_be_bytes());
+        frame.extend([0, 0, 0, 0, 64, last, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
+    }
+    frame.extend_from_slice(&inner[14..]);
+    let input = capture(folder.path(), &[(SECOND, frame.clone()), (2 * SECOND, frame)]);
+    let outer = report(&input, &[]);
+    assert_eq!(outer["top_flows"][0]["flow"], "192.0.2.1 > 192.0.2.2 ipip");
+    let within = report(&input, &["--inner"]);
+    assert_eq!(within["top_flows"][0]["flow"], "10.0.0.1:4000 > 10.0.0.2:80 tcp");
+    assert_eq!(within["top_flows"][0]["there"]["packets"], 2);
+}

@@ -29,8 +29,9 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// How long a manager may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long it may take to answer when it has processes to start first, and states to hand over.
-const LONG_PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may take to answer when it has processes to start first, that attach within 10 s and set themselves up within
+/// 60, and states to hand over, within twice 10 s.
+const LONG_PATIENCE: Duration = Duration::from_secs(100);
 
 fn patience(request: &Request) -> Duration {
     match request {

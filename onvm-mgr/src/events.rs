@@ -37,6 +37,7 @@ kinds! {
     State = "state", "An instance changed its state.";
     Left = "left", "An instance left in order.";
     Crashed = "crashed", "An instance's process ended without a word.";
+    Killed = "killed", "The operator killed an instance.";
     Hung = "hung", "An instance made no progress and was killed.";
     Replaced = "replaced", "An instance took the place of another.";
     ReplaceFailed = "replace-failed", "An instance could not be replaced and goes on.";
@@ -152,7 +153,7 @@ impl EventLog {
     /// Events with numbers above `number` that are still known, oldest first.
     pub(crate) fn after(&self, number: u64) -> impl Iterator<Item = &Event> {
         let first = self.events.front().map_or(0, |event| event.number);
-        let skip = usize::try_from((number + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        let skip = usize::try_from(number.saturating_add(1).saturating_sub(first)).unwrap_or(usize::MAX);
         self.events.iter().skip(skip)
     }
 }

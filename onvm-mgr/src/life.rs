@@ -7,7 +7,7 @@
 //!     └──────────────────┴─────────────────▶ Draining ◀──┘
 //!                                                 │  ▲
 //!             a replacement that failed: Running ◀┘
-//! any state ──the kernel says that the process is gone──▶ Gone
+//! any state ──the kernel says that its packet thread, or the process, is gone──▶ Gone
 //! ```
 //! | State | Means |
 //! |---|---|
@@ -16,7 +16,7 @@
 //! | Running | it owns flows |
 //! | Paused | it owns flows and takes no packets; they wait |
 //! | Draining | its flows are taken from it; it finishes what is inside, and leaves |
-//! | Gone | the process is gone and cleared up after |
+//! | Gone | it works no more, and others have its flows; its process ends |
 //!
 //! | Prohibited | Why |
 //! |---|---|

@@ -1,7 +1,8 @@
 //! The manager: owns ports and packet memory, routes packets between network functions.
 //!
-//! Two threads. The worker (`worker`) touches packets; the control thread (`server`, this one) talks to NFs,
-//! clients and the kernel, and tells the worker what to do between two bursts. They share nothing but two channels.
+//! Two threads do the work. The worker (`worker`) touches packets; the control thread (`server`, this one) talks to NFs,
+//! clients and the kernel, and tells the worker what to do between two bursts. They talk over two channels, and share counters
+//! that only one of them writes. Threads beside wait for deaths (`watchman`).
 #![deny(unsafe_code)]
 
 mod autoscale;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use onvm_lib::node::{NodePage, Vital, vital};
 use onvm_lib::protocol::InstanceId;
@@ -23,6 +24,8 @@ use crate::worker::News;
 const GROUP: usize = 127;
 /// Changes of a word that are looked at: once it is registered, once it is taken back, and some to spare.
 const MOST_CHANGES: u32 = 8;
+/// When it is tried again after the kernel had no memory for it.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// An NF that is watched.
 struct Watched {
@@ -142,7 +145,13 @@ fn keep_watch(group: &Group, news: &Sender<News>, bell: &(dyn Fn() + Send + Sync
         }
         match waitv(&waits, WaitvFlags::empty(), None, ClockId::Monotonic) {
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(error) => return log::debug!("deaths show by the end of processes alone: {error}"),
+            Err(error @ (Errno::NOSYS | Errno::PERM)) => {
+                return log::debug!("deaths show by the end of processes alone: {error}");
+            }
+            Err(error) => {
+                log::warn!("cannot watch over NFs now: {error}");
+                std::thread::sleep(AGAIN);
+            }
         }
         drop(pages);
     }

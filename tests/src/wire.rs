@@ -161,9 +161,10 @@ impl Wire {
         self.connect_client(mtu);
     }
 
-    /// `up` or `down`: the client's half at the manager's end.
+    /// `up` or `down`: both halves at the manager's end.
     pub fn set_link(&self, state: &str) {
         run("ip", &["link", "set", "m0", state]);
+        run("ip", &["link", "set", "m1", state]);
     }
 
     /// A command that runs at the client.

@@ -135,7 +135,7 @@ fn a_killed_nf_is_replaced_by_another_process() {
     manager.wait_until("the next one", |l| ids(l, 1, "running").iter().any(|id| *id != old[0]));
     wait_for_more(&manager, 1000);
     let all = events(&lab, &[]);
-    let crash = all.iter().find(|e| e["event"] == "crashed").unwrap_or_else(|| panic!("{all:?}"));
+    let crash = all.iter().find(|e| e["event"] == "killed").unwrap_or_else(|| panic!("{all:?}"));
     assert_eq!(
         (&crash["instance"], &crash["why"], &crash["to"]),
         (&json!(old[0]), &json!("nf kill"), &json!("gone"))

@@ -121,15 +121,64 @@ fn an_interface_goes_and_comes() {
     assert!(!reach("2"), "down");
     wire.set_link("up");
     wait_until("the link", || reach("1"));
+    // The kernel's super-frames among them.
+    let served = serve(&lab, &wire, 3);
+    served.assert_arrives(&wire, SERVER);
     wire.cut();
     std::thread::sleep(Duration::from_millis(300));
     wire.mend(1500);
     wait_until("the new interface", || reach("1"));
-    serve(&lab, &wire, 3).assert_arrives(&wire, SERVER);
+    served.assert_arrives(&wire, SERVER);
     manager.stop(LIMIT).assert_clean();
     for mut nf in nfs {
         let _ = nf.wait(LIMIT).good();
     }
+}
+
+#[test]
+fn what_comes_before_the_ports_are_open_is_not_for_the_chain() {
+    let Some(wire) = Wire::new(1500) else { return };
+    let lab = Lab::new();
+    let manager = lab.manager(&[
+        "--port",
+        "afpacket:m0",
+        "--port",
+        "null:",
+        "--chain",
+        "1",
+        "--wait-for-instance",
+        "20",
+    ]);
+    let frames = "import socket\ns = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\ns.bind(('c0', 0))\n\
+                  [s.send(b'\\x02' * 12 + b'\\x88\\xb5' + bytes(1000)) for _ in range(300)]";
+    let _ = wire.client(&["python3", "-c", frames]);
+    let nf = lab.nf("nf-forward", &["-r", "1"]);
+    manager.wait_until("the ports to open", |l| l.phase() == "running");
+    std::thread::sleep(Duration::from_millis(300));
+    // Neighbour discovery may add some of its own.
+    let early = manager.stats().packets("received");
+    assert!(early < 50, "{early} packets");
+    let _ = wire.client(&["python3", "-c", frames]);
+    manager.wait_until("later ones", |l| l.packets("received") >= early + 300);
+    manager.stop(LIMIT).assert_clean();
+    drop(nf);
+}
+
+#[test]
+fn a_tap_that_is_deleted_is_made_again() {
+    let Some(_wire) = Wire::new(1500) else { return };
+    let lab = Lab::new();
+    let manager = lab.manager(&["--port", "tap:onvm3,ip=10.99.0.1/24", "--port", "null:", "--chain", "none"]);
+    let shows = || Command::new("ip").args(["addr", "show", "onvm3"]).output().unwrap();
+    let is_there = || String::from_utf8_lossy(&shows().stdout).contains("10.99.0.1/24");
+    wait_until("the interface", is_there);
+    assert!(Command::new("ip").args(["link", "del", "onvm3"]).status().unwrap().success());
+    wait_until("another one", is_there);
+    let before = manager.stats().packets("received");
+    // Nobody answers, but the host asks.
+    let _ = Command::new("ping").args(["-c", "3", "-i", "0.1", "-W", "1", "10.99.0.2"]).output().unwrap();
+    manager.wait_until("its frames", |l| l.packets("received") > before);
+    manager.stop(LIMIT).assert_clean();
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod failover;
 mod fair;
 mod hop;
 mod life;
+mod ports;
 mod speed;
 
 use crate::measure::{Effort, Line};
@@ -60,6 +61,11 @@ pub(crate) const ROWS: &[Row] = &[
         name: "dpdk",
         about: "ports on DPDK's devices, against dpdk-testpmd between the same devices",
         run: dpdk::run,
+    },
+    Row {
+        name: "ports",
+        about: "forwarding over veths by afpacket and xdp, against the Linux bridge",
+        run: ports::run,
     },
     Row { name: "cost", about: "cycles and instructions for a packet and hop", run: cost::run },
 ];

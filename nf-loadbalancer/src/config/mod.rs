@@ -108,6 +108,20 @@ pub fn load(path: &Path) -> Result<Config, String> {
     config.ok_or_else(|| report.trim_end().to_string())
 }
 
+/// Whether all services translate addresses, as they must inside of tunnels.
+///
+/// # Errors
+/// The first one that does not.
+pub fn only_translates(config: &Config) -> Result<(), String> {
+    match config.services.iter().find(|service| service.mode != Mode::Nat) {
+        None => Ok(()),
+        Some(service) => Err(format!(
+            "services.{}.mode: with --inner packets stay in their tunnels, which only mode nat can do",
+            service.name
+        )),
+    }
+}
+
 /// Reads a services file; what can be used of it, and all that is to be said of it, warnings too.
 #[must_use]
 pub fn examine(path: &Path) -> (Option<Config>, String) {

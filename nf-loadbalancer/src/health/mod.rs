@@ -99,7 +99,7 @@ pub fn permitted(config: &Config) -> Result<(), String> {
             if let Err(error) = probe::ping_socket(backend.address) {
                 return Err(format!(
                     "services.{}.health: ICMP echoes are not permitted here ({error}): widen net.ipv4.ping_group_range \
-                     to this group, or check with tcp or http",
+                     to this group, give CAP_NET_RAW, or check with tcp or http",
                     service.name
                 ));
             }

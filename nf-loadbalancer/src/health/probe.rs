@@ -16,7 +16,7 @@ use crate::config::Probe;
 
 /// Most bytes of an answer that are looked at.
 const LONGEST_ANSWER: usize = 64 * 1024;
-/// What an echo carries, so that it is known again.
+/// How what an echo carries begins; a number that nobody can guess follows, by which the answer is known.
 const PAYLOAD: &[u8; 16] = b"nf-loadbalancer?";
 
 /// How far a question is.
@@ -41,18 +41,18 @@ pub(super) struct Asked {
     pub(super) deadline: Instant,
     phase: Phase,
     to_write: Vec<u8>,
+    /// What an echo carries.
+    asked: Vec<u8>,
     read: Vec<u8>,
 }
 
-/// A socket for ICMP echoes that needs no privilege but the group's (`net.ipv4.ping_group_range`).
+/// A socket for ICMP echoes: one of the kernel's ping sockets, which need no privilege but the group's
+/// (`net.ipv4.ping_group_range`), else a raw one, for which `CAP_NET_RAW` is needed.
 pub(super) fn ping_socket(address: IpAddr) -> Result<OwnedFd, Errno> {
     let protocol = if address.is_ipv4() { ipproto::ICMP } else { ipproto::ICMPV6 };
-    socket_with(
-        family(address),
-        SocketType::DGRAM,
-        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
-        Some(protocol),
-    )
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let open = |kind| socket_with(family(address), kind, flags, Some(protocol));
+    open(SocketType::DGRAM).or_else(|refused| open(SocketType::RAW).map_err(|_| refused))
 }
 
 fn family(address: IpAddr) -> AddressFamily {
@@ -90,7 +90,8 @@ impl Asked {
             }
         };
         let phase = if icmp { Phase::Writing } else { Phase::Connecting };
-        Ok(Self { socket, deadline: now + target.health.timeout, phase, to_write, read: Vec::new() })
+        let asked = if icmp { to_write.get(8..).unwrap_or_default().to_vec() } else { Vec::new() };
+        Ok(Self { socket, deadline: now + target.health.timeout, phase, to_write, asked, read: Vec::new() })
     }
 
     /// Whether it waits until it can write.
@@ -142,9 +143,7 @@ impl Asked {
                 Err(error) => return Progress::Done(Err(error.to_string())),
             };
             if *probe == Probe::Icmp {
-                // The kernel gives each socket its own answers only; the kind is that of a reply, 0 or 129.
-                let reply = buffer[..count].first().is_some_and(|kind| matches!(kind, 0 | 129));
-                if reply && buffer[..count].ends_with(PAYLOAD) {
+                if is_reply(&buffer[..count], &self.asked) {
                     return Progress::Done(Ok("answered".into()));
                 }
                 continue;
@@ -156,6 +155,18 @@ impl Asked {
             }
         }
     }
+}
+
+/// Whether this is the reply to an echo that carries `asked`. Raw sockets show all of a host's messages, those of IPv4 with
+/// their IP header.
+fn is_reply(message: &[u8], asked: &[u8]) -> bool {
+    let header = match message.first() {
+        Some(first) if first >> 4 == 4 => usize::from(first & 0xf) * 4,
+        _ => 0,
+    };
+    // Echo replies, of ICMP and ICMPv6; no kind of message begins like an IPv4 header (0x40 to 0x4f are unassigned).
+    let reply = message.get(header).is_some_and(|kind| matches!(kind, 0 | 129));
+    reply && message.ends_with(asked)
 }
 
 /// What an HTTP answer says, as far as it has come; none if it can still go either way.
@@ -185,10 +196,14 @@ fn contains(content: &[u8], wanted: &[u8]) -> bool {
     wanted.is_empty() || content.windows(wanted.len()).any(|window| window == wanted)
 }
 
-/// An ICMP or ICMPv6 echo request; the kernel fills in its identifier, and over IPv6 its checksum.
+/// An ICMP or ICMPv6 echo request; the kernel fills in the identifier of a ping socket, and over IPv6 the checksum.
 fn echo(v4: bool) -> Vec<u8> {
-    let mut message = vec![if v4 { 8 } else { 128 }, 0, 0, 0, 0, 0, 0, 1];
+    let mut number = [0; 8];
+    // Without chance an answer may be taken for another one's, of the same backend.
+    let _ = rustix::rand::getrandom(&mut number, rustix::rand::GetRandomFlags::NONBLOCK);
+    let mut message = vec![if v4 { 8 } else { 128 }, 0, 0, 0, number[0], number[1], 0, 1];
     message.extend_from_slice(PAYLOAD);
+    message.extend_from_slice(&number);
     let sum = checksum::internet(&message);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     message

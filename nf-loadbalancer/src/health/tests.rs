@@ -98,7 +98,8 @@ fn one_who_does_not_answer_is_down() {
 #[test]
 fn echoes_are_asked_where_that_is_permitted() {
     if let Err(error) = probe::ping_socket(Ipv4Addr::LOCALHOST.into()) {
-        eprintln!("SKIPPED: no ping sockets here: {error}");
+        assert!(std::env::var_os("CI").is_none(), "no ICMP echoes here: {error}");
+        eprintln!("SKIPPED: no ICMP echoes here: {error}");
         return;
     }
     let checker = Checker::start().unwrap();

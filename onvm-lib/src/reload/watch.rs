@@ -182,7 +182,8 @@ impl Waiting {
                         Some(parent) if !parent.as_os_str().is_empty() => parent,
                         _ => Path::new("."),
                     };
-                    let events = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::CREATE;
+                    // A file that was made anew is whole when it is closed.
+                    let events = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO;
                     if let Err(error) = inotify::add_watch(notices, directory, events) {
                         log::debug!("{}: changes are looked for once a second: {error}", directory.display());
                     }

@@ -1,6 +1,6 @@
 //! What a dead node left in its rings, as the reaper reads it.
 //!
-//! Read only what a node wrote that is truly gone (pidfd), and in this order: [`Ring::remains`] of each incoming
+//! Read only what a node wrote whose packet thread is truly gone (its robust futex, or the pidfd, says so), and in this order: [`Ring::remains`] of each incoming
 //! ring; [`Ring::passed_on`] of every outgoing ring, in the turn of the remains; then, in any order,
 //! [`Ring::inherit`] the incoming rings and give [`Ring::producer`] of the outgoing ones to a successor.
 //! Producers of the incoming and consumers of the outgoing rings may live and work meanwhile.

@@ -3,6 +3,7 @@
 //! The inner [`Headers`] have offsets into the same frame, so that they are used with it as the outer ones
 //! are, and can be asked for *their* inner headers in turn.
 
+use super::checksum::{udp_update, update16};
 use super::ethernet::EtherType;
 use super::field::be16;
 use super::headers::{Headers, Net};
@@ -16,6 +17,9 @@ pub const IPV6_IN_IP: u8 = 41;
 
 /// Protocol number of an Ethernet frame in IP (RFC 8986 §10.1).
 pub const ETHERNET_IN_IP: u8 = 143;
+
+/// Tunnels that [`Headers::innermost`] enters, one in another.
+pub const DEEPEST_TUNNEL: usize = 4;
 
 /// Tunnels are entered only if what they carry begins before this byte, which keeps all offsets below 64 KiB.
 pub(super) const MAX_TUNNEL_OFFSET: usize = 16 * 1024;
@@ -53,6 +57,47 @@ impl Headers {
             _ => return None,
         };
         self.enter(frame, carried)
+    }
+
+    /// The headers of the IP packet that stands in the innermost of at most [`DEEPEST_TUNNEL`] tunnels; none if this is
+    /// no tunnel that carries one.
+    #[must_use]
+    pub fn innermost(&self, frame: &[u8]) -> Option<Headers> {
+        self.tunnels(frame).last()
+    }
+
+    /// The headers of what tunnels carry, from the outer ones on, as long as that is IP.
+    fn tunnels(&self, frame: &[u8]) -> impl Iterator<Item = Headers> {
+        let within = |headers: &Headers| {
+            headers.inner(frame).filter(|inner| matches!(inner.net(), Net::Ipv4 | Net::Ipv6))
+        };
+        std::iter::successors(within(self), within).take(DEEPEST_TUNNEL)
+    }
+
+    /// Keeps the checksums of tunnel headers right when what the innermost tunnel carries was changed in place: `before` and
+    /// `after` are sums ([`Sum::fold`](super::checksum::Sum::fold)) over the changed bytes, which begin at byte `at` of
+    /// the frame. A wrong checksum stays wrong; what has none stays without.
+    pub fn carried_changed(&self, frame: &mut [u8], at: usize, before: u16, after: u16) {
+        let outer: Vec<Headers> = std::iter::once(*self).chain(self.tunnels(frame)).collect();
+        // The last one is of the packet that was changed. The innermost checksum that covers it takes the change up: what
+        // is farther out covers that one, too, and sees none.
+        for headers in outer.iter().rev().skip(1) {
+            let Some(l4) = headers.l4_offset().filter(|l4| *l4 <= at) else { return };
+            let swap = |sum: u16| if (at - l4) % 2 == 1 { sum.swap_bytes() } else { sum };
+            let updated = |old: u16| update16(old, swap(before), swap(after));
+            let gre = headers.l4_bytes(frame, gre::PROTOCOL).and_then(|b| gre::Packet::new_checked(b).ok());
+            if let Some(old) = gre.and_then(|packet| packet.checksum()) {
+                if let Some(place) = frame.get_mut(l4 + 4..).and_then(|rest| rest.first_chunk_mut::<2>()) {
+                    *place = updated(old).to_be_bytes();
+                }
+                return;
+            }
+            if let Some(mut datagram) = headers.udp_mut(frame).filter(|datagram| datagram.checksum() != 0) {
+                let old = datagram.checksum();
+                datagram.set_checksum(udp_update(old, updated(old)));
+                return;
+            }
+        }
     }
 
     /// The headers of the datagram that an ICMP or ICMPv6 error is about, as far as the error quotes it:
@@ -208,6 +253,53 @@ mod tests {
             assert_eq!(headers.protocol(), Some(6));
             assert_eq!(headers.l2_offset(), l2);
             assert_eq!(headers.problem(), Some(crate::wire::Problem::TransportShort));
+        }
+    }
+
+    #[test]
+    fn the_innermost_checksum_takes_a_change_up() {
+        use crate::wire::build::Packet;
+        use crate::wire::checksum::Sum;
+        let four = || Packet::raw().ipv4([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let plain = four().protocol(99).payload(b"what changes").to_vec().unwrap();
+        let in_gre = |checked: bool, packet: &[u8]| {
+            let flags = if checked { &[0x80, 0, 8, 0, 0, 0, 0, 0][..] } else { &[0, 0, 8, 0] };
+            let mut gre = [flags, packet].concat();
+            if checked {
+                gre::Packet::new_checked(&mut gre[..]).unwrap().fill_checksum();
+            }
+            four().protocol(gre::PROTOCOL).payload(&gre).to_vec().unwrap()
+        };
+        let in_vxlan = |packet: &[u8]| {
+            // GPE, with an IPv4 packet.
+            let payload = [&[0x0c, 0, 0, 1, 0, 0, 0, 0][..], packet].concat();
+            four().udp(9, vxlan::PORT_GPE).payload(&payload).to_vec().unwrap()
+        };
+        for frame in [
+            in_gre(true, &plain),
+            in_vxlan(&plain),
+            in_gre(true, &in_vxlan(&plain)),
+            in_vxlan(&in_gre(false, &plain)),
+            in_vxlan(&in_gre(true, &plain)),
+        ] {
+            let outer = Headers::parse_as(LinkType::RawIp, &frame);
+            // From an even and from an odd place on.
+            for at in [frame.len() - 6, frame.len() - 5] {
+                let mut changed = frame.clone();
+                let before = Sum::ZERO.add_bytes(&changed[at..]).fold();
+                changed[at..].fill(0xa7);
+                let after = Sum::ZERO.add_bytes(&changed[at..]).fold();
+                outer.carried_changed(&mut changed, at, before, after);
+                let mut headers = outer;
+                while let Some(inner) = headers.inner(&changed) {
+                    assert_ne!(headers.verify_checksums(&changed).transport, Some(false));
+                    if let Some(bytes) = headers.l4_bytes(&changed, gre::PROTOCOL) {
+                        assert!(gre::Packet::new_checked(bytes).unwrap().verify_checksum());
+                    }
+                    headers = inner;
+                }
+                assert_eq!(outer.innermost(&changed), Some(headers));
+            }
         }
     }
 

@@ -94,7 +94,7 @@ pub use ethernet::{EtherType, MacAddr};
 pub use flow::{FlowKey, protocol_name};
 pub use flow_hash::flow_hash;
 pub use headers::{Headers, Net, Problem};
-pub use inner::{ETHERNET_IN_IP, IPV4_IN_IP, IPV6_IN_IP};
+pub use inner::{DEEPEST_TUNNEL, ETHERNET_IN_IP, IPV4_IN_IP, IPV6_IN_IP};
 pub use rewrite::{Checksums, Side};
 
 /// The link-layer header that a frame begins with.

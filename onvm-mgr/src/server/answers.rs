@@ -99,9 +99,19 @@ impl Server {
     }
 
     pub(super) fn tell(&mut self, token: u64, body: Value, ok: bool) {
-        let Some(peer) = self.peers.get_mut(&token) else { return };
+        if let Err(error) = self.try_to_tell(token, body, ok) {
+            log::debug!("cannot answer a client: {error}");
+        }
+    }
+
+    /// The same, for those to whom it matters whether it was told.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn try_to_tell(&mut self, token: u64, body: Value, ok: bool) -> Result<(), Error> {
+        let Some(peer) = self.peers.get_mut(&token) else { return Err(Error::Closed) };
         peer.asking = false;
-        let told = match peer.line.send(&Answer::Told { body: body.clone(), ok }, &[], false) {
+        match peer.line.send(&Answer::Told { body: body.clone(), ok }, &[], false) {
             Err(Error::TooLong { .. }) => match in_a_file(&body) {
                 Ok(file) => peer.line.send(&Answer::Told { body: Value::Null, ok }, &[file.as_fd()], false),
                 Err(error) => {
@@ -110,9 +120,6 @@ impl Server {
                 }
             },
             other => other,
-        };
-        if let Err(error) = told {
-            log::debug!("cannot answer a client: {error}");
         }
     }
 

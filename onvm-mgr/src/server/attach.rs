@@ -109,15 +109,19 @@ impl Server {
         let outfit = self.outfit(&hello, isolated).map_err(|e| format!("no memory for another NF: {e}"))?;
         let core = self.cores.assign(hello.core, hello.shared_core)?;
         let pid = self.peers.get(&token).and_then(|p| p.line.peer().ok()).and_then(|p| p.pid);
-        let pidfd = pid.and_then(|pid| open_pidfd(pid, &hello.name));
+        let mut pidfd = pid.and_then(|pid| open_pidfd(pid, &hello.name));
         if let Err(reason) = self.send_welcome(token, id, &hello, &outfit, core) {
             self.cores.release(core);
             return Err(reason);
         }
-        if let Some(pidfd) = &pidfd
-            && let Err(error) = watch(&self.epoll, pidfd.as_fd(), DEATH | u64::from(id))
+        if let Some(watched) = &pidfd
+            && let Err(error) = watch(&self.epoll, watched.as_fd(), DEATH | u64::from(id))
         {
-            log::warn!("cannot watch {}: {error}", hello.name);
+            log::warn!(
+                "cannot watch {}, whose death will show by the end of its connection: {error}",
+                hello.name
+            );
+            pidfd = None;
         }
         if pidfd.is_some() {
             self.watchman.watch(id, outfit.page.clone());
@@ -184,17 +188,28 @@ impl Server {
         if instance.life.state() != State::Starting || instance.leaving {
             return;
         }
+        self.go(id, State::Ready, "manager", "it has set itself up");
+        // A successor may have been quicker, and have its place.
+        if !self.has_ready_successor(id) {
+            self.takes_its_place(id);
+        }
+        self.routes_changed();
+        self.start_when_ready();
+    }
+
+    /// An instance that has set itself up gets what it is there for; one that has not does when it has.
+    pub(super) fn takes_its_place(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get(&id).filter(|i| i.life.state() == State::Ready) else {
+            return;
+        };
         let (service, role) = (instance.service(), instance.role);
         let start_token = instance.hello.token.clone().unwrap_or_default();
-        self.go(id, State::Ready, "manager", "it has set itself up");
         if self.supervisor.is_surplus(&self.plan.services, &start_token, service) {
             self.dismiss(id);
         } else {
             self.take_place(id, service, role);
             self.absent_service_returns(service);
         }
-        self.routes_changed();
-        self.start_when_ready();
     }
 
     /// What a new instance is there for.
@@ -216,7 +231,7 @@ impl Server {
     /// Gives a new instance its place.
     fn take_place(&mut self, id: InstanceId, service: ServiceId, role: Role) {
         match role {
-            Role::Standby => {}
+            Role::Standby => self.standby_steps_in(service),
             Role::Successor(old) if self.instances.contains_key(&old) => {
                 let stands_by = self.instances[&old].role == Role::Standby;
                 self.successor_ready(old, id);
@@ -230,6 +245,25 @@ impl Server {
                 self.services.entry(service).or_default().add(id);
                 self.takes_share(id, "manager", "it has a share of the flows");
             }
+        }
+    }
+
+    /// A service that nobody has a share of, or will have, is taken over by one that stands by.
+    pub(super) fn standby_steps_in(&mut self, service: ServiceId) {
+        let ours = |i: &&Instance| i.service() == service && !i.leaving && i.killed_for.is_none();
+        let shares = self.instances.values().filter(ours).any(|i| i.role != Role::Standby);
+        let may_come = self.phase != Phase::Running || self.supervisor.waits_for_old_ones(Instant::now());
+        if shares || may_come || self.services.contains_key(&service) || self.shares_wanted(service) == 0 {
+            return;
+        }
+        let stands_by = |i: &&Instance| i.role == Role::Standby && i.life.state() == State::Ready;
+        let mut all = self.instances.iter();
+        let heir = all.find(|(_, i)| ours(i) && stands_by(i)).map(|(id, _)| *id);
+        if let Some(id) = heir {
+            self.services.entry(service).or_default().add(id);
+            self.takes_share(id, "manager", "nobody else has a share of the flows");
+            self.absent_service_returns(service);
+            self.routes_changed();
         }
     }
 

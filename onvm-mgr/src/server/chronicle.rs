@@ -22,11 +22,19 @@ impl Server {
         let last = self.events.last();
         let behind: Vec<(u64, u64)> =
             self.followers.iter().filter(|(_, told)| **told < last).map(|(c, told)| (*c, *told)).collect();
-        for (client, told) in behind {
-            let events: Vec<Value> =
-                self.events.after(told).take(LOT).map(crate::events::Event::to_json).collect();
-            self.followers.insert(client, told + events.len() as u64);
-            self.tell(client, json!({ "events": events }), true);
+        for (client, mut told) in behind {
+            while told < last {
+                let lot = self.events.after(told).take(LOT);
+                let events: Vec<Value> = lot.map(crate::events::Event::to_json).collect();
+                // What the log has dropped meanwhile shows in the numbers of those that follow.
+                told = events.last().and_then(|event| event["number"].as_u64()).unwrap_or(last);
+                self.followers.insert(client, told);
+                if let Err(error) = self.try_to_tell(client, json!({ "events": events }), true) {
+                    log::warn!("a follower of events does not read them, and is hung up on: {error}");
+                    self.hang_up(client);
+                    break;
+                }
+            }
         }
     }
 }

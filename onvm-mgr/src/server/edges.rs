@@ -126,12 +126,20 @@ impl Server {
     }
 
     fn make_wanted_edges(&mut self) {
+        // Only to those that have flows: an edge is used from the snapshot on that tells of it, or never.
+        let takes = |to: &InstanceId| self.instances.get(to).is_some_and(|i| !i.isolated);
+        let owners: BTreeMap<ServiceId, BTreeSet<InstanceId>> = self
+            .changes
+            .told
+            .slots
+            .iter()
+            .map(|(id, owners)| (*id, owners.iter().copied().filter(takes).collect()))
+            .collect();
         let mut wanted = BTreeSet::new();
         for (from, _) in self.instances.iter().filter(|(_, i)| !i.isolated) {
-            for service in self.successors(*from) {
-                let there = self.instances.iter().filter(|(_, i)| i.service() == service && !i.isolated);
-                wanted.extend(there.map(|(to, _)| (*from, *to)));
-            }
+            let to = self.successors(*from);
+            let to = to.iter().filter_map(|service| owners.get(service)).flatten();
+            wanted.extend(to.map(|to| (*from, *to)));
         }
         for (from, to) in &wanted {
             if self.edges.between(*from, *to).is_some() {

@@ -108,6 +108,10 @@ impl Instance {
         self.pid.map(|pid| pid.as_raw_nonzero().get())
     }
 
+    pub(super) fn is_killed_by_operator(&self) -> bool {
+        self.killed_for.as_ref().is_some_and(|(by, _)| *by == "operator")
+    }
+
     /// For the log: `instance 3 (nf-monitor, service 2, pid 4711)`.
     pub(super) fn title(&self, id: InstanceId) -> String {
         let pid = self.pid.map_or_else(String::new, |pid| format!(", pid {}", pid.as_raw_nonzero()));
@@ -208,8 +212,12 @@ impl Server {
     pub(super) fn stopped_working(&mut self, id: InstanceId) {
         let Some(pidfd) = self.instances.get(&id).and_then(|i| i.pidfd.as_ref()) else { return };
         // Most likely that is why it died. If it was that thread alone, the rest is of no use.
-        if let Err(error) = rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
-            log::debug!("instance {id} is gone: {error}");
+        match rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            // Its other threads may still write to what it had in its hands, which therefore stays with it.
+            Err(error) => log::error!(
+                "the packet thread of instance {id} has ended, but not its process, which cannot be killed: {error}"
+            ),
         }
         let seen = Event::new(Kind::State);
         self.take_out(id, true);
@@ -268,7 +276,8 @@ impl Server {
         self.predecessor_inherits(id);
         let heir = self.pass_on_slots(id, &instance);
         self.edges.instance_died(id);
-        let (table, crashed) = (self.worker_table(), !instance.leaving);
+        // No packet is to blame for what the operator does.
+        let (table, crashed) = (self.worker_table(), !instance.leaving && !instance.is_killed_by_operator());
         self.worker.give(Command::Reap { instance: id, table, crashed, lingers, heir });
         // Packets wait for what comes before; the rest has time.
         if let Some(peer) = self.peers.remove(&instance.token) {
@@ -276,7 +285,9 @@ impl Server {
         }
         self.cores.release(instance.core);
         self.remember(id, &instance);
+        let service = instance.service();
         self.dying.insert(id, instance);
+        self.standby_steps_in(service);
     }
 
     /// The slots of an instance that is gone go to one that stands by, else to its siblings. Returns who stood by.
@@ -329,10 +340,14 @@ impl Server {
     /// Writes down how an instance ended, and returns it.
     fn record_end(&mut self, id: InstanceId, mut instance: Instance) -> String {
         let title = instance.title(id);
-        let kind = match (instance.leaving, instance.pulse.is_hung()) {
-            (true, _) => Kind::Left,
-            (false, true) => Kind::Hung,
-            (false, false) => Kind::Crashed,
+        let kind = if instance.leaving {
+            Kind::Left
+        } else if instance.is_killed_by_operator() {
+            Kind::Killed
+        } else if instance.pulse.is_hung() {
+            Kind::Hung
+        } else {
+            Kind::Crashed
         };
         let how = self.how_it_ended(id, &instance);
         let (by, why) = instance.killed_for.take().unwrap_or(("kernel", how));
@@ -353,7 +368,11 @@ impl Server {
 
     /// Keeps an instance's figures for the ledger.
     fn remember(&mut self, id: InstanceId, instance: &Instance) {
-        let end = if instance.leaving { "left" } else { "died" };
+        let end = match (instance.leaving, instance.is_killed_by_operator()) {
+            (true, _) => "left",
+            (false, true) => "killed",
+            (false, false) => "died",
+        };
         let mut body = self.instance_body(id, instance, &crate::worker::Totals::default());
         body["state"] = end.into();
         self.departed.push_back(body);
@@ -362,9 +381,10 @@ impl Server {
         }
     }
 
-    /// Reads what a peer said before it died.
+    /// Reads what a peer said before it died; not for ever, since its children may go on talking.
     fn hear_out(&mut self, token: u64) {
-        while let Some(peer) = self.peers.get_mut(&token) {
+        for _ in 0..MAX_UNREAD {
+            let Some(peer) = self.peers.get_mut(&token) else { return };
             match peer.line.receive(false) {
                 Ok((onvm_lib::protocol::Say::Leaving, _)) => {
                     if let Some(instance) = peer.instance.and_then(|id| self.instances.get_mut(&id)) {

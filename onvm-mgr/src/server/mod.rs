@@ -13,7 +13,7 @@
 //! | Draining | Waiting, Running | receive packets |
 //! | Stopping | Draining; any, at a second signal | take NFs in |
 //!
-//! Everything is an event: connections, messages, deaths (pidfd), signals, news from the worker. Only deadlines are looked at by the clock.
+//! Everything is an event: connections, messages, deaths (a futex, then pidfd), signals, news from the worker. Only deadlines are looked at by the clock.
 
 mod answers;
 mod apply;

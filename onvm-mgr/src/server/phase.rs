@@ -183,7 +183,9 @@ impl Server {
             _ => None,
         };
         let limit = limit.filter(|_| matches!(self.phase, Phase::Waiting | Phase::Running));
-        let processes = self.supervisor.next_deadline(&self.plan.services);
+        // Who ends now is not started again.
+        let starts = matches!(self.phase, Phase::Waiting | Phase::Running);
+        let processes = self.supervisor.next_deadline(&self.plan.services).filter(|_| starts);
         let due = [
             self.next_burial(),
             self.next_pulse(),

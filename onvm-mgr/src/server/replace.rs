@@ -63,6 +63,8 @@ pub(super) struct Replacement {
     order: Option<Rc<Order>>,
     step: Step,
     until: Instant,
+    /// The old one had not set itself up when the successor had, so it has neither flows nor a state.
+    early: bool,
     /// Another command, with its directory, which is the service's own once the successor has its place.
     command: Option<(Vec<String>, String)>,
 }
@@ -152,6 +154,7 @@ impl Server {
             order,
             step: Step::Starting,
             until: Instant::now() + ATTACH_TIME,
+            early: false,
             command,
         });
     }
@@ -159,6 +162,11 @@ impl Server {
     /// Whether an instance is being replaced already.
     pub(super) fn is_being_replaced(&self, id: InstanceId) -> bool {
         self.replacements.iter().any(|r| r.old == id || r.new == Some(id))
+    }
+
+    /// Whether a successor has the flows already that an instance would get.
+    pub(super) fn has_ready_successor(&self, id: InstanceId) -> bool {
+        self.replacements.iter().any(|r| r.old == id && r.step != Step::Starting)
     }
 
     /// Whose successor the process with a start token is.
@@ -177,13 +185,21 @@ impl Server {
     /// A successor is ready: its predecessor's slots become its own.
     pub(super) fn successor_ready(&mut self, old: InstanceId, new: InstanceId) {
         let Some(replacement) = self.replacements.iter_mut().find(|r| r.old == old) else { return };
+        let Some(instance) = self.instances.get(&old) else { return };
         replacement.step = Step::SetUp;
-        let service = self.instances.get(&old).map(super::instances::Instance::service);
-        if let Some(slots) = service.and_then(|service| self.services.get_mut(&service)) {
-            slots.replace(old, new);
+        replacement.early = instance.life.state() == State::Starting;
+        let (early, stands_by) = (replacement.early, instance.role == Role::Standby);
+        let slots = self.services.get_mut(&replacement.service);
+        match slots.filter(|slots| slots.owners().contains(&old)) {
+            Some(slots) => slots.replace(old, new),
+            None if stands_by => {}
+            // What the old one does not have, or has no more.
+            None => self.services.entry(replacement.service).or_default().add(new),
         }
-        self.works_off(old, "operator", "it is replaced");
-        self.go(old, State::Draining, "operator", "it is replaced");
+        if !early {
+            self.works_off(old, "operator", "it is replaced");
+            self.go(old, State::Draining, "operator", "it is replaced");
+        }
     }
 
     /// A change of routes begins: those that have attached are in it. Returns whether there are any.
@@ -207,10 +223,11 @@ impl Server {
             let (old, new, step) =
                 (self.replacements[index].old, self.replacements[index].new, self.replacements[index].step);
             // The flows of one that attached since the change began go on as before.
-            if step != Step::Moving {
+            if step != Step::Moving || !self.is_there(new) {
                 continue;
             }
             let fresh = self.replacements[index].order.as_ref().is_some_and(|order| order.fresh);
+            let fresh = fresh || self.replacements[index].early;
             let both = !fresh && hands_over(self, Some(old)) && hands_over(self, new);
             let replacement = &mut self.replacements[index];
             replacement.step = if both { Step::Asked } else { Step::Ready };
@@ -223,6 +240,11 @@ impl Server {
             self.send_to(old, Answer::HandOver, Vec::new());
         }
         self.all_handed_over()
+    }
+
+    /// Whether a successor is there, and has not died a moment ago.
+    fn is_there(&self, new: Option<InstanceId>) -> bool {
+        new.is_some_and(|new| self.instances.contains_key(&new))
     }
 
     fn hand_over_time(&self) -> Duration {
@@ -279,7 +301,7 @@ impl Server {
         let old = replacement.old;
         log::warn!("instance {old} is not replaced: {why}");
         if let Some(new) = replacement.new {
-            self.give_back_slots(old, new);
+            self.give_back_slots(&replacement, new);
             if let Some(instance) = self.instances.get_mut(&new) {
                 instance.role = Role::Standby;
             }
@@ -290,8 +312,10 @@ impl Server {
             // It was told to take no more packets.
             self.send_to(old, Answer::Resume, Vec::new());
         }
-        // Without a successor that attached it has kept its flows, if an operator has not taken them.
-        if replacement.new.is_some() {
+        if replacement.early {
+            self.takes_its_place(old);
+        } else if replacement.new.is_some() && replacement.step != Step::Starting {
+            // Without a successor that was ready it has kept its flows, if an operator has not taken them.
             self.go(old, State::Running, "manager", why);
         }
         let (service, pid) = self.instances.get(&old).map_or((0, None), |i| (i.service(), i.pid_number()));
@@ -305,8 +329,14 @@ impl Server {
     }
 
     /// What a successor was to have is its predecessor's again, also in the change that is under way.
-    fn give_back_slots(&mut self, old: InstanceId, new: InstanceId) {
-        let Some(service) = self.instances.get(&old).map(super::instances::Instance::service) else { return };
+    fn give_back_slots(&mut self, replacement: &Replacement, new: InstanceId) {
+        let (old, service) = (replacement.old, replacement.service);
+        if replacement.early {
+            return self.take_slots(service, new);
+        }
+        if !self.instances.contains_key(&old) {
+            return;
+        }
         if let Some(slots) = self.services.get_mut(&service) {
             slots.replace(new, old);
         }
@@ -315,8 +345,10 @@ impl Server {
 
     /// A successor is gone before its predecessor is, which goes on: its slots are no legacy for others.
     pub(super) fn predecessor_inherits(&mut self, gone: InstanceId) {
-        if let Some(old) = self.replacements.iter().find(|r| r.new == Some(gone)).map(|r| r.old) {
-            self.give_back_slots(old, gone);
+        if let Some(index) = self.replacements.iter().position(|r| r.new == Some(gone)) {
+            let replacement = self.replacements.swap_remove(index);
+            self.give_back_slots(&replacement, gone);
+            self.replacements.push(replacement);
         }
     }
 
@@ -326,10 +358,13 @@ impl Server {
             self.give_up_replacing(index, &format!("its successor is gone: {how}"));
         } else if let Some(index) = self.replacements.iter().position(|r| r.old == id) {
             // It has left in order, or died on the way: either way the successor has its place.
-            let replacement = self.replacements.remove(index);
+            let mut replacement = self.replacements.remove(index);
             let Some(new) = replacement.new.filter(|_| replacement.step != Step::Starting) else {
                 return self.left_before_its_successor_came(replacement);
             };
+            if let Some(command) = replacement.command.take() {
+                self.supervisor_learns(replacement.service, command);
+            }
             self.supervisor_substitutes(id, &replacement.start_token);
             let (service, pid) =
                 self.instances.get(&new).map_or((0, None), |i| (i.service(), i.pid_number()));
@@ -423,21 +458,25 @@ impl Server {
     /// From now on successors count in place of those that they replace.
     pub(super) fn successors_take_over(&mut self) {
         for index in 0..self.replacements.len() {
-            let replacement = &mut self.replacements[index];
-            if replacement.step != Step::Ready {
+            if self.replacements[index].step != Step::Ready || !self.is_there(self.replacements[index].new) {
                 continue;
             }
-            let (old, start_token) = (replacement.old, replacement.start_token.clone());
+            let replacement = &mut self.replacements[index];
+            let (old, service) = (replacement.old, replacement.service);
+            let (start_token, early) = (replacement.start_token.clone(), replacement.early);
             if let Some(command) = replacement.command.take() {
-                self.supervisor_learns(old, command);
+                self.supervisor_learns(service, command);
             }
             self.supervisor_substitutes(old, &start_token);
+            if early {
+                self.go(old, State::Draining, "operator", "it is replaced");
+            }
         }
     }
 
     /// Pairs of old instance and successor that change places now.
     pub(super) fn replaced_by(&self) -> Vec<(InstanceId, InstanceId)> {
-        let ready = self.replacements.iter().filter(|r| r.step == Step::Ready);
+        let ready = self.replacements.iter().filter(|r| r.step == Step::Ready && self.is_there(r.new));
         ready.filter_map(|r| Some((r.old, r.new?))).collect()
     }
 }

@@ -58,11 +58,8 @@ impl Server {
     }
 
     pub(super) fn drain_instance(&mut self, id: InstanceId, by: &'static str, why: &str) {
-        self.works_off(id, by, why);
-        self.go(id, State::Draining, by, why);
         self.supervisor_lets_go(id);
-        self.take_slots(id);
-        self.routes_changed();
+        self.let_go_of_share(id, by, why);
     }
 
     /// An instance that was paused works off what waits for it.
@@ -77,13 +74,14 @@ impl Server {
     pub(super) fn let_go_of_share(&mut self, id: InstanceId, by: &'static str, why: &str) {
         self.works_off(id, by, why);
         self.go(id, State::Draining, by, why);
-        self.take_slots(id);
+        if let Some(service) = self.instances.get(&id).map(super::instances::Instance::service) {
+            self.take_slots(service, id);
+        }
         self.routes_changed();
     }
 
     /// Takes an instance's slots; they go to its siblings, if it has any.
-    fn take_slots(&mut self, id: InstanceId) {
-        let Some(service) = self.instances.get(&id).map(super::instances::Instance::service) else { return };
+    pub(super) fn take_slots(&mut self, service: ServiceId, id: InstanceId) {
         if let Some(slots) = self.services.get_mut(&service) {
             slots.remove(id);
             if slots.owners().is_empty() {

@@ -71,6 +71,7 @@ impl Server {
                 log::error!("service {}: its command died too often and is not started again", ended.service);
                 let why = "its command died too often in a row; nf start tries again";
                 self.events.record(Event::new(Kind::GaveUp).service(ended.service).by("manager").why(why));
+                self.standby_steps_in(ended.service);
             }
         }
         // An end that nobody asks for any more.
@@ -192,9 +193,12 @@ impl Server {
     }
 
     /// A successor that was started with another command has its place: the service is started by that from now on.
-    pub(super) fn supervisor_learns(&mut self, old: InstanceId, (command, directory): (Vec<String>, String)) {
-        let service = self.instances.get(&old).map(Instance::service);
-        let known = service.and_then(|service| self.plan.services.get_mut(&service));
+    pub(super) fn supervisor_learns(
+        &mut self,
+        service: ServiceId,
+        (command, directory): (Vec<String>, String),
+    ) {
+        let known = self.plan.services.get_mut(&service);
         if let Some(known) = known.filter(|s| !s.command.is_empty()) {
             (known.command, known.directory) = (command, directory);
         }

@@ -21,6 +21,8 @@ use backoff::{Backoff, Decision};
 
 /// How long NFs of a manager that died may take to come back before new ones are started in their place.
 const GRACE: Duration = Duration::from_millis(500);
+/// How long processes whose NFs have left may go on when the manager ends.
+const END_TIME: Duration = Duration::from_secs(2);
 /// Size at which a log is turned over.
 const LOG_LIMIT: u64 = 16 << 20;
 /// Logs of processes that have ended and are remembered.
@@ -128,9 +130,14 @@ impl Supervisor {
         &self.log_directory
     }
 
+    /// Whether NFs of a manager that died before may still come, with what they know.
+    pub(crate) fn waits_for_old_ones(&self, now: Instant) -> bool {
+        self.nothing_before.is_some_and(|at| now < at)
+    }
+
     /// Services of which a process is to be started now.
     pub(crate) fn due(&self, services: &BTreeMap<ServiceId, Service>, now: Instant) -> Vec<ServiceId> {
-        if self.nothing_before.is_some_and(|at| now < at) {
+        if self.waits_for_old_ones(now) {
             return Vec::new();
         }
         let due = |id: &ServiceId| {
@@ -331,10 +338,25 @@ impl Supervisor {
         }
     }
 
-    /// Waits for those that have been told to end.
+    /// Waits for those that have been told to end, and kills those that take too long: an NF may have left while the script
+    /// that started it goes on.
     pub(crate) fn wait_for_let_go(&mut self) {
-        for child in self.processes.iter_mut().filter(|p| p.let_go).filter_map(|p| p.child.as_mut()) {
-            let _ = child.wait();
+        let until = Instant::now() + END_TIME;
+        for process in self.processes.iter_mut().filter(|p| p.let_go) {
+            let Some(child) = &mut process.child else { continue };
+            while matches!(child.try_wait(), Ok(None)) {
+                if Instant::now() >= until {
+                    log::warn!(
+                        "process {} of service {} does not end: it is killed",
+                        process.pid,
+                        process.service
+                    );
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
         }
     }
 

@@ -53,7 +53,7 @@ pub(crate) enum Command {
     End,
 }
 
-/// What the worker tells the control thread.
+/// What the control thread is told: by the worker, and of deaths by who watches over the NFs.
 #[derive(Debug)]
 pub(crate) enum News {
     /// The thread of an instance that has packets in its hands is dead: from who watches over them.
@@ -211,7 +211,10 @@ impl Worker {
             let slots = owners.iter().filter_map(|o| self.by_instance.get(o).copied()).collect::<Vec<_>>();
             // All owners are attached: the control thread sends Attach before the snapshot that names it.
             debug_assert_eq!(slots.len(), owners.len());
-            self.services.entry(*service).set_slots(slots);
+            let state = self.services.entry(*service);
+            // Who was waited for too long has come.
+            state.gone &= slots.is_empty();
+            state.set_slots(slots);
         }
         for (id, service) in self.services.iter_mut() {
             if !self.table.slots.contains_key(&id) {

@@ -65,16 +65,15 @@ impl Worker {
         self.tally.drops[DropReason::NoBuffer as usize] += late;
         let n = burst.len();
         let port = u8::try_from(index).unwrap_or(Descriptor::NO_PORT);
+        let waits = self.ports[index].port.waits();
+        if self.throttle.any() && !waits {
+            self.turn_away_the_closed(&mut burst, port);
+        }
         if self.gate.is_some() {
             for packet in &mut burst {
                 packet.describe(packet.descriptor().with_port(port));
             }
-            let waits = self.ports[index].port.waits();
             self.queue_at_gate(&mut burst, waits);
-        }
-        let waits = self.ports[index].port.waits();
-        if self.throttle.any() && !waits {
-            self.turn_away_the_closed(&mut burst, port);
         }
         let only = self.entry.only();
         if only.is_none_or(|entry| !self.enter_together(&mut burst, port, entry)) {

@@ -1,13 +1,14 @@
 //! The gate at the entry, which keeps flows in order while they are moved from one path to another.
 //!
 //! ```text
-//! open ──`Close`──▶ closed ──all that was inside is home──▶ quiet ──`Open`──▶ opening ──queue empty──▶ open
+//! open ──`Close`──▶ closed ──all that was inside is home──▶ quiet ──`Open`──▶ open
 //! ```
 //! A change of the routes moves some flows: those that take another chain, and those whose slot gets another instance.
 //! While the gate is closed their packets queue here; all other flows go on as ever, for their path is the same before
 //! and after. When no packet that was inside at the beginning is inside any more, the NFs are given the new routes and the
-//! queue goes in by them. So no packet goes one half of its way by the old routes and the other half by the new ones, and none
-//! overtakes an older one of its flow.
+//! queue goes in by them, what finds no room into its service's line. So no packet goes one half of its way by the old routes
+//! and the other half by the new ones, none overtakes an older one of its flow, and a service that takes nothing now (it may
+//! be paused) holds up no change.
 //!
 //! Packets that an NF holds back, or that wait for an instance that does not come, would keep the gate closed for ever:
 //! after [`LONGEST`] it counts as quiet all the same, and the event says how many were left.
@@ -65,7 +66,6 @@ impl MovedSlots {
 enum State {
     Closed,
     Quiet,
-    Opening,
 }
 
 pub(super) struct Gate {
@@ -118,9 +118,11 @@ impl Worker {
         self.pass_pins(heirs);
         self.entry.follow(&table);
         self.follow(table);
-        let Some(gate) = &mut self.gate else { return self.tell(News::GateOpen { waited: 0 }) };
-        gate.state = State::Opening;
-        self.watch_gate();
+        let (waited, queue) = self.gate.take().map_or((0, VecDeque::new()), |gate| (gate.waited, gate.queue));
+        for packet in queue {
+            self.let_in(packet);
+        }
+        self.tell(News::GateOpen { waited });
     }
 
     /// Whether a packet that comes in belongs to a flow that moves.
@@ -152,9 +154,10 @@ impl Worker {
         }
     }
 
-    /// Packets that may wait at the gate: half the pool.
+    /// Packets that may wait at the gate: half the pool, less what waits in line already.
     fn gate_room(&self) -> usize {
-        self.books.pool().geometry().buffers() as usize / 2
+        let half = self.books.pool().geometry().buffers() as usize / 2;
+        half.saturating_sub(self.services.parked())
     }
 
     /// Packets that a source which waits may bring now, as far as the gate is concerned.
@@ -180,29 +183,26 @@ impl Worker {
                 }
             }
             State::Quiet => {}
-            State::Opening => self.let_in(),
         }
     }
 
-    /// Lets in what waited, as far as there is room.
-    fn let_in(&mut self) {
-        while let Some(packet) = self.gate.as_mut().and_then(|gate| gate.queue.pop_front()) {
-            let frame = packet.bytes(self.books.pool());
-            let hop = self.entry.for_frame(frame, packet.descriptor().port());
-            // What is for a service without an instance waits in that one's line, and holds up no other chain here.
-            let absent = |s: &super::deliver::Service| s.nodes().is_empty() && s.waits() && !s.gone;
-            if self.services.get(hop.service).is_some_and(absent) {
-                self.park_always(hop.service, hop.position, packet, false);
-            } else if let Err(packet) = self.enter(packet, hop) {
-                if let Some(gate) = &mut self.gate {
-                    gate.queue.push_front(packet);
-                }
-                return;
-            }
+    /// Lets in a packet that waited, or has it wait in line, where it holds up nothing for other services.
+    fn let_in(&mut self, packet: Packet) {
+        let frame = packet.bytes(self.books.pool());
+        let hop = self.entry.for_frame(frame, packet.descriptor().port());
+        let absent = |s: &super::deliver::Service| s.nodes().is_empty() && s.waits() && !s.gone;
+        let refused = if self.services.get(hop.service).is_some_and(absent) {
+            Err(packet)
+        } else {
+            self.enter(packet, hop)
+        };
+        let Err(packet) = refused else { return };
+        let port = self.ports.get(usize::from(packet.descriptor().port()));
+        let room = |s: &super::deliver::Service| s.line.len() < self.longest_line();
+        if port.is_some_and(|state| !state.port.waits()) && !self.services.get(hop.service).is_none_or(room) {
+            return self.drop_at_entry(packet);
         }
-        if let Some(gate) = self.gate.take() {
-            self.tell(News::GateOpen { waited: gate.waited });
-        }
+        self.park_always(hop.service, hop.position, packet, false);
     }
 
     /// Packets that wait at the gate.

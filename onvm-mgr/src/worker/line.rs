@@ -20,6 +20,8 @@ use super::command::News;
 const LONGEST_LINE: usize = 4;
 /// How long a fence stands at most: who reads the ring may be paused.
 const FENCE_TIME: Duration = Duration::from_secs(2);
+/// How long a suspect is alone at most, for the same reason.
+const TRIAL_TIME: Duration = Duration::from_secs(1);
 
 /// A packet in line.
 pub(super) struct Waiting {
@@ -36,6 +38,7 @@ struct Fence {
     position: u32,
     /// Who reads it.
     reader: InstanceId,
+    since: Instant,
 }
 
 /// A service's line.
@@ -46,9 +49,8 @@ pub(super) struct Line {
     /// Since when packets wait for an instance.
     since: Option<Instant>,
     fences: Vec<Fence>,
-    fenced_since: Option<Instant>,
-    /// The node that has a suspect now.
-    tried_by: Option<usize>,
+    /// The node that has a suspect now, and since when.
+    tried_by: Option<(usize, Instant)>,
 }
 
 impl Line {
@@ -59,7 +61,7 @@ impl Line {
     }
 
     /// Whether what holds it up ends by itself: an instance comes or is given up, a fence comes down, a suspect is worked
-    /// off or kills.
+    /// off or kills, or has had its time.
     pub(super) fn is_held(&self, absent: bool) -> bool {
         absent && !self.packets.is_empty() || !self.fences.is_empty() || self.tried_by.is_some()
     }
@@ -78,8 +80,8 @@ impl Line {
             position: ring.published(),
             ring,
             reader,
+            since: now,
         }));
-        self.fenced_since = Some(now);
     }
 
     /// A reader has died, and what it had not read stands in line for its successors.
@@ -89,8 +91,10 @@ impl Line {
 
     /// Whether a fence stands.
     fn is_fenced(&mut self, now: Instant) -> bool {
-        let late = self.fenced_since.is_some_and(|since| now.duration_since(since) > FENCE_TIME);
-        self.fences.retain(|fence| !late && !fence.ring.is_released_to(fence.position));
+        let stands = |fence: &Fence| {
+            now.duration_since(fence.since) <= FENCE_TIME && !fence.ring.is_released_to(fence.position)
+        };
+        self.fences.retain(stands);
         !self.fences.is_empty()
     }
 }
@@ -178,9 +182,14 @@ impl Worker {
 
     /// Whether the suspect that an instance was given alone has been worked off.
     fn is_tried(&mut self, service: ServiceId) -> bool {
+        let now = self.now;
         let Some(state) = self.services.get_mut(service) else { return true };
-        let Some(index) = state.line.tried_by else { return true };
-        if self.nodes.get(index).and_then(Option::as_ref).is_some_and(|n| n.inbound.ring().occupancy() > 0) {
+        let Some((index, since)) = state.line.tried_by else { return true };
+        let has_it = |n: &super::node::Node| n.inbound.ring().occupancy() > 0;
+        // Who has it may be paused; others have work meanwhile.
+        if now.duration_since(since) <= TRIAL_TIME
+            && self.nodes.get(index).and_then(Option::as_ref).is_some_and(has_it)
+        {
             return false;
         }
         state.line.tried_by = None;
@@ -211,8 +220,9 @@ impl Worker {
                     return Err(back(packet));
                 }
                 self.push_to(index, position, packet).map_err(back)?;
+                let now = self.now;
                 if let Some(state) = self.services.get_mut(service) {
-                    state.line.tried_by = Some(index);
+                    state.line.tried_by = Some((index, now));
                 }
                 self.publish();
                 Ok(())

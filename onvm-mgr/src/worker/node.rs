@@ -59,6 +59,9 @@ pub(super) struct Node {
     pub(super) heirs: Vec<EdgeId>,
     /// Since when the oldest packet in `outbound` waits for room ahead.
     pub(super) blocked_since: Option<Instant>,
+    /// A service that took nothing for so long that patience ran out: what is for it is shed at once until it takes
+    /// something, so that it holds up nothing else.
+    pub(super) stuck_for: Option<ServiceId>,
     pub(super) totals: NodeTotals,
 }
 
@@ -85,6 +88,7 @@ impl Node {
             mirrors: Vec::new(),
             heirs: Vec::new(),
             blocked_since: None,
+            stuck_for: None,
             totals: NodeTotals::default(),
         }
     }

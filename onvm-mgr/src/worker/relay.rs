@@ -99,13 +99,27 @@ impl Worker {
             // Also from one that only reads: it says how long the packet is, and must not be shown more than it was given.
             packet.copy_from(self.books.pool(), own);
         }
+        let stuck = node.stuck_for;
         if !node.mirrors.is_empty() {
             self.mirror(index, &packet);
         }
+        let for_stuck = stuck.is_some_and(|to| self.is_for(to, service, &packet));
         match self.pass_on(service, packet) {
+            Ok(()) if for_stuck => {
+                // It takes something again.
+                self.nodes[index].iter_mut().for_each(|node| node.stuck_for = None);
+                true
+            }
             Ok(()) => true,
             Err(packet) => self.wait_or_drop(index, service, holder, packet),
         }
+    }
+
+    /// Whether a packet from `service` is to be delivered to another.
+    #[cold]
+    fn is_for(&self, other: ServiceId, service: ServiceId, packet: &Packet) -> bool {
+        let delivered = matches!(packet.descriptor().destination().op(), Op::Next | Op::Service);
+        delivered && self.delivered_to(service, packet).0 == other
     }
 
     /// Follows a packet's verdict.
@@ -168,7 +182,8 @@ impl Worker {
         let Some(node) = &mut self.nodes[index] else { return true };
         if held {
             node.blocked_since = None;
-        } else if Self::out_of_patience(&mut node.blocked_since, now) {
+        } else if node.stuck_for == Some(to) || Self::out_of_patience(&mut node.blocked_since, now) {
+            node.stuck_for = Some(to);
             self.drop_packet(packet, DropReason::Backpressure);
             return true;
         }

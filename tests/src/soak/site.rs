@@ -250,7 +250,7 @@ impl Site {
             match event["event"].as_str().unwrap_or_default() {
                 "route-change" => self.left += left(why),
                 "gave-up" | "port-failed" | "recovered" => return Err(format!("event: {event}")),
-                "crashed" | "hung" => {
+                "crashed" | "killed" | "hung" => {
                     let pid = event["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
                     let excused = self.storm && why.contains("could not take the place");
                     let hung = event["event"] == "hung" && event["service"] != judge;

@@ -33,6 +33,8 @@ const ETHERTYPE_VLAN: u16 = 0x8100;
 const ROOM_TIME: Duration = Duration::from_millis(1);
 /// How often the kernel's counters, and whether the interface is still there, are looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// Frames that may have come before the port is opened: more than a ring and a queue hold.
+const MOST_EARLY: usize = 1 << 16;
 
 /// The sockets, as long as there is an interface.
 struct Link {
@@ -52,8 +54,8 @@ pub(super) struct AfPacketPort {
     queue_buffer: Vec<u8>,
     counters: PortCounters,
     last_look: Instant,
-    /// The last thing that the user was told went wrong.
-    told: Option<i32>,
+    /// What the user was told went wrong since a frame was sent.
+    told: Vec<i32>,
 }
 
 impl AfPacketPort {
@@ -75,7 +77,7 @@ impl AfPacketPort {
             queue_buffer: Socket::queue_buffer(),
             counters: PortCounters::default(),
             last_look: Instant::now(),
-            told: None,
+            told: Vec::new(),
         };
         let link = port.connect().map_err(|error| port.failure("cannot be opened", &error))?;
         port.link = Some(link);
@@ -102,9 +104,9 @@ impl AfPacketPort {
 
     /// Tells the user of an error once, as long as it is the same.
     fn tell(&mut self, what: &str, error: &Error) {
-        let number = error.raw_os_error();
-        if self.told != number {
-            self.told = number;
+        let number = error.raw_os_error().unwrap_or(0);
+        if !self.told.contains(&number) {
+            self.told.push(number);
             log::warn!("{}", self.failure(what, error));
         }
     }
@@ -127,7 +129,7 @@ impl AfPacketPort {
             Ok(link) => {
                 log::info!("{}: there is an interface of this name again", self.name);
                 self.link = Some(link);
-                self.told = None;
+                self.told.clear();
             }
             Err(error) => self.tell("cannot be opened again", &error),
         }
@@ -149,15 +151,31 @@ impl Port for AfPacketPort {
         false
     }
 
+    /// What came before the ports were open is not for the chain.
+    fn start(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        for _ in 0..MOST_EARLY {
+            let Some(frame) = link.ring.frame() else { break };
+            if frame.in_queue {
+                let _ = link.receiver.take_queued(&mut self.queue_buffer);
+            }
+            link.ring.release();
+        }
+        let _ = link.receiver.missed();
+    }
+
     fn receive(&mut self, books: &mut Books, burst: &mut Vec<Packet>, max: usize) -> Reception {
         self.intake.fill(burst, max);
         // Taken out for the time being: what is borrowed from it lives on while packets are made.
         let Some(mut link) = self.link.take() else {
             return Reception::NotBefore(Instant::now() + LOOK);
         };
-        while burst.len() < max
-            && let Some(received) = link.ring.frame()
-        {
+        // Frames that make no packet are looked at as well: there are other ports.
+        for _ in 0..max {
+            if burst.len() >= max {
+                break;
+            }
+            let Some(received) = link.ring.frame() else { break };
             let (tag, timestamp_ns) = (received.tag, received.timestamp_ns);
             if received.in_queue {
                 let mut buffer = std::mem::take(&mut self.queue_buffer);
@@ -197,6 +215,7 @@ impl Port for AfPacketPort {
                     self.counters.tx_bytes += sizes.sum::<u64>();
                     self.counters.tx_packets += sent as u64;
                     done += sent;
+                    self.told.retain(|error| *error == libc::EMSGSIZE);
                 }
                 Err((Some(libc::EAGAIN | libc::ENOBUFS), _)) if std::mem::take(&mut patience) => {
                     self.link.iter().for_each(|link| link.sender.wait_for_room(ROOM_TIME));

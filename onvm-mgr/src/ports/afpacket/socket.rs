@@ -126,7 +126,11 @@ impl Socket {
     /// # Errors
     /// `EAGAIN` when there is none.
     pub(super) fn take_queued<'a>(&self, buffer: &'a mut [u8]) -> Result<Queued<'a>> {
-        let n = rustix::io::read(&self.0, &mut *buffer)?;
+        let n = match rustix::io::read(&self.0, &mut *buffer) {
+            // An error that happened meanwhile (the interface went down) is told once, in place of a frame that stays.
+            Err(error) if error != rustix::io::Errno::AGAIN => rustix::io::read(&self.0, &mut *buffer)?,
+            read => read?,
+        };
         let Some((header, bytes)) = buffer[..n].split_first_chunk::<{ Offload::BYTES }>() else {
             return Err(Error::from_raw_os_error(libc::EBADMSG));
         };

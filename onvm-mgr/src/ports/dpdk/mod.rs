@@ -81,8 +81,8 @@ pub(super) struct DpdkPort {
     early: VecDeque<Packet>,
     more: bool,
     counters: PortCounters,
-    /// Of [`PortCounters::tx_failed`], what did not get as far as the driver.
-    not_taken: u64,
+    /// The last try to send was in vain: the next does not wait.
+    stuck: bool,
     link_up: Option<bool>,
     last_look: Instant,
     cut_told: bool,
@@ -153,7 +153,7 @@ impl DpdkPort {
             early: VecDeque::new(),
             more: true,
             counters: PortCounters::default(),
-            not_taken: 0,
+            stuck: false,
             link_up: None,
             last_look: Instant::now(),
             cut_told: false,
@@ -191,7 +191,7 @@ impl DpdkPort {
         if let Some(counters) = self.device.counters() {
             self.counters.rx_missed = counters.rx_missed;
             self.counters.rx_errors = counters.rx_errors;
-            self.counters.tx_failed = self.not_taken + counters.tx_errors;
+            self.counters.tx_errors = counters.tx_errors;
         }
         let link = self.device.link();
         let up = link.map(|(up, _)| up);
@@ -280,10 +280,11 @@ impl DpdkPort {
         while done < n {
             let sent = self.device.send(&mut mbufs[done..n]);
             done += sent;
-            if sent == 0 && Instant::now() >= until {
+            if sent == 0 && (self.stuck || Instant::now() >= until) {
                 break;
             }
         }
+        self.stuck = done < n;
         for mbuf in &mbufs[done..n] {
             // SAFETY: lent a moment ago, and the driver did not take it.
             if let Some(packet) = unsafe { buffers.take(*mbuf) } {
@@ -387,7 +388,6 @@ impl Port for DpdkPort {
         } else {
             failed.append(burst);
         }
-        self.not_taken += failed.len() as u64;
         self.counters.tx_failed += failed.len() as u64;
         *burst = failed;
     }

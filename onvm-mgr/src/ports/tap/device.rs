@@ -71,6 +71,9 @@ impl Device {
         let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
         asked.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).unwrap_or(0);
         control(fd.as_fd(), libc::TUNSETIFF as libc::c_ulong, &mut asked)?;
+        // Another program may have left another size with an interface that was there before.
+        let mut header = libc::c_int::try_from(Offload::BYTES).unwrap_or(10);
+        control(fd.as_fd(), libc::TUNSETVNETHDRSZ as libc::c_ulong, &mut header)?;
         // Half checksums and super-frames of TCP are completed here, where they cost one look at the frame.
         let offloads = libc::c_ulong::from(libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6);
         #[allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)] // as above

@@ -1,0 +1,192 @@
+//! NFs that take their time to set themselves up, and what others must not notice of it.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use onvm_lib::prelude::DropReason;
+use onvm_tests::{LIMIT, Lab, Ledger, Manager, program, signal_pid};
+use rustix::process::Signal;
+
+/// Rules that are there when somebody writes them: a firewall that reads them sets itself up for as long.
+struct Slow(PathBuf);
+
+impl Slow {
+    fn new(lab: &Lab) -> Self {
+        let path = lab.path("slow.yaml");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        Self(path)
+    }
+
+    fn command(&self) -> String {
+        format!("[nf-firewall, --rules, {:?}]", self.0.display().to_string())
+    }
+
+    /// Somebody who waits for the rules has them now.
+    fn come(&self) {
+        let mut rules = std::fs::OpenOptions::new().write(true).open(&self.0).unwrap();
+        rules.write_all(b"default: allow\nrules: []\n").unwrap();
+    }
+}
+
+/// A command of which the first process is quick; the second waits for its rules, and all others fail.
+fn first_is_quick(lab: &Lab, slow: &Slow) -> String {
+    let rules = lab.write("open.yaml", "default: allow\nrules: []\n");
+    let (first, firewall) = (lab.file("first"), program("nf-firewall"));
+    let script = lab.write(
+        "wall.sh",
+        &format!(
+            "if mkdir {first} 2>/dev/null; then rules={rules}\nelif mkdir {first}2 2>/dev/null; then sleep 1; rules={}\n\
+             else exit 1; fi\nexec {} --rules $rules \"$@\"\n",
+            slow.0.display(),
+            firewall.display()
+        ),
+    );
+    format!("[sh, {script:?}]")
+}
+
+fn states(ledger: &Ledger, service: u64) -> Vec<String> {
+    let ours = ledger.present().into_iter().filter(|i| i.service() == service).map(|i| i.state().to_string());
+    ours.collect()
+}
+
+/// Packets that an instance was given by the manager, and all that it was given.
+fn by_relay(manager: &Manager<'_>, service: u16) -> (u64, u64) {
+    let stats = manager.stats().0;
+    let all = stats["instances"].as_array().unwrap();
+    let ours = all.iter().find(|i| i["service"] == service).unwrap();
+    (ours["by_relay"]["given"].as_u64().unwrap(), ours["received"].as_u64().unwrap())
+}
+
+fn wait_for_more(manager: &Manager<'_>, packets: u64) {
+    let before = manager.stats().packets("sent");
+    manager.wait_until("traffic", |l| l.packets("sent") > before + packets);
+}
+
+#[test]
+fn neighbours_use_direct_edges_whoever_came_first_and_after_a_replacement() {
+    for reader_first in [true, false] {
+        let lab = Lab::new();
+        let manager = lab.manager(&["--port", "gen:rate=20k,flows=16", "--port", "null:", "--chain", "1,2"]);
+        let names = [("nf-forward", "1"), ("nf-monitor", "2")];
+        let order = if reader_first { [1, 0] } else { [0, 1] };
+        let mut nfs = Vec::new();
+        for place in order {
+            nfs.push(lab.nf(names[place].0, &["-r", names[place].1]));
+            manager.wait_for_instances(nfs.len());
+        }
+        wait_for_more(&manager, 4000);
+        let (relayed, received) = by_relay(&manager, 2);
+        assert!(relayed * 4 < received, "{relayed} of {received} by the relay");
+        let monitor = program("nf-monitor").display().to_string();
+        let _ = lab.client_at_socket(&["nf", "replace", "2"], &["--", &monitor]).good();
+        let replaced = |l: &Ledger| states(l, 2) == ["running"];
+        manager.wait_until("the successor alone", replaced);
+        let before = by_relay(&manager, 2);
+        wait_for_more(&manager, 4000);
+        let after = by_relay(&manager, 2);
+        let (relayed, received) = (after.0 - before.0, after.1 - before.1);
+        assert!(relayed * 4 < received, "{relayed} of {received} by the relay after the replacement");
+        manager.stop(LIMIT).assert_clean();
+    }
+}
+
+#[test]
+fn who_was_waited_for_too_long_gets_all_packets_once_ready() {
+    let lab = Lab::new();
+    let slow = Slow::new(&lab);
+    let manager = lab.up(
+        &format!(
+            "manager: {{wait-for-instance: 0.2}}\nports: [\"gen:flows=8\", \"null:\"]\nservices:\n  slow: {{id: 1, command: {}}}\n\
+             chains: {{main: [slow]}}\ndefault-chain: main\n",
+            first_is_quick(&lab, &slow)
+        ),
+        &[],
+    );
+    manager.wait_until("traffic", |l| l.packets("sent") > 1000);
+    signal_pid(lab.pids(1)[0], Signal::KILL);
+    manager.wait_until("another one", |l| states(l, 1) == ["starting"]);
+    manager.wait_until("patience to end", |l| l.drops(DropReason::NoInstance) > 0);
+    slow.come();
+    wait_for_more(&manager, 1000);
+    let dropped = manager.stats().drops(DropReason::NoInstance);
+    wait_for_more(&manager, 200_000);
+    assert_eq!(manager.stats().drops(DropReason::NoInstance), dropped);
+    manager.stop(LIMIT).assert_clean();
+}
+
+#[test]
+fn one_that_never_sets_itself_up_is_replaced_by_one_that_does() {
+    for fresh in [true, false] {
+        let lab = Lab::new();
+        let slow = Slow::new(&lab);
+        let manager = lab.up(
+            &format!(
+                "ports: [\"gen:rate=10k,flows=8\", \"null:\"]\nservices:\n  slow: {{id: 1, command: {}}}\n\
+                 chains: {{main: [slow]}}\ndefault-chain: main\n",
+                slow.command()
+            ),
+            &[],
+        );
+        manager.wait_until("one that sets itself up", |l| states(l, 1) == ["starting"]);
+        let mut words = vec!["nf", "replace"];
+        if fresh {
+            words.push("--fresh");
+        }
+        let rules = lab.write("open.yaml", "default: allow\nrules: []\n");
+        let firewall = program("nf-firewall").display().to_string();
+        words.push("1");
+        let told = lab.client_at_socket(&words, &["--", &firewall, "--rules", &rules]).good().out;
+        assert!(told.contains("replaced by"), "{told}");
+        manager.wait_until("the successor alone", |l| states(l, 1) == ["running"]);
+        wait_for_more(&manager, 1000);
+        let ledger = manager.stop(LIMIT);
+        ledger.assert_balanced();
+    }
+}
+
+#[test]
+fn one_that_is_to_stand_by_takes_over_when_it_is_ready_at_last() {
+    let lab = Lab::new();
+    let slow = Slow::new(&lab);
+    let manager = lab.up(
+        &format!(
+            "ports: [\"gen:rate=10k,flows=8\", \"null:\"]\nservices:\n  wall: {{id: 1, command: {}, \
+             instances: 1, standby: 1, restart: {{give-up: 2, delay: 0.01}}}}\nchains: {{main: [wall]}}\ndefault-chain: main\n",
+            first_is_quick(&lab, &slow)
+        ),
+        &[],
+    );
+    manager.wait_until("both", |l| {
+        let mut states = states(l, 1);
+        states.sort();
+        states == ["running", "starting"]
+    });
+    wait_for_more(&manager, 100);
+    let before = lab.last_event();
+    let running = lab.instances(1).into_iter().find(|i| i["state"] == "running").unwrap();
+    signal_pid(running["pid"].as_u64().unwrap(), Signal::KILL);
+    let _ = lab.wait_for_event("gave-up", before);
+    slow.come();
+    manager.wait_until("the other one", |l| states(l, 1) == ["running"]);
+    wait_for_more(&manager, 1000);
+    manager.stop(LIMIT).assert_balanced();
+}
+
+#[test]
+fn a_script_that_goes_on_after_its_nf_has_left_does_not_keep_the_manager() {
+    let lab = Lab::new();
+    let script = format!("{} \"$@\"\nexec sleep 100\n", program("nf-forward").display());
+    let script = lab.write("forward.sh", &script);
+    let manager = lab.up(
+        &format!(
+            "ports: [\"gen:rate=1k\", \"null:\"]\nservices:\n  one: {{id: 1, command: [sh, {script:?}], instances: 2}}\n\
+             chains: {{main: [one]}}\ndefault-chain: main\n"
+        ),
+        &[],
+    );
+    manager.wait_until("both", |l| states(l, 1) == ["running", "running"]);
+    let _ = lab.client(&["nf", "scale", "1", "1"]).good();
+    manager.wait_until("one", |l| states(l, 1) == ["running"]);
+    manager.stop(LIMIT).assert_balanced();
+}
