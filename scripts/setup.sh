@@ -20,6 +20,7 @@ if [ "$what" = test ] || [ "$what" = bench ]; then
     need ethtool ethtool
     need ping iputils-ping
     need curl curl
+    need iperf3 iperf3
     need nfcapd nfdump
     need softflowd softflowd
     need nginx nginx-light

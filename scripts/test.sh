@@ -15,7 +15,7 @@ for argument in "$@"; do
     esac
 done
 # Tests of the whole platform that take longest; --quick leaves them out.
-long=(apply elastic fair hostile scaling soak)
+long=(apply elastic fair hostile matrix scaling soak)
 scripts/setup.sh test
 started=$(date +%s)
 step() { printf '\n=== %s (%d s so far)\n' "$1" $(($(date +%s) - started)); }

@@ -3,10 +3,12 @@
 mod chain;
 mod classifier;
 mod cost;
+mod dpdk;
 mod failover;
 mod fair;
 mod hop;
 mod life;
+mod ports;
 mod speed;
 
 use crate::measure::{Effort, Line};
@@ -54,6 +56,16 @@ pub(crate) const ROWS: &[Row] = &[
         name: "made-rules",
         about: "the same over rules made here, without any files",
         run: classifier::made,
+    },
+    Row {
+        name: "dpdk",
+        about: "ports on DPDK's devices, against dpdk-testpmd between the same devices",
+        run: dpdk::run,
+    },
+    Row {
+        name: "ports",
+        about: "forwarding over veths by afpacket and xdp, against the Linux bridge",
+        run: ports::run,
     },
     Row { name: "cost", about: "cycles and instructions for a packet and hop", run: cost::run },
 ];

@@ -55,6 +55,9 @@ pub(crate) struct PortCounters {
     pub(crate) rx_foreign: u64,
     /// Packets that the interface found broken; they are in no other count.
     pub(crate) rx_errors: u64,
+    /// Errors that the interface counted in sending: of packets that it had taken, and of tries, of which a packet may have
+    /// had several.
+    pub(crate) tx_errors: u64,
     /// Packets whose checksum the interface found wrong; they are passed on, and counted, as all others.
     pub(crate) rx_bad_checksum: u64,
 }

@@ -69,8 +69,16 @@ impl FromStr for Spec {
             return Err(spec.unknown_kind());
         };
         if kind == "dpdk" {
-            // What options there are, its driver knows.
-            spec.options.push(("device".to_string(), rest.to_string()));
+            // What options there are beside every port's, its driver knows.
+            let of_every_port = |part: &&str| part.split_once('=').is_some_and(|(name, _)| EVERY.contains(&name));
+            let (ours, drivers): (Vec<&str>, Vec<&str>) = rest.split(',').partition(of_every_port);
+            spec.options.push(("device".to_string(), drivers.join(",")));
+            for (option, value) in ours.iter().filter_map(|part| part.split_once('=')) {
+                if value.is_empty() {
+                    return Err(SpecError::NoValue { text: text.to_string(), option: option.to_string() });
+                }
+                spec.options.push((option.to_string(), value.to_string()));
+            }
             return Ok(spec);
         }
         // `pcap:in.pcap,out.pcap` is short for `pcap:in=in.pcap,out=out.pcap`.
@@ -123,6 +131,9 @@ impl Spec {
     /// # Errors
     /// When the path of a file has a comma, which separates options.
     pub(crate) fn in_directory(&self, directory: &Path) -> Result<String, SpecError> {
+        if self.kind == "dpdk" {
+            return self.driver_in_directory(directory);
+        }
         let is_file =
             |option: &str| option == "capture" || self.kind == "pcap" && ["in", "out"].contains(&option);
         if !self.options.iter().any(|(option, _)| is_file(option)) {
@@ -130,21 +141,45 @@ impl Spec {
         }
         let mut parts = Vec::with_capacity(self.options.len());
         for (option, value) in &self.options {
-            let file = directory.join(value);
-            let parent = file.parent().and_then(|p| p.canonicalize().ok());
-            let value = match (parent, file.file_name()) {
-                _ if !is_file(option) => value.clone(),
-                (Some(parent), Some(name)) => parent.join(name).display().to_string(),
-                _ => file.display().to_string(),
+            let value = match option.as_str() {
+                option if is_file(option) => self.seen_from(directory, option, value)?,
+                _ => value.clone(),
             };
-            if value.contains(',') {
-                return Err(
-                    self.bad(option, format!("the path {value} has a comma, which separates options"))
-                );
-            }
             parts.push(format!("{option}={value}"));
         }
         Ok(format!("{}:{}", self.kind, parts.join(",")))
+    }
+
+    /// The same of a driver's options: captures have names there, too.
+    fn driver_in_directory(&self, directory: &Path) -> Result<String, SpecError> {
+        let one = |part: &str| match part.split_once('=') {
+            Some((option @ ("rx_pcap" | "tx_pcap"), file)) => {
+                Ok(format!("{option}={}", self.seen_from(directory, option, file)?))
+            }
+            _ => Ok(part.to_string()),
+        };
+        let parts = self.get("device").unwrap_or_default().split(',').map(one);
+        let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
+        for (option, value) in self.options.iter().filter(|(option, _)| EVERY.contains(&option.as_str())) {
+            let value =
+                if option == "capture" { self.seen_from(directory, option, value)? } else { value.clone() };
+            parts.push(format!("{option}={value}"));
+        }
+        Ok(format!("{}:{}", self.kind, parts.join(",")))
+    }
+
+    /// The path of a file as seen from a directory.
+    fn seen_from(&self, directory: &Path, option: &str, value: &str) -> Result<String, SpecError> {
+        let file = directory.join(value);
+        let parent = file.parent().and_then(|p| p.canonicalize().ok());
+        let path = match (parent, file.file_name()) {
+            (Some(parent), Some(name)) => parent.join(name).display().to_string(),
+            _ => file.display().to_string(),
+        };
+        if path.contains(',') {
+            return Err(self.bad(option, format!("the path {path} has a comma, which separates options")));
+        }
+        Ok(path)
     }
 
     /// What stands before the colon.
@@ -215,10 +250,32 @@ mod tests {
     }
 
     #[test]
+    fn files_of_drivers_are_seen_from_the_directory_of_the_chain_file() {
+        let spec: Spec =
+            "dpdk:net_pcap0,rx_pcap=in.pcap,tx_pcap=/o.pcap,iface=in.pcap,rxq=2".parse().unwrap();
+        let seen = spec.in_directory(Path::new("/")).unwrap();
+        assert_eq!(seen, "dpdk:net_pcap0,rx_pcap=/in.pcap,tx_pcap=/o.pcap,iface=in.pcap,rxq=2");
+        let refused = spec.in_directory(Path::new("/no,where")).unwrap_err().to_string();
+        assert!(refused.contains("the path /no,where/in.pcap has a comma"), "{refused}");
+    }
+
+    #[cfg(not(feature = "dpdk"))]
+    #[test]
+    fn a_manager_without_dpdk_says_how_to_get_one_with_it() {
+        let geometry = onvm_lib::pool::Geometry::new(1, 64).unwrap();
+        let pool = onvm_lib::pool::Pool::create(geometry, onvm_lib::shm::Pages::Plain).unwrap();
+        let refused =
+            crate::ports::open(&"dpdk:net_null0".parse().unwrap(), &pool).err().unwrap().to_string();
+        assert!(refused.contains("built without DPDK") && refused.contains("--features dpdk"), "{refused}");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         assert_eq!(
             error("pacp:x"),
-            "port \"pacp:x\": unknown kind \"pacp\", kinds are pcap, gen, null, none, afpacket, tap, vxlan, xdp, dpdk"
+            let value = match option.as_str() {
+                option if is_file(option) => self.seen_from(directory, option, value)?,
+                _ => value.clone(),
         );
         assert_eq!(
             error("gen:siez=4"),

@@ -149,7 +149,8 @@ impl Device {
             tx_fast_free: facts.tx_fast_free,
             rss_key_bytes: if spreads { key } else { 0 },
             rx_interrupts: u8::from(self.wakes()),
-            ..Wish::new(self.rx_queues, 1)
+            // Some drivers want as many of either; only the first is sent by.
+            ..Wish::new(self.rx_queues, self.rx_queues.min(facts.max_tx_queues).max(1))
         };
         // SAFETY: the shim reads the wish and its key, and DPDK copies both; the others are numbers and room for them.
         unsafe {
@@ -160,8 +161,11 @@ impl Device {
             check("its queues cannot be sized", fitted)?;
             let socket = self.socket();
             let none = std::ptr::null();
-            let queue = dpdk_sys::rte_eth_tx_queue_setup(self.port, 0, self.tx_entries, socket, none);
-            check("its queue for sending cannot be set up", queue)?;
+            for queue in 0..wish.tx_queues {
+                let set_up =
+                    dpdk_sys::rte_eth_tx_queue_setup(self.port, queue, self.tx_entries, socket, none);
+                check("its queue for sending cannot be set up", set_up)?;
+            }
         }
         if let Some(mtu) = wanted.mtu {
             // SAFETY: a number.

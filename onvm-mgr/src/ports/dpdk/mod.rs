@@ -81,8 +81,8 @@ pub(super) struct DpdkPort {
     early: VecDeque<Packet>,
     more: bool,
     counters: PortCounters,
-    /// Of [`PortCounters::tx_failed`], what did not get as far as the driver.
-    not_taken: u64,
+    /// The last try to send was in vain: the next does not wait.
+    stuck: bool,
     link_up: Option<bool>,
     last_look: Instant,
     cut_told: bool,
@@ -153,7 +153,7 @@ impl DpdkPort {
             early: VecDeque::new(),
             more: true,
             counters: PortCounters::default(),
-            not_taken: 0,
+            stuck: false,
             link_up: None,
             last_look: Instant::now(),
             cut_told: false,
@@ -191,7 +191,7 @@ impl DpdkPort {
         if let Some(counters) = self.device.counters() {
             self.counters.rx_missed = counters.rx_missed;
             self.counters.rx_errors = counters.rx_errors;
-            self.counters.tx_failed = self.not_taken + counters.tx_errors;
+            self.counters.tx_errors = counters.tx_errors;
         }
         let link = self.device.link();
         let up = link.map(|(up, _)| up);
@@ -235,7 +235,7 @@ impl DpdkPort {
         let length = packet.descriptor().length();
         let bytes = packet.bytes_mut(books.pool());
         let cut = self.of_kernel && frame::is_cut(bytes);
-        if self.of_kernel {
+        if self.of_kernel && !frame::is_plainly_whole(bytes) {
             half_done::complete(bytes);
         }
         if bytes.len() < ETHERNET || length > books.pool().geometry().packet_room() || cut {
@@ -280,10 +280,11 @@ impl DpdkPort {
         while done < n {
             let sent = self.device.send(&mut mbufs[done..n]);
             done += sent;
-            if sent == 0 && Instant::now() >= until {
+            if sent == 0 && (self.stuck || Instant::now() >= until) {
                 break;
             }
         }
+        self.stuck = done < n;
         for mbuf in &mbufs[done..n] {
             // SAFETY: lent a moment ago, and the driver did not take it.
             if let Some(packet) = unsafe { buffers.take(*mbuf) } {
@@ -344,6 +345,10 @@ impl Port for DpdkPort {
         if came > 0 {
             let timestamp_ns = now_ns();
             for mbuf in &mbufs[..came] {
+                // SAFETY: the driver has just given it.
+                unsafe { Buffers::prefetch_packet(*mbuf) };
+            }
+            for mbuf in &mbufs[..came] {
                 let Some(packet) = self.packet(books, *mbuf, timestamp_ns) else { continue };
                 if burst.len() < max {
                     self.counters.rx_packets += 1;
@@ -372,6 +377,9 @@ impl Port for DpdkPort {
             let until = Instant::now() + ROOM_TIME;
             while !burst.is_empty() {
                 let n = burst.len().min(BURST);
+                if let Some(buffers) = &self.buffers {
+                    burst[..n].iter().for_each(|packet| buffers.prefetch_to_lend(packet));
+                }
                 self.send_some(burst.drain(..n), &mut failed, until);
             }
             if let Some(buffers) = &mut self.buffers {
@@ -380,7 +388,6 @@ impl Port for DpdkPort {
         } else {
             failed.append(burst);
         }
-        self.not_taken += failed.len() as u64;
         self.counters.tx_failed += failed.len() as u64;
         *burst = failed;
     }

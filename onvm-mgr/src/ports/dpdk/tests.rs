@@ -242,6 +242,35 @@ fn frames_that_were_cut_say_so() {
     }
 }
 
+proptest::proptest! {
+    #[test]
+    fn what_is_plainly_whole_would_not_be_changed(
+        udp: bool, port: u16, tunnel in 0usize..8, payload in proptest::collection::vec(0u8.., 0..60),
+        half: bool, change in 12usize..50, to: u8,
+    ) {
+        use onvm_lib::wire::{Headers, MacAddr, build::Packet};
+        let packet = Packet::ethernet(MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]))
+            .ipv4([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let port = [4789, 8472, 4790, 6081].get(tunnel).copied().unwrap_or(port);
+        let packet = if udp { packet.udp(1, port) } else { packet.tcp(1, port) };
+        let mut frame = packet.payload(&payload).to_vec().unwrap();
+        if half {
+            let headers = Headers::parse(&frame);
+            let protocol = headers.protocol().unwrap();
+            let sum = headers.pseudo(&frame).unwrap().sum(protocol, frame.len() - 34).fold();
+            let at = if udp { 40 } else { 50 };
+            frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+            proptest::prop_assert!(!frame::is_plainly_whole(&frame));
+        }
+        if change < frame.len() && to % 2 == 0 {
+            frame[change] = to;
+        }
+        let mut completed = frame.clone();
+        half_done::complete(&mut completed);
+        proptest::prop_assert!(!frame::is_plainly_whole(&frame) || completed == frame);
+    }
+}
+
 #[test]
 fn tags_are_put_back() {
     let mut room: Vec<u8> = (0..40).collect();

@@ -35,6 +35,10 @@ use socket::{Datagram, Inbox, MOST_AT_ONCE};
 const WAYS: usize = 16;
 /// Where those are looked for (RFC 7348 §5: the dynamic ports).
 const DYNAMIC: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+/// Calls that receive in one burst, at most.
+const CALLS: usize = 4;
+/// Datagrams that may have come before the port is opened: more than a queue holds.
+const MOST_EARLY: usize = 1 << 16;
 /// Bytes of the shortest thing that is a frame.
 const ETHERNET: usize = 14;
 /// Inner MTUs that can be given.
@@ -299,15 +303,27 @@ impl Port for VxlanPort {
         false
     }
 
+    /// What came before the ports were open is not for the chain.
+    fn start(&mut self) {
+        let mut byte = [0];
+        for _ in 0..MOST_EARLY {
+            if self.receiver.recv(&mut byte).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock) {
+                break;
+            }
+        }
+        self.dropped = socket::dropped(&self.receiver);
+    }
+
     fn receive(&mut self, books: &mut Books, burst: &mut Vec<Packet>, max: usize) -> Reception {
         self.intake.fill(burst, max);
         self.more = true;
-        while burst.len() < max {
-            if !self.take(books, burst, max) {
-                self.more = false;
+        // Datagrams that make no packet are looked at as well: there are other ports.
+        for _ in 0..CALLS {
+            if burst.len() >= max {
                 break;
             }
-            if self.ready.is_empty() && books.free_count() == 0 {
+            if !self.take(books, burst, max) {
+                self.more = false;
                 break;
             }
         }

@@ -132,7 +132,9 @@ impl XdpPort {
             if index.as_ref().is_ok_and(|index| *index == link.index) {
                 if let Ok((up, mtu)) = device::state(&self.options.interface) {
                     link.mtu = mtu;
-                    self.down &= !up;
+                    if up && std::mem::replace(&mut self.down, false) {
+                        self.told = None;
+                    }
                 }
                 return;
             }
@@ -182,9 +184,12 @@ impl XdpPort {
             return;
         }
         let timestamp_ns = now_ns();
-        while burst.len() < max
-            && let Some(came) = queue.take()
-        {
+        // Frames that make no packet are looked at as well: there are other ports.
+        for _ in 0..max {
+            if burst.len() >= max {
+                break;
+            }
+            let Some(came) = queue.take() else { break };
             let Some(whole) = self.join(queue, books, came) else { continue };
             let long = match whole {
                 Whole::Packet(packet) => {

@@ -201,9 +201,10 @@ impl Queue {
             lent.lend_empty(packet);
         }
         self.fill.publish();
-        if !std::mem::replace(&mut self.started, true) {
+        if !self.started {
             // What came before the port was started was not missed.
             let _ = self.missed();
+            self.started = true;
         }
         if self.fill.needs_wakeup() {
             // Drivers that wait for buffers are woken by a look at the socket.
@@ -329,7 +330,8 @@ impl Queue {
     pub(super) fn missed(&mut self) -> u64 {
         let Ok(counted) = sockopt::xdp_statistics(&self.socket) else { return 0 };
         let now = counted.rx_dropped + counted.rx_ring_full.unwrap_or(0);
-        now.saturating_sub(std::mem::replace(&mut self.missed, now))
+        let since = now.saturating_sub(std::mem::replace(&mut self.missed, now));
+        if self.started { since } else { 0 }
     }
 }
 
