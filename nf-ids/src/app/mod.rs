@@ -1,0 +1,1 @@
+//! Application protocols: recognising them, and reading them into transactions with buffers.

@@ -1,0 +1,1 @@
+//! From frames to headers and payload, with an event for everything that is wrong in them.

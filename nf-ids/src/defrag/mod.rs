@@ -1,0 +1,1 @@
+//! Putting IPv4 and IPv6 fragments together.

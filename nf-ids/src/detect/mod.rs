@@ -1,0 +1,1 @@
+//! Which rules match: prefilter, evaluation, what they remember.

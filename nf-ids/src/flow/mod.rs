@@ -1,0 +1,1 @@
+//! The table of flows, and what is known of each.

@@ -1,0 +1,1 @@
+//! What the program is told on its command line.

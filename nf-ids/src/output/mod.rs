@@ -1,0 +1,1 @@
+//! Alerts and events for people and machines: EVE JSON, fast.log.

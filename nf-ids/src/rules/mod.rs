@@ -1,0 +1,1 @@
+//! From rule files to typed rules, with a reason for each that cannot be used.
