@@ -153,6 +153,15 @@ impl Session {
         }
     }
 
+    /// Whether a direction has ended, and the application layer has seen all of it.
+    #[must_use]
+    pub fn is_read_to_its_end(&self, direction: Direction, settings: &Settings) -> bool {
+        let side = &self.sides[direction.index()];
+        let over = side.finished || self.state == State::Closed;
+        over && self.limit(direction, settings) <= side.app
+            && (self.reset || side.offset(side.next_seq).is_none_or(|end| side.app >= end))
+    }
+
     /// Whether there is data that someone has not read, and that may be read.
     #[must_use]
     pub fn unread(&self, direction: Direction, settings: &Settings) -> bool {

@@ -207,10 +207,14 @@ impl Session {
         matches!(self.state, State::LastAck | State::TimeWait | State::Closed)
     }
 
-    /// Sequence and acknowledgement number of a segment that would say nothing new.
+    /// Whether its beginning was not seen.
     #[must_use]
-    pub fn idle_numbers(&self, direction: Direction) -> (u32, u32) {
-        let (ours, theirs) = (&self.sides[direction.index()], &self.sides[direction.other().index()]);
-        (ours.next_seq, theirs.last_ack)
+    pub fn is_midstream(&self) -> bool {
+        self.midstream
+    }
+
+    /// Makes the server the client and the other way round.
+    pub fn turn_round(&mut self) {
+        self.sides.swap(0, 1);
     }
 }
