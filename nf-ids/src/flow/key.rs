@@ -193,7 +193,7 @@ impl Hasher for Mixer {
 
     #[inline]
     fn write_u64(&mut self, word: u64) {
-        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
         #[allow(clippy::cast_possible_truncation, reason = "both halves are folded into one")]
         {
             self.0 = (product as u64) ^ ((product >> 64) as u64) ^ word.rotate_left(32);

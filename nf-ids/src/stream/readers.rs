@@ -167,6 +167,8 @@ impl Session {
     pub fn unread(&self, direction: Direction, settings: &Settings) -> bool {
         let side = &self.sides[direction.index()];
         let limit = self.limit(direction, settings);
-        (!side.raw_done && limit > side.raw) || (!side.app_done && limit > side.app)
+        let behind_gap = !side.deep && self.acknowledged(direction) > side.data.ready();
+        (!side.raw_done && (limit > side.raw || behind_gap))
+            || (!side.app_done && (limit > side.app || behind_gap))
     }
 }
