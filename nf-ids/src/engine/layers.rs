@@ -86,7 +86,7 @@ impl<D: Detection> Engine<D> {
                     app: None,
                     now_ns,
                 };
-                self.detection.inspect(&seen, None)
+                self.detection.inspect(&seen, None).verdict
             }
         }
     }

@@ -45,8 +45,23 @@ pub enum Verdict {
     Pass,
     /// It goes no further.
     Drop,
-    /// It goes no further, and both ends (or its sender) are told.
-    Reject,
+    /// It goes no further, and its sender is told.
+    RejectSource,
+    /// It goes no further, and its receiver is told.
+    RejectDestination,
+    /// It goes no further, and both ends are told.
+    RejectBoth,
+}
+
+/// What detection says of a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// What is to be done with it.
+    pub verdict: Verdict,
+    /// A rule lets it pass and asks no further.
+    pub passed: bool,
+    /// The same holds for the packets of its flow that follow.
+    pub for_flow: bool,
 }
 
 /// What looks at packets.
@@ -58,7 +73,7 @@ pub trait Detection {
     fn wants_raw(&self) -> bool;
 
     /// Looks at a packet.
-    fn inspect(&mut self, seen: &Inspection<'_>, flow: Option<&mut Self::FlowState>) -> Verdict;
+    fn inspect(&mut self, seen: &Inspection<'_>, flow: Option<&mut Self::FlowState>) -> Judgement;
 
     /// A flow has ended; it was inspected to its end.
     fn flow_ended(&mut self, _flow: &Flow<Kept<Self::FlowState>>) {}
@@ -73,6 +88,10 @@ pub struct Kept<F> {
     pub detection: F,
     /// Its session was given up for want of memory.
     pub blind: bool,
+    /// A rule lets the whole flow pass: it is not inspected any more.
+    pub passed: bool,
+    /// In line: what a rule says of all packets that follow.
+    pub fate: Verdict,
     /// Client and server were exchanged.
     turned: bool,
     /// Which directions the application layer was told to have ended.
@@ -197,7 +216,7 @@ impl<D: Detection> Engine<D> {
             self.end_flow(flow);
         }
         self.counts.dropped += u64::from(verdict >= Verdict::Drop);
-        self.counts.rejected += u64::from(verdict == Verdict::Reject);
+        self.counts.rejected += u64::from(verdict >= Verdict::RejectSource);
         verdict
     }
 

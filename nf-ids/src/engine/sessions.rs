@@ -1,6 +1,6 @@
 //! A packet in its flow: session, application layer, detection; and how flows end.
 
-use super::{Detection, Engine, Inspection, Kept, Settings, Verdict};
+use super::{Detection, Engine, Inspection, Judgement, Kept, Settings, Verdict};
 use crate::app;
 use crate::decode::{Decoded, Transport};
 use crate::flow::{Direction, Flow, Place, Presence, State};
@@ -20,6 +20,10 @@ impl<D: Detection> Engine<D> {
         flow.last_ns = flow.last_ns.max(now_ns);
         flow.packets[direction.index()] += 1;
         flow.bytes[direction.index()] += packet.frame.len() as u64;
+        // A reject is answered once; what follows is dropped.
+        if flow.kept.fate >= Verdict::Drop {
+            return Verdict::Drop;
+        }
         let mut events = stream::Events::default();
         let mut presence = Presence::Packet;
         match packet.transport {
@@ -250,7 +254,8 @@ fn show<D: Detection>(
     let mut view = flow.view(direction, now_ns);
     view.presence = presence;
     view.last = packet.pseudo;
-    let Kept { app, detection: state, .. } = &mut flow.kept;
+    let Kept { app, detection: state, passed, .. } = &mut flow.kept;
+    let passed = *passed;
     let window = flow
         .session
         .as_ref()
@@ -258,11 +263,17 @@ fn show<D: Detection>(
         .and_then(|session| session.window(direction, &settings.stream, packet.pseudo));
     let had_window = window.is_some();
     let seen = Inspection { packet, stream_events, flow: Some(&view), window, app: app.as_deref(), now_ns };
-    let verdict = detection.inspect(&seen, Some(state));
+    let judgement = if passed { Judgement::default() } else { detection.inspect(&seen, Some(state)) };
     if had_window && let Some(session) = &mut flow.session {
         session.raw_seen(direction, &settings.stream);
     }
-    verdict
+    if judgement.for_flow {
+        flow.kept.passed |= judgement.passed;
+        if settings.stream.inline {
+            flow.kept.fate = flow.kept.fate.max(judgement.verdict);
+        }
+    }
+    judgement.verdict
 }
 
 /// The packet that stands for the end of a flow in a direction.

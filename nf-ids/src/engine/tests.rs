@@ -25,7 +25,7 @@ impl Detection for Notes {
         true
     }
 
-    fn inspect(&mut self, seen: &Inspection<'_>, flow: Option<&mut ()>) -> Verdict {
+    fn inspect(&mut self, seen: &Inspection<'_>, flow: Option<&mut ()>) -> Judgement {
         assert_eq!(seen.flow.is_some(), flow.is_some());
         self.events.extend(seen.stream_events.iter().map(stream::Event::name));
         if let (Some(window), Some(flow)) = (seen.window, seen.flow) {
@@ -36,7 +36,7 @@ impl Detection for Notes {
             self.payloads.push(String::from_utf8_lossy(seen.packet.payload).into_owned());
         }
         self.established += u32::from(seen.flow.is_some_and(|flow| flow.established));
-        self.verdict
+        Judgement { verdict: self.verdict, ..Judgement::default() }
     }
 
     fn flow_ended(&mut self, _flow: &Flow<Kept<()>>) {

@@ -23,7 +23,11 @@ pub(crate) struct NumberWord {
 }
 
 const fn number(
-    name: &'static str, alias: &'static str, protocol: &'static str, way: Option<Way>, most: u64,
+    name: &'static str,
+    alias: &'static str,
+    protocol: &'static str,
+    way: Option<Way>,
+    most: u64,
 ) -> NumberWord {
     NumberWord { name, alias, protocol, way, most }
 }
@@ -106,9 +110,9 @@ const CONTENTS: &[(&str, &str)] = &[
 pub(crate) fn words() -> impl Iterator<Item = &'static str> {
     let numbers = NUMBERS.iter().flat_map(|n| [n.name, n.alias]).filter(|w| !w.is_empty());
     let words = WORD_TESTS.iter().map(|(w, ..)| *w).chain(SAME.iter().map(|(w, _)| *w));
-    let buffers = super::buffers::BUFFERS
-        .iter()
-        .flat_map(|b| std::iter::once(b.name).chain(b.aliases.iter().copied()).chain(b.modifiers.iter().copied()));
+    let buffers = super::buffers::BUFFERS.iter().flat_map(|b| {
+        std::iter::once(b.name).chain(b.aliases.iter().copied()).chain(b.modifiers.iter().copied())
+    });
     let others = ["app-layer-event", "pkt_data", "base64_data"];
     numbers.chain(words).chain(CONTENTS.iter().map(|(w, _)| *w)).chain(buffers).chain(others)
 }
@@ -184,10 +188,31 @@ fn number_test(b: &mut Builder, known: &'static NumberWord, value: &str) -> Resu
 
 fn record_type(name: &str) -> Option<u16> {
     const TYPES: &[(&str, u16)] = &[
-        ("A", 1), ("NS", 2), ("CNAME", 5), ("SOA", 6), ("PTR", 12), ("HINFO", 13), ("MX", 15), ("TXT", 16),
-        ("AAAA", 28), ("SRV", 33), ("NAPTR", 35), ("DNAME", 39), ("DS", 43), ("SSHFP", 44), ("RRSIG", 46),
-        ("NSEC", 47), ("DNSKEY", 48), ("NSEC3", 50), ("TLSA", 52), ("SVCB", 64), ("HTTPS", 65), ("SPF", 99),
-        ("ANY", 255), ("URI", 256), ("NULL", 10),
+        ("A", 1),
+        ("NS", 2),
+        ("CNAME", 5),
+        ("SOA", 6),
+        ("PTR", 12),
+        ("HINFO", 13),
+        ("MX", 15),
+        ("TXT", 16),
+        ("AAAA", 28),
+        ("SRV", 33),
+        ("NAPTR", 35),
+        ("DNAME", 39),
+        ("DS", 43),
+        ("SSHFP", 44),
+        ("RRSIG", 46),
+        ("NSEC", 47),
+        ("DNSKEY", 48),
+        ("NSEC3", 50),
+        ("TLSA", 52),
+        ("SVCB", 64),
+        ("HTTPS", 65),
+        ("SPF", 99),
+        ("ANY", 255),
+        ("URI", 256),
+        ("NULL", 10),
     ];
     TYPES.iter().find(|(n, _)| n.eq_ignore_ascii_case(name.trim())).map(|(_, n)| *n)
 }

@@ -29,10 +29,7 @@ impl Buffer {
     /// Directions that it stands in.
     #[must_use]
     pub fn ways(&self) -> Ways {
-        Ways {
-            to_server: self.way != Some(Way::ToClient),
-            to_client: self.way != Some(Way::ToServer),
-        }
+        Ways { to_server: self.way != Some(Way::ToClient), to_client: self.way != Some(Way::ToServer) }
     }
 }
 
@@ -59,19 +56,28 @@ const UP: Option<Way> = Some(Way::ToServer);
 const DOWN: Option<Way> = Some(Way::ToClient);
 
 const fn sticky(
-    name: &'static str, aliases: &'static [&'static str], protocols: &'static [&'static str], way: Option<Way>,
+    name: &'static str,
+    aliases: &'static [&'static str],
+    protocols: &'static [&'static str],
+    way: Option<Way>,
 ) -> Buffer {
     Buffer { name, aliases, modifiers: NONE, letter: None, protocols, way, many: false }
 }
 
 const fn many(
-    name: &'static str, aliases: &'static [&'static str], protocols: &'static [&'static str], way: Option<Way>,
+    name: &'static str,
+    aliases: &'static [&'static str],
+    protocols: &'static [&'static str],
+    way: Option<Way>,
 ) -> Buffer {
     Buffer { name, aliases, modifiers: NONE, letter: None, protocols, way, many: true }
 }
 
 const fn http(
-    name: &'static str, modifiers: &'static [&'static str], letter: Option<char>, way: Option<Way>,
+    name: &'static str,
+    modifiers: &'static [&'static str],
+    letter: Option<char>,
+    way: Option<Way>,
 ) -> Buffer {
     Buffer { name, aliases: NONE, modifiers, letter, protocols: HTTP, way, many: false }
 }

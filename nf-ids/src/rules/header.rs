@@ -42,9 +42,44 @@ const PROTOCOLS: &[(&str, Protocol)] = &[
 
 /// Application protocols that rules name.
 pub(crate) const APPLICATIONS: &[&str] = &[
-    "http", "http1", "http2", "doh2", "tls", "ssl", "dns", "mdns", "llmnr", "ssh", "ftp", "ftp-data", "smtp", "smb",
-    "dcerpc", "sip", "mqtt", "krb5", "snmp", "dhcp", "ldap", "rfb", "websocket", "quic", "imap", "pop3", "rdp",
-    "nfs", "tftp", "ike", "ikev2", "ntp", "modbus", "dnp3", "enip", "pgsql", "telnet", "bittorrent-dht",
+    "http",
+    "http1",
+    "http2",
+    "doh2",
+    "tls",
+    "ssl",
+    "dns",
+    "mdns",
+    "llmnr",
+    "ssh",
+    "ftp",
+    "ftp-data",
+    "smtp",
+    "smb",
+    "dcerpc",
+    "sip",
+    "mqtt",
+    "krb5",
+    "snmp",
+    "dhcp",
+    "ldap",
+    "rfb",
+    "websocket",
+    "quic",
+    "imap",
+    "pop3",
+    "rdp",
+    "nfs",
+    "tftp",
+    "ike",
+    "ikev2",
+    "ntp",
+    "modbus",
+    "dnp3",
+    "enip",
+    "pgsql",
+    "telnet",
+    "bittorrent-dht",
 ];
 
 /// A builder with the header read, or what is wrong and where.
@@ -52,8 +87,15 @@ pub(crate) fn parse(parts: &Parts<'_>, variables: &Variables) -> Result<Builder,
     let (words, _, body) = parts;
     let word = |index: usize| words.get(index).copied();
     let names = ["action", "protocol", "source address", "source port", "direction", "address", "port"];
-    let (Some(action), Some(protocol), Some(source), Some(source_ports), Some(arrow), Some(to), Some(to_ports)) =
-        (word(0), word(1), word(2), word(3), word(4), word(5), word(6))
+    let (
+        Some(action),
+        Some(protocol),
+        Some(source),
+        Some(source_ports),
+        Some(arrow),
+        Some(to),
+        Some(to_ports),
+    ) = (word(0), word(1), word(2), word(3), word(4), word(5), word(6))
     else {
         let missing = names.get(words.len()).copied().unwrap_or("header");
         let why = format!("is missing: a rule begins with {}", names.join(", "));
@@ -69,7 +111,9 @@ pub(crate) fn parse(parts: &Parts<'_>, variables: &Variables) -> Result<Builder,
         "->" => Arrow::Right,
         "<>" => Arrow::Either,
         "=>" => Arrow::Transaction,
-        other => return Err((arrow.1, Fault::new("direction", format!("`{other}` is not `->`, `<>` or `=>`")))),
+        other => {
+            return Err((arrow.1, Fault::new("direction", format!("`{other}` is not `->`, `<>` or `=>`"))));
+        }
     };
     let ends = (
         Addresses::parse(source.0, variables).map_err(at(source.1))?,
@@ -82,7 +126,8 @@ pub(crate) fn parse(parts: &Parts<'_>, variables: &Variables) -> Result<Builder,
 
 fn find<T: Copy>(field: &str, word: &str, known: &[(&str, T)]) -> Result<T, Fault> {
     let wrong = || {
-        Fault::new(field, format!("`{word}` is not known")).or_nearest(word, known.iter().map(|(name, _)| *name))
+        Fault::new(field, format!("`{word}` is not known"))
+            .or_nearest(word, known.iter().map(|(name, _)| *name))
     };
     known.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, value)| *value).ok_or_else(wrong)
 }
