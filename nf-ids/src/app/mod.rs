@@ -16,7 +16,9 @@
 //! then the oldest is forgotten. How bytes are cut into segments never changes what is read.
 
 pub mod buffer;
+
 pub mod event;
+pub mod http;
 pub mod number;
 pub mod probe;
 pub mod protocol;
@@ -231,8 +233,10 @@ impl State {
     }
 
     fn parser_for(&self, protocol: Protocol, first: u64) -> Option<Box<dyn Parser>> {
-        let _ = (protocol, first, &self.limits);
-        None
+        Some(match protocol {
+            Protocol::Http1 => Box::new(http::Http::new(first, &self.limits)),
+            _ => return None,
+        })
     }
 
     /// Does what a parser said.
