@@ -291,7 +291,7 @@ fn read_line(tx: &mut super::tx::Tx, text: &[u8]) {
     if tx.method == b"CONNECT" {
         let (host, port) = uri::host_and_port(raw);
         tx.uri = raw.to_vec();
-        set_host(tx, &host.to_vec(), port.map(<[u8]>::to_vec).as_deref());
+        set_host(tx, host, port);
         return;
     }
     let parts = uri::parse(raw);

@@ -39,15 +39,15 @@ pub(super) fn host_and_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
 pub(super) fn parse(uri: &[u8]) -> Parts<'_> {
     let mut parts = Parts::default();
     let mut rest = uri;
-    if rest.first() != Some(&b'/') {
-        if let Some(colon) = memchr::memchr(b':', rest) {
-            rest = &rest[colon + 1..];
-            if rest.starts_with(b"//") && rest.get(2) != Some(&b'/') {
-                let (authority, after) = cut(&rest[2..], b"/?#");
-                let (host, port) = host_and_port(authority);
-                (parts.host, parts.port) = (Some(host), port);
-                rest = after;
-            }
+    if rest.first() != Some(&b'/')
+        && let Some(colon) = memchr::memchr(b':', rest)
+    {
+        rest = &rest[colon + 1..];
+        if rest.starts_with(b"//") && rest.get(2) != Some(&b'/') {
+            let (authority, after) = cut(&rest[2..], b"/?#");
+            let (host, port) = host_and_port(authority);
+            (parts.host, parts.port) = (Some(host), port);
+            rest = after;
         }
     }
     let (path, after) = cut(rest, b"?#");
