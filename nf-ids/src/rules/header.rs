@@ -6,6 +6,7 @@ use super::option::Parts;
 use super::refusal::Fault;
 use super::rule::{Action, Arrow, Protocol, RejectTo};
 use super::variables::Variables;
+use crate::app::Protocol as Application;
 
 const ACTIONS: &[(&str, Action)] = &[
     ("alert", Action::Alert),
@@ -38,13 +39,6 @@ const PROTOCOLS: &[(&str, Protocol)] = &[
     ("ah", Protocol::Number(51)),
     ("arp", Protocol::Arp),
     ("pkthdr", Protocol::PacketHeader),
-];
-
-/// Application protocols that rules name.
-pub(crate) const APPLICATIONS: &[&str] = &[
-    "http", "http1", "http2", "doh2", "tls", "ssl", "dns", "mdns", "llmnr", "ssh", "ftp", "ftp-data", "smtp", "smb",
-    "dcerpc", "sip", "mqtt", "krb5", "snmp", "dhcp", "ldap", "rfb", "websocket", "quic", "imap", "pop3", "rdp",
-    "nfs", "tftp", "ike", "ikev2", "ntp", "modbus", "dnp3", "enip", "pgsql", "telnet", "bittorrent-dht",
 ];
 
 /// A builder with the header read, or what is wrong and where.
@@ -89,11 +83,11 @@ fn find<T: Copy>(field: &str, word: &str, known: &[(&str, T)]) -> Result<T, Faul
 
 fn find_protocol(word: &str) -> Result<Protocol, Fault> {
     let lower = word.to_ascii_lowercase();
-    if let Some(name) = APPLICATIONS.iter().find(|name| **name == lower) {
-        return Ok(Protocol::App(if *name == "ssl" { "tls" } else { name }));
+    if let Some(name) = Application::names().find(|name| *name == lower && !matches!(*name, "unknown" | "failed")) {
+        return Ok(Protocol::App(name));
     }
     find("protocol", word, PROTOCOLS).map_err(|fault| {
-        let known = PROTOCOLS.iter().map(|(name, _)| *name).chain(APPLICATIONS.iter().copied());
+        let known = PROTOCOLS.iter().map(|(name, _)| *name).chain(Application::names());
         Fault::new("protocol", fault.reason).or_nearest(word, known)
     })
 }
