@@ -40,7 +40,10 @@ pub(crate) struct Builder {
 impl Builder {
     /// With the header alone.
     pub(crate) fn new(
-        action: Action, protocol: Protocol, arrow: Arrow, ends: (Addresses, Ports, Addresses, Ports),
+        action: Action,
+        protocol: Protocol,
+        arrow: Arrow,
+        ends: (Addresses, Ports, Addresses, Ports),
     ) -> Self {
         let (source, source_ports, destination, destination_ports) = ends;
         let rule = Rule {
@@ -121,8 +124,11 @@ impl Builder {
         self.waiting.clear();
         let many = matches!(place, Place::App(buffer) if buffer.is_multiple());
         let again = matches!(place, Place::Base64);
-        self.sticky =
-            Some(if many || again { self.new_section(place, Vec::new())? } else { self.plain_section(place)? });
+        self.sticky = Some(if many || again {
+            self.new_section(place, Vec::new())?
+        } else {
+            self.plain_section(place)?
+        });
         Ok(())
     }
 
@@ -236,7 +242,12 @@ impl Builder {
     }
 
     /// A variable that is read: a number or a name that was set before.
-    pub(crate) fn value(&self, field: &str, text: &str, range: std::ops::RangeInclusive<i64>) -> Result<Value, Fault> {
+    pub(crate) fn value(
+        &self,
+        field: &str,
+        text: &str,
+        range: std::ops::RangeInclusive<i64>,
+    ) -> Result<Value, Fault> {
         let text = text.trim();
         let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
         if let Some(n) = super::compare::number(digits).and_then(|n| i64::try_from(n).ok()) {
@@ -249,8 +260,10 @@ impl Builder {
         }
         match self.names.iter().position(|name| name == text) {
             Some(index) => Ok(Value::Of(index)),
-            None => Err(Fault::new(field, format!("`{text}` is neither a number nor a variable that was set"))
-                .or_nearest(text, self.names.iter().map(String::as_str))),
+            None => {
+                Err(Fault::new(field, format!("`{text}` is neither a number nor a variable that was set"))
+                    .or_nearest(text, self.names.iter().map(String::as_str)))
+            }
         }
     }
 
@@ -289,9 +302,11 @@ impl Builder {
                 let why = format!("{from},{length} is not within a content of {whole} bytes");
                 return Err(Fault::new("fast_pattern", why));
             }
-            self.rule.sections[section].fast = Some(Fast { test, from, length, asked: true, only: asked.only });
+            self.rule.sections[section].fast =
+                Some(Fast { test, from, length, asked: true, only: asked.only });
         }
-        let empty = self.rule.sections.iter().position(|s| s.tests.is_empty() && matches!(s.place, Place::App(_)));
+        let empty =
+            self.rule.sections.iter().position(|s| s.tests.is_empty() && matches!(s.place, Place::App(_)));
         if let Some(Section { place: Place::App(buffer), .. }) = empty.map(|i| &self.rule.sections[i]) {
             let word = buffer.keyword();
             // A sticky buffer without a test is harmless only when something else is asked.

@@ -58,7 +58,9 @@ const KNOWN: &[(&str, &str, u32)] = &[
 
 impl Default for Classes {
     fn default() -> Self {
-        let own = |(name, text, priority): &(&str, &str, u32)| ((*name).to_string(), ((*text).to_string(), *priority));
+        let own = |(name, text, priority): &(&str, &str, u32)| {
+            ((*name).to_string(), ((*text).to_string(), *priority))
+        };
         Classes(KNOWN.iter().map(own).collect())
     }
 }
@@ -88,7 +90,8 @@ impl Classes {
     /// A line of another form.
     pub fn take(&mut self, line: &str) -> Result<(), Fault> {
         let wrong = || {
-            let why = format!("`{line}` is not `config classification: NAME,DESCRIPTION,PRIORITY` with 1..=255");
+            let why =
+                format!("`{line}` is not `config classification: NAME,DESCRIPTION,PRIORITY` with 1..=255");
             Fault::new("classification", why)
         };
         let rest = line.trim().strip_prefix("config").map(str::trim_start).ok_or_else(wrong)?;

@@ -5,9 +5,7 @@ use super::compare::Compare;
 use super::list::Addresses;
 use super::option::unquote;
 use super::refusal::Fault;
-use super::rule::{
-    Bits, BitsMode, Checksummed, Field, HeaderTest, ProtocolSide, StreamSide, Way,
-};
+use super::rule::{Bits, BitsMode, Checksummed, Field, HeaderTest, ProtocolSide, StreamSide, Way};
 use super::test::{HeaderBytes, Place};
 use super::variables::Variables;
 
@@ -81,8 +79,22 @@ const IP_OPTIONS: &[(&str, Option<u8>)] = &[
 ];
 
 const OTHERS: &[&str] = &[
-    "ip_proto", "ipopts", "fragbits", "flags", "tcp.flags", "sameip", "ip.src", "ip.dst", "stream_size",
-    "decode-event", "stream-event", "engine-event", "app-layer-protocol", "vlan.id", "flow.pkts", "flow.bytes",
+    "ip_proto",
+    "ipopts",
+    "fragbits",
+    "flags",
+    "tcp.flags",
+    "sameip",
+    "ip.src",
+    "ip.dst",
+    "stream_size",
+    "decode-event",
+    "stream-event",
+    "engine-event",
+    "app-layer-protocol",
+    "vlan.id",
+    "flow.pkts",
+    "flow.bytes",
 ];
 
 /// Every keyword of this room.
@@ -94,7 +106,12 @@ pub(crate) fn words() -> impl Iterator<Item = &'static str> {
 }
 
 /// Takes a keyword of this room; `None` if it is not of it.
-pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>, v: &Variables) -> Option<Result<(), Fault>> {
+pub(crate) fn take(
+    b: &mut Builder,
+    word: &str,
+    value: Option<&str>,
+    v: &Variables,
+) -> Option<Result<(), Fault>> {
     if let Some((_, bytes)) = BUFFERS.iter().find(|(w, _)| *w == word) {
         return Some(b.stick(Place::Header(*bytes)));
     }
@@ -146,7 +163,8 @@ fn test(word: &str, value: Option<&str>, v: &Variables) -> Result<HeaderTest, Fa
         "vlan.id" => {
             let (compare, layer) = value.split_once(',').map_or((value, None), |(c, l)| (c, Some(l.trim())));
             let wrong = || Fault::new(word, format!("layer `{}` is not in 0..=2", layer.unwrap_or_default()));
-            let layer = layer.map(|l| l.parse::<u8>().ok().filter(|l| *l <= 2).ok_or_else(wrong)).transpose()?;
+            let layer =
+                layer.map(|l| l.parse::<u8>().ok().filter(|l| *l <= 2).ok_or_else(wrong)).transpose()?;
             Ok(HeaderTest::Number(Field::VlanId(layer), Compare::parse(word, compare, 4094)?))
         }
         "flow.pkts" | "flow.bytes" => both_ways(word, value),
@@ -170,9 +188,25 @@ fn decode_event(word: &str, name: &str) -> Result<HeaderTest, Fault> {
 
 /// Protocols by name, as `/etc/protocols` has those that rules name.
 const IP_PROTOCOLS: &[(&str, u64)] = &[
-    ("icmp", 1), ("igmp", 2), ("ipip", 4), ("tcp", 6), ("egp", 8), ("udp", 17), ("ipv6", 41), ("rsvp", 46),
-    ("gre", 47), ("esp", 50), ("ah", 51), ("icmpv6", 58), ("ipv6-icmp", 58), ("eigrp", 88), ("ospf", 89),
-    ("pim", 103), ("vrrp", 112), ("l2tp", 115), ("sctp", 132),
+    ("icmp", 1),
+    ("igmp", 2),
+    ("ipip", 4),
+    ("tcp", 6),
+    ("egp", 8),
+    ("udp", 17),
+    ("ipv6", 41),
+    ("rsvp", 46),
+    ("gre", 47),
+    ("esp", 50),
+    ("ah", 51),
+    ("icmpv6", 58),
+    ("ipv6-icmp", 58),
+    ("eigrp", 88),
+    ("ospf", 89),
+    ("pim", 103),
+    ("vrrp", 112),
+    ("l2tp", 115),
+    ("sctp", 132),
 ];
 
 fn ip_protocol(value: &str) -> Result<HeaderTest, Fault> {
@@ -187,11 +221,12 @@ fn bits(word: &str, text: &str, letters: &[(char, u8)], of: u8) -> Result<Bits, 
     let text = text.trim();
     // The sign may stand before or after the letters.
     let sign = |c: char| matches!(c, '+' | '*' | '!' | '=' | '-');
-    let (mode, rest) = match (text.chars().next().filter(|c| sign(*c)), text.chars().last().filter(|c| sign(*c))) {
-        (Some(c), _) => (Some(c), &text[1..]),
-        (None, Some(c)) => (Some(c), &text[..text.len() - 1]),
-        (None, None) => (None, text),
-    };
+    let (mode, rest) =
+        match (text.chars().next().filter(|c| sign(*c)), text.chars().last().filter(|c| sign(*c))) {
+            (Some(c), _) => (Some(c), &text[1..]),
+            (None, Some(c)) => (Some(c), &text[..text.len() - 1]),
+            (None, None) => (None, text),
+        };
     let mut bits = 0;
     for letter in rest.trim().chars() {
         let known = letters.iter().find(|(l, _)| *l == letter.to_ascii_uppercase());
@@ -214,7 +249,16 @@ fn bits(word: &str, text: &str, letters: &[(char, u8)], of: u8) -> Result<Bits, 
 }
 
 const FLAGS: &[(char, u8)] = &[
-    ('F', 1), ('S', 2), ('R', 4), ('P', 8), ('A', 16), ('U', 32), ('2', 64), ('E', 64), ('1', 128), ('C', 128),
+    ('F', 1),
+    ('S', 2),
+    ('R', 4),
+    ('P', 8),
+    ('A', 16),
+    ('U', 32),
+    ('2', 64),
+    ('E', 64),
+    ('1', 128),
+    ('C', 128),
     ('0', 0),
 ];
 
@@ -270,7 +314,9 @@ fn both_ways(word: &str, value: &str) -> Result<HeaderTest, Fault> {
         "toserver" | "to_server" => Some(Way::ToServer),
         "toclient" | "to_client" => Some(Way::ToClient),
         "either" | "both" => None,
-        other => return Err(Fault::new(word, format!("`{other}` is not `toserver`, `toclient` or `either`"))),
+        other => {
+            return Err(Fault::new(word, format!("`{other}` is not `toserver`, `toclient` or `either`")));
+        }
     };
     let field = if word == "flow.pkts" { Field::FlowPackets(way) } else { Field::FlowBytes(way) };
     Ok(HeaderTest::Number(field, Compare::parse(word, compare, u64::MAX)?))

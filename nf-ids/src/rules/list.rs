@@ -128,7 +128,8 @@ fn parse<K: Kind>(text: &str, variables: &Variables, depth: usize) -> Result<([R
     }
     if let Some(inner) = text.strip_prefix('[') {
         let closed = inner.strip_suffix(']').and_then(split);
-        let parts = closed.ok_or_else(|| Fault::new(K::FIELD, format!("brackets of `{text}` do not pair")))?;
+        let parts =
+            closed.ok_or_else(|| Fault::new(K::FIELD, format!("brackets of `{text}` do not pair")))?;
         return join::<K>(text, &parts, variables, depth);
     }
     let mut set = [Ranges::default(), Ranges::default()];
@@ -140,8 +141,14 @@ fn parse<K: Kind>(text: &str, variables: &Variables, depth: usize) -> Result<([R
     Ok((set, false))
 }
 
-fn join<K: Kind>(text: &str, parts: &[&str], variables: &Variables, depth: usize) -> Result<([Ranges; 2], bool), Fault> {
-    let (mut with, mut without) = ([Ranges::default(), Ranges::default()], [Ranges::default(), Ranges::default()]);
+fn join<K: Kind>(
+    text: &str,
+    parts: &[&str],
+    variables: &Variables,
+    depth: usize,
+) -> Result<([Ranges; 2], bool), Fault> {
+    let (mut with, mut without) =
+        ([Ranges::default(), Ranges::default()], [Ranges::default(), Ranges::default()]);
     let (mut positive, mut negated) = (false, false);
     for part in parts {
         let part = part.trim();
@@ -219,7 +226,9 @@ impl Kind for AddressKind {
         let bits: u32 = if space == 0 { 32 } else { 128 };
         let length = match (prefix.parse::<u32>(), prefix.parse::<std::net::Ipv4Addr>()) {
             (Ok(length), _) if length <= bits => length,
-            (_, Ok(mask)) if space == 0 && u32::from(mask).leading_ones() + u32::from(mask).trailing_zeros() >= 32 => {
+            (_, Ok(mask))
+                if space == 0 && u32::from(mask).leading_ones() + u32::from(mask).trailing_zeros() >= 32 =>
+            {
                 u32::from(mask).leading_ones()
             }
             _ => return Err(wrong(&format!("has a prefix length that is not in 0..={bits}"))),
@@ -296,7 +305,8 @@ impl Kind for PortKind {
     }
 
     fn item(text: &str, into: &mut [Ranges; 2]) -> Result<(), Fault> {
-        let wrong = || Fault::new(Self::FIELD, format!("`{text}` is not a port or a range (a:b) in 0..=65535"));
+        let wrong =
+            || Fault::new(Self::FIELD, format!("`{text}` is not a port or a range (a:b) in 0..=65535"));
         let number = |text: &str, absent: u16| match text.trim() {
             "" => Ok(absent),
             digits => digits.parse::<u16>().map_err(|_| wrong()),

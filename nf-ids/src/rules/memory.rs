@@ -6,7 +6,8 @@ use super::builder::Builder;
 use super::refusal::Fault;
 use super::rule::Way;
 use super::state::{
-    BitCommand, CounterCommand, CounterValue, Filter, Keeper, StateTest, Threshold, ThresholdKind, Track, UniqueOn,
+    BitCommand, CounterCommand, CounterValue, Filter, Keeper, StateTest, Threshold, ThresholdKind, Track,
+    UniqueOn,
 };
 
 /// Every keyword of this room.
@@ -40,8 +41,19 @@ pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>) -> Result<(
 fn flow(b: &mut Builder, value: &str) -> Result<(), Fault> {
     const WORD: &str = "flow";
     const KNOWN: [&str; 13] = [
-        "established", "not_established", "stateless", "to_server", "to_client", "from_server", "from_client",
-        "only_stream", "no_stream", "only_frag", "no_frag", "toserver", "toclient",
+        "established",
+        "not_established",
+        "stateless",
+        "to_server",
+        "to_client",
+        "from_server",
+        "from_client",
+        "only_stream",
+        "no_stream",
+        "only_frag",
+        "no_frag",
+        "toserver",
+        "toclient",
     ];
     for part in value.split(',').map(str::trim).filter(|p| !p.is_empty()) {
         let flow = &mut b.rule.flow;
@@ -88,7 +100,10 @@ fn command(word: &str, text: &str) -> Result<BitCommand, Fault> {
 fn bit_name(word: &str, text: &str) -> Result<Arc<str>, Fault> {
     let text = text.trim();
     if text.is_empty() || text.len() > 256 || text.contains(char::is_whitespace) {
-        return Err(Fault::new(word, format!("`{text}` is not a name of 1 to 256 characters without spaces")));
+        return Err(Fault::new(
+            word,
+            format!("`{text}` is not a name of 1 to 256 characters without spaces"),
+        ));
     }
     Ok(Arc::from(text))
 }
@@ -169,7 +184,8 @@ fn xbits(b: &mut Builder, value: &str) -> Result<(), Fault> {
             ["track", "tx"] => keeper = Some(Keeper::Transaction),
             ["expire", n] => {
                 let n = n.parse::<u32>().ok().filter(|n| *n > 0);
-                seconds = n.ok_or_else(|| Fault::new(WORD, format!("`{part}` is not a number of seconds")))?;
+                seconds =
+                    n.ok_or_else(|| Fault::new(WORD, format!("`{part}` is not a number of seconds")))?;
             }
             _ => return Err(Fault::new(WORD, format!("`{part}` is neither `track` nor `expire`"))),
         }
@@ -216,7 +232,11 @@ fn track(word: &str, text: &str) -> Result<Track, Fault> {
 }
 
 /// The values of a list of words and values, by the words.
-fn fields<'a, const N: usize>(word: &str, text: &'a str, known: [&str; N]) -> Result<[Option<&'a str>; N], Fault> {
+fn fields<'a, const N: usize>(
+    word: &str,
+    text: &'a str,
+    known: [&str; N],
+) -> Result<[Option<&'a str>; N], Fault> {
     let mut found = [None; N];
     for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
         let (name, value) = part.split_once(char::is_whitespace).unwrap_or((part, ""));
@@ -302,6 +322,7 @@ fn tag(value: &str) -> Result<(), Fault> {
         }
         _ => false,
     };
-    let wrong = || Fault::new("tag", format!("`{value}` is not session|host, N, packets|seconds|bytes[, src|dst]"));
+    let wrong =
+        || Fault::new("tag", format!("`{value}` is not session|host, N, packets|seconds|bytes[, src|dst]"));
     known.then_some(()).ok_or_else(wrong)
 }

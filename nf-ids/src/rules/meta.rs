@@ -7,8 +7,20 @@ use super::refusal::Fault;
 
 /// Every keyword of this room.
 pub(crate) const WORDS: &[&str] = &[
-    "msg", "sid", "gid", "rev", "classtype", "priority", "reference", "metadata", "target", "requires", "noalert",
-    "alert", "prefilter", "bypass",
+    "msg",
+    "sid",
+    "gid",
+    "rev",
+    "classtype",
+    "priority",
+    "reference",
+    "metadata",
+    "target",
+    "requires",
+    "noalert",
+    "alert",
+    "prefilter",
+    "bypass",
 ];
 
 /// Of what a rule asks for with `requires`, the version that this program behaves as.
@@ -56,8 +68,9 @@ pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>, classes: &C
         }
         "reference" => {
             let text = needed()?;
-            let (kind, value) =
-                text.split_once(',').ok_or_else(|| Fault::new(word, format!("`{text}` is not KIND,VALUE")))?;
+            let (kind, value) = text
+                .split_once(',')
+                .ok_or_else(|| Fault::new(word, format!("`{text}` is not KIND,VALUE")))?;
             b.rule.references.push((kind.trim().to_string(), value.trim().to_string()));
         }
         "metadata" => {
@@ -94,7 +107,8 @@ fn requires(value: &str) -> Result<(), Fault> {
         match name {
             "version" => {
                 let met = rest.split('|').map(version_holds).collect::<Option<Vec<bool>>>();
-                let met = met.ok_or_else(|| Fault::new(WORD, format!("`{part}` is not a version to compare with")))?;
+                let met = met
+                    .ok_or_else(|| Fault::new(WORD, format!("`{part}` is not a version to compare with")))?;
                 if !met.contains(&true) {
                     let why = format!("`{part}` is not met: this program behaves as version 8.0");
                     return Err(Fault::new(WORD, why));

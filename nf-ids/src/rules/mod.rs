@@ -29,11 +29,11 @@ mod rule;
 mod set;
 mod state;
 mod test;
+#[cfg(test)]
+mod tests;
 mod text;
 mod transforms;
 mod validate;
-#[cfg(test)]
-mod tests;
 mod variables;
 
 pub use classes::Classes;
@@ -42,15 +42,16 @@ pub use list::{Addresses, Ports, Ranges};
 pub use parse::Context;
 pub use refusal::{Fault, Refusal};
 pub use rule::{
-    Action, Arrow, Bits, BitsMode, Checksummed, Field, FlowTest, HeaderTest, Kind, Protocol, ProtocolSide, RejectTo,
-    Rule, StreamSide, TransactionTest, Way, Ways,
+    Action, Arrow, Bits, BitsMode, Checksummed, Field, FlowTest, HeaderTest, Kind, Protocol, ProtocolSide,
+    RejectTo, Rule, StreamSide, TransactionTest, Way, Ways,
 };
 pub use set::RuleSet;
 pub use state::{
-    BitCommand, CounterCommand, CounterValue, Filter, Keeper, StateTest, Threshold, ThresholdKind, Track, UniqueOn,
+    BitCommand, CounterCommand, CounterValue, Filter, Keeper, StateTest, Threshold, ThresholdKind, Track,
+    UniqueOn,
 };
 pub use test::{
-    Arithmetic, Base64Mode, Content, Endian, Fast, FloatCompare, HeaderBytes, Jump, Notation, Number, Operator, Pcre,
-    Place, Section, Test, Transform, Value,
+    Arithmetic, Base64Mode, Content, Endian, Fast, FloatCompare, HeaderBytes, Jump, Notation, Number,
+    Operator, Pcre, Place, Section, Test, Transform, Value,
 };
 pub use variables::Variables;

@@ -36,8 +36,21 @@ struct Options<'a> {
 }
 
 const KNOWN: [&str; 15] = [
-    "relative", "string", "hex", "dec", "oct", "big", "little", "dce", "bitmask", "align", "multiplier",
-    "from_beginning", "from_end", "post_offset", "endian",
+    "relative",
+    "string",
+    "hex",
+    "dec",
+    "oct",
+    "big",
+    "little",
+    "dce",
+    "bitmask",
+    "align",
+    "multiplier",
+    "from_beginning",
+    "from_end",
+    "post_offset",
+    "endian",
 ];
 
 fn unknown(word: &str, part: &str) -> Fault {
@@ -60,7 +73,8 @@ fn options<'a>(word: &str, parts: &[&'a str]) -> Result<Options<'a>, Fault> {
             ("big" | "little" | "dce", "") => all.endian = Some(endian_of(word, name)?),
             ("endian", order) => all.endian = Some(endian_of(word, order)?),
             ("bitmask", mask) => {
-                let value = super::compare::number(mask).and_then(|m| u32::try_from(m).ok()).filter(|m| *m != 0);
+                let value =
+                    super::compare::number(mask).and_then(|m| u32::try_from(m).ok()).filter(|m| *m != 0);
                 let value = value.or_else(|| u32::from_str_radix(mask, 16).ok().filter(|m| *m != 0));
                 all.mask = Some(value.ok_or_else(|| {
                     Fault::new(word, format!("`bitmask {mask}` is not in 0x1..=0xffffffff"))
@@ -72,7 +86,8 @@ fn options<'a>(word: &str, parts: &[&'a str]) -> Result<Options<'a>, Fault> {
             }
             ("multiplier", n) if word != "byte_test" => {
                 let n = n.parse::<u16>().ok().filter(|n| *n > 0).map(u32::from);
-                all.multiplier = n.ok_or_else(|| Fault::new(word, format!("`{part}` is not in 1..=65535")))?;
+                all.multiplier =
+                    n.ok_or_else(|| Fault::new(word, format!("`{part}` is not in 1..=65535")))?;
             }
             ("from_beginning", "") if word == "byte_jump" => all.from_beginning = true,
             ("from_end", "") if word == "byte_jump" => all.from_end = true,
@@ -109,7 +124,12 @@ fn endian_of(word: &str, text: &str) -> Result<Endian, Fault> {
 
 /// The number that is read, from its count of bytes, its offset and the options.
 fn number(
-    b: &Builder, word: &str, bytes: &str, offset: &str, all: &Options<'_>, least: i64,
+    b: &Builder,
+    word: &str,
+    bytes: &str,
+    offset: &str,
+    all: &Options<'_>,
+    least: i64,
 ) -> Result<Number, Fault> {
     let most = if all.string { MOST_DIGITS } else { 8 };
     Ok(Number {

@@ -76,7 +76,10 @@ pub(crate) fn options(body: &str, base: usize) -> Result<Vec<RuleOption<'_>>, (u
         let text = body[at..end].trim();
         let start = base + at + (body[at..end].len() - body[at..end].trim_start().len());
         if end == bytes.len() && !text.is_empty() {
-            return Err((start, Fault::new(text.split(':').next().unwrap_or(text).trim(), "does not end with `;`")));
+            return Err((
+                start,
+                Fault::new(text.split(':').next().unwrap_or(text).trim(), "does not end with `;`"),
+            ));
         }
         at = end + 1;
         if text.is_empty() {
@@ -150,13 +153,18 @@ pub(crate) fn pattern(field: &str, text: &str) -> Result<Vec<u8>, Fault> {
                         Some(b'|') if high.is_none() => break,
                         Some(b' ') => {}
                         Some(digit) if digit.is_ascii_hexdigit() => {
-                            let value = u8::try_from(char::from(digit).to_digit(16).unwrap_or(0)).unwrap_or(0);
+                            let value =
+                                u8::try_from(char::from(digit).to_digit(16).unwrap_or(0)).unwrap_or(0);
                             match high.take() {
                                 Some(first) => out.push(first << 4 | value),
                                 None => high = Some(value),
                             }
                         }
-                        _ => return Err(wrong("has bytes between bars that are not pairs of hexadecimal digits")),
+                        _ => {
+                            return Err(wrong(
+                                "has bytes between bars that are not pairs of hexadecimal digits",
+                            ));
+                        }
                     }
                 }
             }

@@ -14,9 +14,30 @@ const FARTHEST: i64 = 1 << 20;
 
 /// Every keyword of this room.
 pub(crate) const WORDS: &[&str] = &[
-    "content", "uricontent", "nocase", "offset", "depth", "distance", "within", "startswith", "endswith",
-    "rawbytes", "fast_pattern", "isdataat", "bsize", "urilen", "dsize", "absent", "entropy", "replace", "pcre",
-    "base64_decode", "byte_test", "byte_jump", "byte_extract", "byte_math",
+    "content",
+    "uricontent",
+    "nocase",
+    "offset",
+    "depth",
+    "distance",
+    "within",
+    "startswith",
+    "endswith",
+    "rawbytes",
+    "fast_pattern",
+    "isdataat",
+    "bsize",
+    "urilen",
+    "dsize",
+    "absent",
+    "entropy",
+    "replace",
+    "pcre",
+    "base64_decode",
+    "byte_test",
+    "byte_jump",
+    "byte_extract",
+    "byte_math",
 ];
 
 /// Takes a keyword of this room.
@@ -101,7 +122,8 @@ fn place(b: &mut Builder, word: &str, value: &str) -> Result<(), Fault> {
         return Err(Fault::new(word, "cannot be combined with `startswith`"));
     }
     let absolute = matches!(word, "offset" | "depth");
-    if absolute && content.is_relative() || !absolute && (content.offset.is_some() || content.depth.is_some()) {
+    if absolute && content.is_relative() || !absolute && (content.offset.is_some() || content.depth.is_some())
+    {
         let why = "`distance` and `within` cannot be combined with `offset` and `depth` for one content";
         return Err(Fault::new(word, why));
     }
@@ -249,7 +271,10 @@ fn base64_decode(b: &mut Builder, value: Option<&str>) -> Result<(), Fault> {
     for part in value.unwrap_or_default().split(',').map(str::trim).filter(|p| !p.is_empty()) {
         let (name, rest) = part.split_once(char::is_whitespace).unwrap_or((part, ""));
         let number = || {
-            let n = rest.trim().parse::<u16>().map_err(|_| Fault::new(WORD, format!("`{rest}` is not in 0..=65535")));
+            let n = rest
+                .trim()
+                .parse::<u16>()
+                .map_err(|_| Fault::new(WORD, format!("`{rest}` is not in 0..=65535")));
             n.map(usize::from)
         };
         match name {

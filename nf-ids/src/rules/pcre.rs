@@ -17,7 +17,9 @@ pub(crate) fn take(b: &mut Builder, value: &str) -> Result<(), Fault> {
     const WORD: &str = "pcre";
     let (text, negated) = unquote(WORD, value)?;
     let text = text.split_once("/,").filter(|_| !text.ends_with('/')).map_or(text, |_| text);
-    let inner = text.strip_prefix('/').ok_or_else(|| Fault::new(WORD, format!("`{text}` does not start with `/`")))?;
+    let inner = text
+        .strip_prefix('/')
+        .ok_or_else(|| Fault::new(WORD, format!("`{text}` does not start with `/`")))?;
     let end = inner.rfind('/').ok_or_else(|| Fault::new(WORD, format!("`{text}` does not end with `/`")))?;
     let (expression, flags) = (&inner[..end], &inner[end + 1..]);
     // Names of variables that groups are kept in may follow; they are for other engines' scripts.
@@ -26,7 +28,8 @@ pub(crate) fn take(b: &mut Builder, value: &str) -> Result<(), Fault> {
         return Err(Fault::new(WORD, format!("{} bytes are more than {LONGEST}", expression.len())));
     }
     let mut options = String::new();
-    let (mut relative, mut unlimited, mut anchored, mut dollar_end, mut buffer) = (false, false, false, false, None);
+    let (mut relative, mut unlimited, mut anchored, mut dollar_end, mut buffer) =
+        (false, false, false, false, None);
     let mut multiline = false;
     for flag in flags.chars() {
         match flag {

@@ -79,8 +79,11 @@ impl RuleSet {
             self.rules.push(rule);
             return;
         };
-        let (kept, gone) =
-            if rule.rev > self.rules[index].rev { (rule, None) } else { (self.rules[index].clone(), Some(rule)) };
+        let (kept, gone) = if rule.rev > self.rules[index].rev {
+            (rule, None)
+        } else {
+            (self.rules[index].clone(), Some(rule))
+        };
         let gone = gone.unwrap_or_else(|| self.rules[index].clone());
         let why = format!("revision {} gives way to revision {} of line {}", gone.rev, kept.rev, kept.line);
         let fault = Fault::new("sid", why);

@@ -43,7 +43,8 @@ fn a_fault_is_named_with_its_place_and_the_nearest_word() {
 
 #[test]
 fn modifiers_are_of_the_content_before_them() {
-    let rule = one("content:\"AbC\"; nocase; content:\"d\"; distance:1; within:5; content:!\"e\"; http_header;");
+    let rule =
+        one("content:\"AbC\"; nocase; content:\"d\"; distance:1; within:5; content:!\"e\"; http_header;");
     assert_eq!(rule.sections.len(), 2);
     let Test::Content(first) = &rule.sections[0].tests[0] else { panic!() };
     assert_eq!((first.pattern.as_slice(), first.nocase), (&b"abc"[..], true));
@@ -55,7 +56,9 @@ fn modifiers_are_of_the_content_before_them() {
 
 #[test]
 fn sticky_buffers_hold_until_the_next() {
-    let rule = one("http.uri; content:\"a\"; content:\"b\"; file.data; content:\"c\"; http.uri; content:\"d\"; flow:to_server;");
+    let rule = one(
+        "http.uri; content:\"a\"; content:\"b\"; file.data; content:\"c\"; http.uri; content:\"d\"; flow:to_server;",
+    );
     let counts: Vec<usize> = rule.sections.iter().map(|s| s.tests.len()).collect();
     assert_eq!(counts, [3, 1]);
     let rule = one("http.user_agent; content:\"a\"; to_uppercase; content:\"B\";");

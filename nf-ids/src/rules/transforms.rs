@@ -11,9 +11,25 @@ const MOST_UNPACKED: usize = 1 << 16;
 
 /// Every keyword of this room.
 pub(crate) const WORDS: &[&str] = &[
-    "strip_whitespace", "compress_whitespace", "to_lowercase", "to_uppercase", "to_md5", "to_sha1", "to_sha256",
-    "dotprefix", "domain", "tld", "url_decode", "xor", "header_lowercase", "strip_pseudo_headers", "pcrexform",
-    "from_base64", "subslice", "gunzip", "zlib_deflate",
+    "strip_whitespace",
+    "compress_whitespace",
+    "to_lowercase",
+    "to_uppercase",
+    "to_md5",
+    "to_sha1",
+    "to_sha256",
+    "dotprefix",
+    "domain",
+    "tld",
+    "url_decode",
+    "xor",
+    "header_lowercase",
+    "strip_pseudo_headers",
+    "pcrexform",
+    "from_base64",
+    "subslice",
+    "gunzip",
+    "zlib_deflate",
 ];
 
 /// Takes a keyword of this room.
@@ -49,7 +65,8 @@ pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>) -> Result<(
 
 fn xor(value: &str) -> Result<Transform, Fault> {
     const WORD: &str = "xor";
-    let wrong = || Fault::new(WORD, format!("`{value}` is neither a key in hexadecimal nor `offset N, extract N N`"));
+    let wrong =
+        || Fault::new(WORD, format!("`{value}` is neither a key in hexadecimal nor `offset N, extract N N`"));
     let (text, _) = unquote(WORD, value)?;
     if text.trim_start().starts_with("offset") {
         let mut numbers = Vec::new();

@@ -50,7 +50,8 @@ const PORTS: &[(&str, &str)] = &[
 
 impl Default for Variables {
     fn default() -> Self {
-        let own = |all: &[(&str, &str)]| all.iter().map(|(n, v)| ((*n).to_string(), (*v).to_string())).collect();
+        let own =
+            |all: &[(&str, &str)]| all.iter().map(|(n, v)| ((*n).to_string(), (*v).to_string())).collect();
         Variables { addresses: own(ADDRESSES), ports: own(PORTS) }
     }
 }
@@ -96,7 +97,9 @@ impl Variables {
 }
 
 fn find<'a>(all: &'a BTreeMap<String, String>, name: &str) -> Result<&'a str, Fault> {
-    let unknown =
-        || Fault::new("variable", format!("${name} is not defined")).or_nearest(name, all.keys().map(String::as_str));
+    let unknown = || {
+        Fault::new("variable", format!("${name} is not defined"))
+            .or_nearest(name, all.keys().map(String::as_str))
+    };
     all.get(name).map(String::as_str).ok_or_else(unknown)
 }
