@@ -1,120 +1,112 @@
-//! Keywords of application protocols that are not buffers of bytes: numbers, words, events.
+//! Keywords of application protocols that are not buffers of bytes: numbers, by value or by name, and events.
 
-use super::buffers::{modified_buffer, sticky_buffer};
+use super::buffers::{self, modified_buffer, sticky_buffer};
 use super::builder::Builder;
 use super::compare::Compare;
+use super::dates;
 use super::option::unquote;
 use super::refusal::Fault;
 use super::rule::{TransactionTest, Way};
 use super::test::{Content, Place, Test};
+use crate::app::{Buffer, Event, Number};
 
-/// A keyword whose value is a comparison with a number.
-#[derive(Debug)]
-pub(crate) struct NumberWord {
-    /// The keyword, and the name that the application layer knows the number by.
-    pub name: &'static str,
-    /// Another keyword for it.
-    pub alias: &'static str,
-    /// Protocol that has it.
-    pub protocol: &'static str,
-    /// Where it stands.
-    pub way: Option<Way>,
-    most: u64,
-}
+type Names = &'static [(&'static str, u64)];
 
-const fn number(
-    name: &'static str,
-    alias: &'static str,
-    protocol: &'static str,
-    way: Option<Way>,
-    most: u64,
-) -> NumberWord {
-    NumberWord { name, alias, protocol, way, most }
-}
-
-const DOWN: Option<Way> = Some(Way::ToClient);
-const LONG: u64 = u64::MAX;
-
-/// Numbers of transactions.
-pub(crate) static NUMBERS: &[NumberWord] = &[
-    number("dns.opcode", "", "dns", None, 15),
-    number("dns.rcode", "", "dns", DOWN, 65535),
-    number("dns.rrtype", "", "dns", None, 65535),
-    number("tls.cert_chain_len", "", "tls", DOWN, 0xffff_ffff),
-    number("http2.priority", "", "http2", None, 255),
-    number("http2.window", "", "http2", None, 0xffff_ffff),
-    number("http2.size_update", "", "http2", None, 0xffff_ffff),
-    number("dcerpc.opnum", "dce_opnum", "dcerpc", None, 65535),
-    number("dhcp.leasetime", "", "dhcp", None, LONG),
-    number("dhcp.rebinding_time", "", "dhcp", None, LONG),
-    number("dhcp.renewal_time", "", "dhcp", None, LONG),
-    number("krb5_msg_type", "krb5.msg_type", "krb5", None, 255),
-    number("mqtt.protocol_version", "", "mqtt", None, 255),
-    number("mqtt.qos", "", "mqtt", None, 2),
-    number("mqtt.reason_code", "mqtt.connack.return_code", "mqtt", None, 255),
-    number("rfb.sectype", "", "rfb", None, 0xffff_ffff),
-    number("snmp.version", "", "snmp", None, 255),
-    number("ldap.responses.count", "", "ldap", DOWN, 0xffff_ffff),
-    number("websocket.mask", "", "websocket", None, 0xffff_ffff),
-    number("smtp.data_len", "", "smtp", None, LONG),
-    number("filesize", "file.size", "http", None, LONG),
+/// Numbers: keyword, what it is, the largest, names that stand for values.
+const NUMBERS: &[(&str, Number, u64, Names)] = &[
+    ("dns.opcode", Number::DnsOpcode, 15, &[]),
+    ("dns.rcode", Number::DnsRcode, 65535, RCODES),
+    ("dns.rrtype", Number::DnsRrtype, 65535, RECORDS),
+    ("tls.cert_chain_len", Number::TlsCertChainLen, 0xffff_ffff, &[]),
+    ("tls.version", Number::TlsVersion, 65535, VERSIONS),
+    ("dcerpc.opnum", Number::DceOpnum, 65535, &[]),
+    ("dce_opnum", Number::DceOpnum, 65535, &[]),
+    ("dhcp.leasetime", Number::DhcpLeaseTime, u64::MAX, &[]),
+    ("dhcp.rebinding_time", Number::DhcpRebindingTime, u64::MAX, &[]),
+    ("dhcp.renewal_time", Number::DhcpRenewalTime, u64::MAX, &[]),
+    ("http2.frametype", Number::Http2FrameType, 255, FRAMES),
+    ("http2.errorcode", Number::Http2ErrorCode, 0xffff_ffff, ERRORS),
+    ("http2.priority", Number::Http2Priority, 255, &[]),
+    ("http2.window", Number::Http2Window, 0xffff_ffff, &[]),
+    ("krb5_msg_type", Number::Krb5MsgType, 255, &[]),
+    ("krb5.msg_type", Number::Krb5MsgType, 255, &[]),
+    ("krb5_err_code", Number::Krb5ErrCode, 0xffff_ffff, &[]),
+    ("krb5.err_code", Number::Krb5ErrCode, 0xffff_ffff, &[]),
+    ("mqtt.type", Number::MqttType, 15, MQTT),
+    ("mqtt.protocol_version", Number::MqttProtocolVersion, 255, &[]),
+    ("mqtt.qos", Number::MqttQos, 2, &[]),
+    ("mqtt.reason_code", Number::MqttReasonCode, 255, &[]),
+    ("mqtt.connack.return_code", Number::MqttReasonCode, 255, &[]),
+    ("mqtt.connack.session_present", Number::MqttSessionPresent, 1, &[("true", 1), ("yes", 1), ("false", 0), ("no", 0)]),
+    ("rfb.sectype", Number::RfbSecType, 0xffff_ffff, &[]),
+    ("rfb.secresult", Number::RfbSecResult, 0xffff_ffff, &[("ok", 0), ("fail", 1), ("toomany", 2), ("unknown", 3)]),
+    ("snmp.version", Number::SnmpVersion, 255, &[]),
+    ("snmp.pdu_type", Number::SnmpPduType, 255, &[]),
+    ("ldap.request.operation", Number::LdapRequestOperation, 255, LDAP),
+    ("ldap.responses.operation", Number::LdapResponsesOperation, 255, LDAP),
+    ("ldap.responses.count", Number::LdapResponsesCount, 0xffff_ffff, &[]),
+    ("ftpdata_command", Number::FtpDataCommand, 0xffff_ffff, &[("retr", 0x5245_5452), ("stor", 0x5354_4f52)]),
+    ("ftp.dynamic_port", Number::FtpDynamicPort, 65535, &[]),
 ];
 
-/// Keywords whose value is a word that the application layer understands, and their protocols.
-pub(crate) static WORD_TESTS: &[(&str, &str, Option<Way>)] = &[
-    ("tls.version", "tls", None),
-    ("ssl_version", "tls", None),
-    ("ssl_state", "tls", None),
-    ("tls_cert_notbefore", "tls", DOWN),
-    ("tls_cert_notafter", "tls", DOWN),
-    ("tls_cert_expired", "tls", DOWN),
-    ("tls_cert_valid", "tls", DOWN),
-    ("ssh.protoversion", "ssh", None),
-    ("mqtt.type", "mqtt", None),
-    ("mqtt.flags", "mqtt", None),
-    ("mqtt.connect.flags", "mqtt", None),
-    ("http2.frametype", "http2", None),
-    ("http2.errorcode", "http2", None),
-    ("http2.settings", "http2", None),
-    ("ldap.request.operation", "ldap", Some(Way::ToServer)),
-    ("ldap.responses.operation", "ldap", DOWN),
-    ("rfb.secresult", "rfb", None),
-    ("dcerpc.iface", "dcerpc", None),
-    ("krb5_err_code", "krb5", None),
-    ("snmp.pdu_type", "snmp", None),
-    ("ftpdata_command", "ftp-data", None),
-    ("websocket.opcode", "websocket", None),
-    ("websocket.flags", "websocket", None),
+const VERSIONS: Names = &[
+    ("1.0", 0x0301), ("1.1", 0x0302), ("1.2", 0x0303), ("1.3", 0x0304), ("sslv2", 2), ("sslv3", 0x0300),
+    ("tls1.0", 0x0301), ("tls1.1", 0x0302), ("tls1.2", 0x0303), ("tls1.3", 0x0304),
 ];
-
-/// Older words for some of them.
-const SAME: &[(&str, &str)] = &[
-    ("tls.cert_notbefore", "tls_cert_notbefore"),
-    ("tls.cert_notafter", "tls_cert_notafter"),
-    ("dce_iface", "dcerpc.iface"),
-    ("ssh.proto_version", "ssh.protoversion"),
-    ("krb5.err_code", "krb5_err_code"),
+const RECORDS: Names = &[
+    ("a", 1), ("ns", 2), ("cname", 5), ("soa", 6), ("null", 10), ("ptr", 12), ("hinfo", 13), ("mx", 15), ("txt", 16),
+    ("aaaa", 28), ("srv", 33), ("naptr", 35), ("dname", 39), ("opt", 41), ("ds", 43), ("sshfp", 44), ("rrsig", 46),
+    ("nsec", 47), ("dnskey", 48), ("nsec3", 50), ("tlsa", 52), ("svcb", 64), ("https", 65), ("spf", 99),
+    ("any", 255), ("uri", 256),
 ];
+const RCODES: Names = &[
+    ("noerror", 0), ("formerr", 1), ("servfail", 2), ("nxdomain", 3), ("notimp", 4), ("refused", 5), ("yxdomain", 6),
+    ("yxrrset", 7), ("nxrrset", 8), ("notauth", 9), ("notzone", 10), ("badvers", 16), ("badsig", 16), ("badkey", 17),
+    ("badtime", 18),
+];
+const FRAMES: Names = &[
+    ("data", 0), ("headers", 1), ("priority", 2), ("rststream", 3), ("settings", 4), ("pushpromise", 5), ("ping", 6),
+    ("goaway", 7), ("windowupdate", 8), ("continuation", 9),
+];
+const ERRORS: Names = &[
+    ("no_error", 0), ("protocol_error", 1), ("internal_error", 2), ("flow_control_error", 3), ("settings_timeout", 4),
+    ("stream_closed", 5), ("frame_size_error", 6), ("refused_stream", 7), ("cancel", 8), ("compression_error", 9),
+    ("connect_error", 10), ("enhance_your_calm", 11), ("inadequate_security", 12), ("http_1_1_required", 13),
+];
+const MQTT: Names = &[
+    ("connect", 1), ("connack", 2), ("publish", 3), ("puback", 4), ("pubrec", 5), ("pubrel", 6), ("pubcomp", 7),
+    ("subscribe", 8), ("suback", 9), ("unsubscribe", 10), ("unsuback", 11), ("pingreq", 12), ("pingresp", 13),
+    ("disconnect", 14), ("auth", 15), ("unassigned", 0),
+];
+const LDAP: Names = &[
+    ("bind_request", 0), ("bind_response", 1), ("unbind_request", 2), ("search_request", 3),
+    ("search_result_entry", 4), ("search_result_done", 5), ("modify_request", 6), ("modify_response", 7),
+    ("add_request", 8), ("add_response", 9), ("del_request", 10), ("del_response", 11), ("mod_dn_request", 12),
+    ("mod_dn_response", 13), ("compare_request", 14), ("compare_response", 15), ("abandon_request", 16),
+    ("search_result_reference", 19), ("extended_request", 23), ("extended_response", 24),
+    ("intermediate_response", 25),
+];
+/// Flags by name: keyword, number, names of bits.
+const FLAGS: &[(&str, Number, Names)] = &[
+    ("mqtt.flags", Number::MqttFlags, &[("retain", 1), ("dup", 8)]),
+    (
+        "mqtt.connect.flags",
+        Number::MqttConnectFlags,
+        &[("username", 128), ("password", 64), ("will_retain", 32), ("will", 4), ("clean_session", 2)],
+    ),
+];
+const STATES: Names =
+    &[("client_hello", 1), ("server_hello", 2), ("client_keyx", 4), ("server_keyx", 8), ("unknown", 16)];
 
-/// Older words that are a `content` of a buffer: `tls.subject:"…"`.
-const CONTENTS: &[(&str, &str)] = &[
-    ("tls.subject", "tls.cert_subject"),
-    ("tls.issuerdn", "tls.cert_issuer"),
-    ("tls.fingerprint", "tls.cert_fingerprint"),
-    ("ssh.softwareversion", "ssh.software"),
-    ("filename", "file.name"),
-    ("fileext", "file.name"),
+const OTHERS: &[&str] = &[
+    "app-layer-event", "pkt_data", "base64_data", "ssl_version", "ssl_state", "tls_cert_notbefore",
+    "tls_cert_notafter", "tls.cert_notbefore", "tls.cert_notafter", "tls_cert_expired", "tls_cert_valid",
 ];
 
 /// Every keyword of this room.
 pub(crate) fn words() -> impl Iterator<Item = &'static str> {
-    let numbers = NUMBERS.iter().flat_map(|n| [n.name, n.alias]).filter(|w| !w.is_empty());
-    let words = WORD_TESTS.iter().map(|(w, ..)| *w).chain(SAME.iter().map(|(w, _)| *w));
-    let buffers = super::buffers::BUFFERS.iter().flat_map(|b| {
-        std::iter::once(b.name).chain(b.aliases.iter().copied()).chain(b.modifiers.iter().copied())
-    });
-    let others = ["app-layer-event", "pkt_data", "base64_data"];
-    numbers.chain(words).chain(CONTENTS.iter().map(|(w, _)| *w)).chain(buffers).chain(others)
+    let numbers = NUMBERS.iter().map(|(word, ..)| *word).chain(FLAGS.iter().map(|(word, ..)| *word));
+    numbers.chain(buffers::words()).chain(OTHERS.iter().copied())
 }
 
 /// Takes a keyword of this room; `None` if it is not of it.
@@ -127,33 +119,39 @@ pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>) -> Option<R
         return Some(b.move_content(word, buffer));
     }
     let needed = || value.ok_or_else(|| Fault::new(word, "has no value"));
-    match word {
-        "pkt_data" => {
-            b.unstick();
-            return Some(Ok(()));
-        }
-        "base64_data" => {
-            if !b.rule.any_test(|t| matches!(t, Test::Base64 { .. })) {
-                return Some(Err(Fault::new(word, "has no `base64_decode` before it")));
+    if word == "pkt_data" {
+        b.unstick();
+        return Some(Ok(()));
+    }
+    if word == "base64_data" {
+        let decoded = b.rule.any_test(|t| matches!(t, Test::Base64 { .. }));
+        let missing = || Fault::new(word, "has no `base64_decode` before it");
+        return Some(if decoded { b.stick(Place::Base64) } else { Err(missing()) });
+    }
+    if let Some((_, buffer)) = buffers::CONTENTS.iter().find(|(w, _)| *w == word) {
+        return Some(needed().and_then(|v| content(b, word, *buffer, v)));
+    }
+    let test = if let Some((name, number, most, names)) = NUMBERS.iter().find(|(w, ..)| *w == word) {
+        needed().and_then(|v| number_test(name, *number, *most, names, v))
+    } else if let Some((name, number, names)) = FLAGS.iter().find(|(w, ..)| *w == word) {
+        needed().and_then(|v| flags(name, *number, names, v))
+    } else {
+        match word {
+            "app-layer-event" => needed().and_then(event),
+            "ssl_version" => needed().and_then(ssl_version),
+            "ssl_state" => needed().and_then(ssl_state),
+            "tls_cert_notbefore" | "tls.cert_notbefore" => {
+                needed().and_then(|v| dates::compare(word, v)).map(|c| TransactionTest::Number(Number::TlsCertNotBefore, c))
             }
-            return Some(b.stick(Place::Base64));
+            "tls_cert_notafter" | "tls.cert_notafter" => {
+                needed().and_then(|v| dates::compare(word, v)).map(|c| TransactionTest::Number(Number::TlsCertNotAfter, c))
+            }
+            "tls_cert_expired" => Ok(TransactionTest::CertificateValid(false)),
+            "tls_cert_valid" => Ok(TransactionTest::CertificateValid(true)),
+            _ => return None,
         }
-        "app-layer-event" => {
-            return Some(needed().map(|v| b.rule.transaction.push(TransactionTest::Event(v.to_string()))));
-        }
-        _ => {}
-    }
-    if let Some((_, buffer)) = CONTENTS.iter().find(|(w, _)| *w == word) {
-        return Some(needed().and_then(|v| content(b, word, buffer, v)));
-    }
-    if let Some(known) = NUMBERS.iter().find(|n| n.name == word || n.alias == word && !word.is_empty()) {
-        return Some(needed().and_then(|v| number_test(b, known, v)));
-    }
-    let word = SAME.iter().find(|(w, _)| *w == word).map_or(word, |(_, w)| w);
-    let (name, ..) = WORD_TESTS.iter().find(|(w, ..)| *w == word)?;
-    let bare = matches!(*name, "tls_cert_expired" | "tls_cert_valid");
-    let value = if bare { Ok(value.unwrap_or_default()) } else { needed() };
-    Some(value.and_then(|v| word_test(b, name, v)))
+    };
+    Some(test.map(|test| b.rule.transaction.push(test)))
 }
 
 fn direction(b: &mut Builder, word: &str, value: Option<&str>) -> Result<(), Fault> {
@@ -169,63 +167,78 @@ fn direction(b: &mut Builder, word: &str, value: Option<&str>) -> Result<(), Fau
     if b.rule.flow.way.is_some_and(|before| before != way) {
         return Err(Fault::new(word, "names the direction that `flow` does not"));
     }
-    b.rule.flow.way = Some(way);
+    if b.rule.arrow != super::rule::Arrow::Transaction {
+        b.rule.flow.way = Some(way);
+    }
     Ok(())
 }
 
-fn number_test(b: &mut Builder, known: &'static NumberWord, value: &str) -> Result<(), Fault> {
-    let value = if value.contains('"') { unquote(known.name, value)?.0 } else { value };
-    // Record types of DNS may be given by their names.
-    let text = match record_type(value.trim_start_matches('!')).filter(|_| known.name == "dns.rrtype") {
-        Some(n) if value.starts_with('!') => format!("!{n}"),
-        Some(n) => n.to_string(),
-        None => value.to_string(),
-    };
-    let compare = Compare::parse(known.name, &text, known.most)?;
-    b.rule.transaction.push(TransactionTest::Number(known.name, compare));
-    Ok(())
+fn event(name: &str) -> Result<TransactionTest, Fault> {
+    let unknown = || Fault::new("app-layer-event", format!("`{name}` is no event")).or_nearest(name, Event::names());
+    Event::by_name(name).map(TransactionTest::Event).ok_or_else(unknown)
 }
 
-fn record_type(name: &str) -> Option<u16> {
-    const TYPES: &[(&str, u16)] = &[
-        ("A", 1),
-        ("NS", 2),
-        ("CNAME", 5),
-        ("SOA", 6),
-        ("PTR", 12),
-        ("HINFO", 13),
-        ("MX", 15),
-        ("TXT", 16),
-        ("AAAA", 28),
-        ("SRV", 33),
-        ("NAPTR", 35),
-        ("DNAME", 39),
-        ("DS", 43),
-        ("SSHFP", 44),
-        ("RRSIG", 46),
-        ("NSEC", 47),
-        ("DNSKEY", 48),
-        ("NSEC3", 50),
-        ("TLSA", 52),
-        ("SVCB", 64),
-        ("HTTPS", 65),
-        ("SPF", 99),
-        ("ANY", 255),
-        ("URI", 256),
-        ("NULL", 10),
-    ];
-    TYPES.iter().find(|(n, _)| n.eq_ignore_ascii_case(name.trim())).map(|(_, n)| *n)
+fn number_test(
+    word: &str, number: Number, most: u64, names: Names, value: &str,
+) -> Result<TransactionTest, Fault> {
+    let value = if value.contains('"') { unquote(word, value)?.0 } else { value };
+    // After a comma, `ldap.responses.operation` says which of the responses; any of them is what is asked here.
+    let value = value.split_once(',').filter(|(_, rest)| rest.trim() == "any").map_or(value, |(v, _)| v);
+    let (sign, name) = value.split_at(value.find(|c: char| c.is_ascii_alphanumeric()).unwrap_or(0));
+    let named = names.iter().find(|(n, _)| n.eq_ignore_ascii_case(name.trim()));
+    let text = named.map_or_else(|| value.to_string(), |(_, n)| format!("{sign}{n}"));
+    let compare = Compare::parse(word, &text, most).map_err(|fault| {
+        if names.is_empty() { fault } else { fault.or_nearest(name, names.iter().map(|(n, _)| *n)) }
+    })?;
+    Ok(TransactionTest::Number(number, compare))
 }
 
-fn word_test(b: &mut Builder, name: &'static str, value: &str) -> Result<(), Fault> {
-    let value = if value.contains('"') { unquote(name, value)?.0 } else { value };
+fn flags(word: &str, number: Number, names: Names, value: &str) -> Result<TransactionTest, Fault> {
+    let (mut mask, mut set) = (0, 0);
+    for part in value.split(',').map(str::trim) {
+        let (name, negated) = part.strip_prefix('!').map_or((part, false), |rest| (rest, true));
+        let unknown = || {
+            Fault::new(word, format!("`{name}` is no flag of it")).or_nearest(name, names.iter().map(|(n, _)| *n))
+        };
+        let bit = names.iter().find(|(n, _)| *n == name).map(|(_, bit)| *bit).ok_or_else(unknown)?;
+        mask |= bit;
+        set |= if negated { 0 } else { bit };
+    }
+    Ok(TransactionTest::Number(number, Compare::Masked(mask, set, true)))
+}
+
+/// A list of versions, of which one must be it; those with `!` must not.
+fn ssl_version(value: &str) -> Result<TransactionTest, Fault> {
+    const WORD: &str = "ssl_version";
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for part in value.split(',').map(str::trim) {
+        let (name, negated) = part.strip_prefix('!').map_or((part, false), |rest| (rest.trim(), true));
+        let known = VERSIONS.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| *v);
+        let unknown = || {
+            Fault::new(WORD, format!("`{name}` is no version")).or_nearest(name, VERSIONS.iter().map(|(n, _)| *n))
+        };
+        let version = known.ok_or_else(unknown)?;
+        if negated { without.push(version) } else { with.push(version) }
+    }
+    Ok(TransactionTest::Versions(with, without))
+}
+
+/// States, joined with `|` or `,`: one of them must have been reached; with `!`, none.
+fn ssl_state(value: &str) -> Result<TransactionTest, Fault> {
+    const WORD: &str = "ssl_state";
     let (text, negated) = value.strip_prefix('!').map_or((value, false), |rest| (rest, true));
-    b.rule.transaction.push(TransactionTest::Word(name, text.trim().to_ascii_lowercase(), negated));
-    Ok(())
+    let mut mask = 0;
+    for name in text.split(['|', ',']).map(str::trim) {
+        let known = STATES.iter().find(|(n, _)| *n == name).map(|(_, bit)| *bit);
+        let unknown =
+            || Fault::new(WORD, format!("`{name}` is no state")).or_nearest(name, STATES.iter().map(|(n, _)| *n));
+        mask |= known.ok_or_else(unknown)?;
+    }
+    Ok(TransactionTest::Number(Number::SslState, Compare::Masked(mask, 0, negated)))
 }
 
 /// A `content` under another name. A file's extension is what its name ends with.
-fn content(b: &mut Builder, word: &str, buffer: &str, value: &str) -> Result<(), Fault> {
+fn content(b: &mut Builder, word: &str, buffer: Buffer, value: &str) -> Result<(), Fault> {
     let (text, negated) = unquote(word, value)?;
     let mut pattern = super::option::pattern(word, text)?;
     let extension = word == "fileext";
@@ -236,17 +249,8 @@ fn content(b: &mut Builder, word: &str, buffer: &str, value: &str) -> Result<(),
     if nocase {
         pattern.make_ascii_lowercase();
     }
-    let buffer = sticky_buffer(buffer).ok_or_else(|| Fault::new(word, "has no buffer"))?;
-    let content = Content {
-        pattern,
-        nocase,
-        negated,
-        offset: None,
-        depth: None,
-        distance: None,
-        within: None,
-        starts: false,
-        ends: extension,
-    };
+    let mut content = Content::new(pattern, negated);
+    content.nocase = nocase;
+    content.ends = extension;
     b.test_of(buffer, Test::Content(content))
 }

@@ -1,10 +1,10 @@
 //! Building a rule from its options, in order: the order decides what a modifier modifies and which buffer is meant.
 
-use super::buffers::Buffer;
 use super::list::{Addresses, Ports};
 use super::refusal::Fault;
 use super::rule::{Action, Arrow, FlowTest, HeaderTest, Kind, Protocol, Rule, Ways};
 use super::test::{Content, Fast, Place, Section, Test, Transform, Value};
+use crate::app::Buffer;
 
 /// Sections that a rule may have.
 const MOST_SECTIONS: usize = 64;
@@ -122,7 +122,7 @@ impl Builder {
     /// Puts a sticky buffer in force. One that a transaction has several of is another each time.
     pub(crate) fn stick(&mut self, place: Place) -> Result<(), Fault> {
         self.waiting.clear();
-        let many = matches!(place, Place::App(buffer) if buffer.many);
+        let many = matches!(place, Place::App(buffer) if buffer.is_multiple());
         let again = matches!(place, Place::Base64);
         self.sticky = Some(if many || again {
             self.new_section(place, Vec::new())?
@@ -182,7 +182,7 @@ impl Builder {
     }
 
     /// Adds a test to a buffer of its own, whatever is sticky (`pcre` with a letter, `uricontent`, `urilen`).
-    pub(crate) fn test_of(&mut self, buffer: &'static Buffer, test: Test) -> Result<(), Fault> {
+    pub(crate) fn test_of(&mut self, buffer: Buffer, test: Test) -> Result<(), Fault> {
         let section = self.plain_section(Place::App(buffer))?;
         self.test_in(section, test);
         Ok(())
@@ -208,7 +208,7 @@ impl Builder {
     }
 
     /// Moves the last content to the buffer that an old modifier names.
-    pub(crate) fn move_content(&mut self, field: &str, buffer: &'static Buffer) -> Result<(), Fault> {
+    pub(crate) fn move_content(&mut self, field: &str, buffer: Buffer) -> Result<(), Fault> {
         self.content(field)?;
         if self.sticky.is_some() {
             return Err(Fault::new(field, "follows a sticky buffer; put `pkt_data` before its `content`"));
@@ -308,7 +308,7 @@ impl Builder {
         let empty =
             self.rule.sections.iter().position(|s| s.tests.is_empty() && matches!(s.place, Place::App(_)));
         if let Some(Section { place: Place::App(buffer), .. }) = empty.map(|i| &self.rule.sections[i]) {
-            let word = buffer.name;
+            let word = buffer.keyword();
             // A sticky buffer without a test is harmless only when something else is asked.
             if self.rule.sections.iter().all(|s| s.tests.is_empty()) && self.rule.transaction.is_empty() {
                 return Err(Fault::new(word, "nothing is asked of this buffer"));

@@ -124,10 +124,7 @@ fn test(word: &str, value: Option<&str>, v: &Variables) -> Result<HeaderTest, Fa
         return Ok(HeaderTest::SameIp);
     }
     let value = value.ok_or_else(|| Fault::new(word, "has no value"))?;
-    let (value, negated) = match value.contains('"') {
-        true => unquote(word, value)?,
-        false => (value, false),
-    };
+    let (value, negated) = if value.contains('"') { unquote(word, value)? } else { (value, false) };
     if negated {
         return Err(Fault::new(word, "`!` stands before a quoted value"));
     }
@@ -157,11 +154,11 @@ fn test(word: &str, value: Option<&str>, v: &Variables) -> Result<HeaderTest, Fa
         "ip.src" => Addresses::parse(value, v).map(HeaderTest::Source),
         "ip.dst" => Addresses::parse(value, v).map(HeaderTest::Destination),
         "stream_size" => stream_size(value),
-        "stream-event" => Ok(HeaderTest::StreamEvent(value.to_string())),
-        "decode-event" | "engine-event" => Ok(match value.strip_prefix("stream.") {
-            Some(name) => HeaderTest::StreamEvent(name.to_string()),
-            None => HeaderTest::DecodeEvent(value.to_string()),
-        }),
+        "stream-event" => stream_event(word, value),
+        "decode-event" | "engine-event" => match value.strip_prefix("stream.") {
+            Some(name) => stream_event(word, name),
+            None => decode_event(word, value),
+        },
         "app-layer-protocol" => app_protocol(value),
         "vlan.id" => {
             let (compare, layer) = value.split_once(',').map_or((value, None), |(c, l)| (c, Some(l.trim())));
@@ -173,6 +170,20 @@ fn test(word: &str, value: Option<&str>, v: &Variables) -> Result<HeaderTest, Fa
         "flow.pkts" | "flow.bytes" => both_ways(word, value),
         _ => Err(Fault::new(word, "is not supported")),
     }
+}
+
+fn stream_event(word: &str, name: &str) -> Result<HeaderTest, Fault> {
+    use crate::stream::Event;
+    let known = Event::ALL.iter().map(|(_, known)| *known);
+    let unknown = || Fault::new(word, format!("`{name}` is no event of the reassembly")).or_nearest(name, known);
+    Event::from_name(name).map(HeaderTest::StreamEvent).ok_or_else(unknown)
+}
+
+fn decode_event(word: &str, name: &str) -> Result<HeaderTest, Fault> {
+    use crate::decode::Event;
+    let known = Event::ALL.iter().map(|(_, known)| *known);
+    let unknown = || Fault::new(word, format!("`{name}` is no event of the decoder")).or_nearest(name, known);
+    Event::from_name(name).map(HeaderTest::DecodeEvent).ok_or_else(unknown)
 }
 
 /// Protocols by name, as `/etc/protocols` has those that rules name.

@@ -13,6 +13,7 @@ mod buffers;
 mod builder;
 mod classes;
 mod compare;
+mod dates;
 mod header;
 mod headers;
 mod list;
@@ -35,7 +36,6 @@ mod transforms;
 mod validate;
 mod variables;
 
-pub use buffers::{BUFFERS, Buffer};
 pub use classes::Classes;
 pub use compare::Compare;
 pub use list::{Addresses, Ports, Ranges};

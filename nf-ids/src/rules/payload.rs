@@ -1,11 +1,11 @@
 //! Keywords that look into bytes: `content` with its modifiers, `isdataat`, `bsize`, `pcre` and the like.
 
-use super::buffers;
 use super::builder::{Asked, Builder};
 use super::compare::Compare;
 use super::option::{pattern, unquote};
 use super::refusal::Fault;
 use super::test::{Base64Mode, Content, FloatCompare, Test, Value};
+use crate::app::Buffer;
 
 /// Bytes that a pattern may have.
 const LONGEST_PATTERN: usize = 8192;
@@ -91,17 +91,7 @@ fn parse_content(word: &str, value: &str) -> Result<Content, Fault> {
     if pattern.len() > LONGEST_PATTERN {
         return Err(Fault::new(word, format!("{} bytes are more than {LONGEST_PATTERN}", pattern.len())));
     }
-    Ok(Content {
-        pattern,
-        nocase: false,
-        negated,
-        offset: None,
-        depth: None,
-        distance: None,
-        within: None,
-        starts: false,
-        ends: false,
-    })
+    Ok(Content::new(pattern, negated))
 }
 
 fn content(b: &mut Builder, value: &str) -> Result<(), Fault> {
@@ -111,11 +101,10 @@ fn content(b: &mut Builder, value: &str) -> Result<(), Fault> {
 
 fn uricontent(b: &mut Builder, value: &str) -> Result<(), Fault> {
     let content = parse_content("uricontent", value)?;
-    let uri = buffers::sticky_buffer("http.uri").ok_or_else(|| Fault::new("uricontent", "has no buffer"))?;
     if b.sticky.is_some() {
         return Err(Fault::new("uricontent", "follows a sticky buffer"));
     }
-    b.test_of(uri, Test::Content(content))
+    b.test_of(Buffer::HttpUri, Test::Content(content))
 }
 
 /// `offset`, `depth`, `distance`, `within`.
@@ -200,13 +189,12 @@ fn data_at(b: &mut Builder, value: &str) -> Result<(), Fault> {
 
 fn urilen(b: &mut Builder, value: &str) -> Result<(), Fault> {
     let (text, kind) = value.split_once(',').map_or((value, "norm"), |(t, k)| (t, k.trim()));
-    let name = match kind {
-        "norm" => "http.uri",
-        "raw" => "http.uri.raw",
+    let buffer = match kind {
+        "norm" => Buffer::HttpUri,
+        "raw" => Buffer::HttpUriRaw,
         other => return Err(Fault::new("urilen", format!("`{other}` is neither `norm` nor `raw`"))),
     };
     let compare = Compare::parse("urilen", text, 65535)?;
-    let buffer = buffers::sticky_buffer(name).ok_or_else(|| Fault::new("urilen", "has no buffer"))?;
     b.test_of(buffer, Test::Size(compare))
 }
 

@@ -3,7 +3,7 @@
 //! The flags of the expression are written into it, as PCRE2 reads them at its start, so that what is compiled is one
 //! text. `$` under `/E` becomes `\z`, as no inline flag says it.
 
-use super::buffers::{lettered_buffer, sticky_buffer};
+use super::buffers::lettered_buffer;
 use super::builder::Builder;
 use super::option::unquote;
 use super::refusal::Fault;
@@ -63,7 +63,7 @@ pub(crate) fn take(b: &mut Builder, value: &str) -> Result<(), Fault> {
             if b.sticky.is_some_and(|s| b.rule.sections[s].place != super::test::Place::App(buffer)) {
                 return Err(Fault::new(WORD, "names a buffer while a sticky buffer is in force"));
             }
-            b.test_of(sticky_buffer(buffer.name).unwrap_or(buffer), test)
+            b.test_of(buffer, test)
         }
         None => b.test(test, relative),
     }

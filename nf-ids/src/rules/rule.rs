@@ -155,10 +155,10 @@ pub enum HeaderTest {
     Destination(Addresses),
     /// Bytes that were reassembled: of the client, of the server, both, or either.
     StreamSize(StreamSide, Compare),
-    /// The name of a decoder's event.
-    DecodeEvent(String),
-    /// The name of an event of the reassembly.
-    StreamEvent(String),
+    /// An event of the decoder.
+    DecodeEvent(crate::decode::Event),
+    /// An event of the reassembly.
+    StreamEvent(crate::stream::Event),
     /// A checksum that is right (`true`) or wrong.
     Checksum(Checksummed, bool),
     /// What the flow is recognised as; negated; which way.
@@ -306,12 +306,14 @@ pub enum Checksummed {
 /// A test of a transaction that is not of bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TransactionTest {
-    /// A number of the transaction, by its keyword; any of its values may match.
-    Number(&'static str, Compare),
-    /// A word that the keyword asks for, in lower case, and whether it is negated.
-    Word(&'static str, String, bool),
-    /// An event of the protocol's parser, by the name after `app-layer-event:`.
-    Event(String),
+    /// A number of the transaction; any of its values may match.
+    Number(crate::app::Number, Compare),
+    /// Versions of TLS: one of the first, none of the second.
+    Versions(Vec<u64>, Vec<u64>),
+    /// The certificate is valid at the packet's time, or is past its end.
+    CertificateValid(bool),
+    /// An event of the protocol's parser.
+    Event(crate::app::Event),
 }
 
 /// One rule.

@@ -11,8 +11,8 @@ pub enum Place {
     Base64,
     /// A header of the packet.
     Header(HeaderBytes),
-    /// A buffer of a transaction, by the name that the application layer knows it by.
-    App(&'static super::buffers::Buffer),
+    /// A buffer of a transaction.
+    App(crate::app::Buffer),
 }
 
 /// Headers as bytes.
@@ -95,6 +95,22 @@ pub struct Content {
 }
 
 impl Content {
+    /// A pattern that may be anywhere.
+    #[must_use]
+    pub fn new(pattern: Vec<u8>, negated: bool) -> Self {
+        Content {
+            pattern,
+            nocase: false,
+            negated,
+            offset: None,
+            depth: None,
+            distance: None,
+            within: None,
+            starts: false,
+            ends: false,
+        }
+    }
+
     /// Whether it counts from the last match.
     #[must_use]
     pub fn is_relative(&self) -> bool {

@@ -51,7 +51,7 @@ fn modifiers_are_of_the_content_before_them() {
     let Test::Content(second) = &rule.sections[0].tests[1] else { panic!() };
     assert_eq!((second.distance, second.within), (Some(Value::Is(1)), Some(Value::Is(5))));
     let Place::App(buffer) = rule.sections[1].place else { panic!() };
-    assert_eq!((buffer.name, rule.kind), ("http.header", Kind::Transaction));
+    assert_eq!((buffer, rule.kind), (crate::app::Buffer::HttpHeader, Kind::Transaction));
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Whether a rule can match at all, and who is to evaluate it.
 
-use super::applayer::{NUMBERS, WORD_TESTS};
 use super::classes::Classes;
 use super::compare::Compare;
 use super::refusal::Fault;
 use super::rule::{Arrow, Field, HeaderTest, Kind, Protocol, Rule, TransactionTest, Way, Ways};
 use super::state::{BitCommand, Keeper, StateTest};
 use super::test::{Content, Place, Section, Test, Value};
+use crate::app::Protocol as Application;
+use crate::app::Number;
+use crate::flow::Direction;
 
 /// The priority of rules that have neither their own nor a class's.
 const DEFAULT_PRIORITY: u32 = 3;
@@ -29,7 +31,7 @@ pub(crate) fn complete(mut rule: Rule, classes: &Classes) -> Result<Rule, Fault>
     }
     fast_pattern(&rule)?;
     sizes(&rule)?;
-    protocols(&mut rule)?;
+    protocols(&rule)?;
     ways(&mut rule)?;
     payload(&mut rule)?;
     bits(&rule)?;
@@ -83,10 +85,7 @@ fn fast_pattern(rule: &Rule) -> Result<(), Fault> {
         let Some(Test::Content(content)) = section.tests.get(fast.test) else { continue };
         let placed = content.is_relative() || content.offset.is_some() || content.depth.is_some();
         if content.negated && placed {
-            return Err(Fault::new(
-                "fast_pattern",
-                "a negated content with a place cannot be the fast pattern",
-            ));
+            return Err(Fault::new("fast_pattern", "a negated content with a place cannot be the fast pattern"));
         }
         if fast.only && (placed || content.negated) {
             return Err(Fault::new("fast_pattern", "`only` is for contents without a place and without `!`"));
@@ -120,55 +119,48 @@ fn sizes(rule: &Rule) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The protocols and the direction of everything that is of a transaction.
-fn parts(rule: &Rule) -> Vec<(&'static str, Vec<&'static str>, Option<Way>)> {
+/// What a part of a rule that is of a transaction is called, its protocols, and the direction that it stands in.
+struct Part {
+    name: &'static str,
+    protocols: &'static [Application],
+    way: Option<Way>,
+}
+
+fn parts(rule: &Rule) -> Vec<Part> {
     let mut all = Vec::new();
     for section in &rule.sections {
         if let Place::App(buffer) = section.place {
-            all.push((buffer.name, buffer.protocols.to_vec(), buffer.way));
+            let way = match (buffer.is_in(Direction::ToServer), buffer.is_in(Direction::ToClient)) {
+                (true, false) => Some(Way::ToServer),
+                (false, true) => Some(Way::ToClient),
+                _ => None,
+            };
+            all.push(Part { name: buffer.keyword(), protocols: buffer.protocols(), way });
         }
     }
     for test in &rule.transaction {
-        match test {
-            TransactionTest::Number(name, _) => {
-                all.extend(
-                    NUMBERS.iter().filter(|n| n.name == *name).map(|n| (n.name, vec![n.protocol], n.way)),
-                );
-            }
-            TransactionTest::Word(name, ..) => {
-                all.extend(WORD_TESTS.iter().filter(|(n, ..)| n == name).map(|(n, p, w)| (*n, vec![*p], *w)));
-            }
-            TransactionTest::Event(_) => {}
-        }
+        let (name, number) = match test {
+            TransactionTest::Number(number, _) => ("a number", *number),
+            TransactionTest::Versions(..) => ("ssl_version", Number::TlsVersion),
+            TransactionTest::CertificateValid(_) => ("tls_cert_valid", Number::TlsCertNotAfter),
+            TransactionTest::Event(_) => continue,
+        };
+        all.push(Part { name, protocols: number.protocols(), way: None });
     }
     all
 }
 
-/// Names that a protocol's buffers may be asked under.
-fn speaks(protocol: &str, buffers: &str) -> bool {
-    protocol == buffers
-        || match protocol {
-            "http1" | "http2" | "doh2" => {
-                matches!(buffers, "http" | "http2") || protocol == "doh2" && buffers == "dns"
-            }
-            "http" => buffers == "http2",
-            "smb" => buffers == "dcerpc",
-            _ => false,
-        }
-}
-
-fn protocols(rule: &mut Rule) -> Result<(), Fault> {
-    for (name, of, _) in parts(rule) {
+fn protocols(rule: &Rule) -> Result<(), Fault> {
+    for part in parts(rule) {
         let fits = match rule.protocol {
-            Protocol::App(protocol) => of.iter().any(|p| speaks(protocol, p)),
-            Protocol::Icmp | Protocol::Icmpv4 | Protocol::Icmpv6 | Protocol::Arp | Protocol::PacketHeader => {
-                false
-            }
+            Protocol::App(name) => Application::by_rule_name(name).iter().any(|p| part.protocols.contains(p)),
+            Protocol::Icmp | Protocol::Icmpv4 | Protocol::Icmpv6 | Protocol::Arp | Protocol::PacketHeader => false,
             _ => true,
         };
         if !fits {
+            let of: Vec<&str> = part.protocols.iter().map(|p| p.name()).collect();
             let why = format!("is of {}, which a rule for this protocol never sees", of.join(", "));
-            return Err(Fault::new(name, why));
+            return Err(Fault::new(part.name, why));
         }
     }
     Ok(())
@@ -189,15 +181,15 @@ fn ways(rule: &mut Rule) -> Result<(), Fault> {
         rule.ways = ways;
         return Ok(());
     }
-    for (name, _, way) in parts(rule) {
-        match way {
+    for part in parts(rule) {
+        match part.way {
             Some(Way::ToServer) => ways.to_client = false,
             Some(Way::ToClient) => ways.to_server = false,
             None => {}
         }
         if !ways.to_client && !ways.to_server {
             let why = "stands in the direction that the rest of the rule is not about; a rule with `=>` may ask both";
-            return Err(Fault::new(name, why));
+            return Err(Fault::new(part.name, why));
         }
     }
     rule.ways = ways;
@@ -208,19 +200,12 @@ fn ways(rule: &mut Rule) -> Result<(), Fault> {
 fn payload(rule: &mut Rule) -> Result<(), Fault> {
     let packet_headers = rule.headers.iter().any(|h| {
         !matches!(h, HeaderTest::StreamSize(..) | HeaderTest::AppProtocol(..) | HeaderTest::StreamEvent(_))
-            && !matches!(
-                h,
-                HeaderTest::Number(Field::FlowAge | Field::FlowPackets(_) | Field::FlowBytes(_), _)
-            )
+            && !matches!(h, HeaderTest::Number(Field::FlowAge | Field::FlowPackets(_) | Field::FlowBytes(_), _))
     });
     let header_bytes = rule.sections.iter().any(|s| matches!(s.place, Place::Header(_)));
-    rule.of_packet =
-        packet_headers || header_bytes || rule.flow.no_stream || rule.protocol == Protocol::TcpPacket;
+    rule.of_packet = packet_headers || header_bytes || rule.flow.no_stream || rule.protocol == Protocol::TcpPacket;
     rule.of_stream = rule.flow.only_stream || rule.protocol == Protocol::TcpStream;
-    if rule.of_packet
-        && rule.of_stream
-        && rule.headers.iter().any(|h| matches!(h, HeaderTest::Number(Field::PayloadSize, _)))
-    {
+    if rule.of_packet && rule.of_stream && rule.headers.iter().any(|h| matches!(h, HeaderTest::Number(Field::PayloadSize, _))) {
         return Err(Fault::new("dsize", "is of packets, and the rule is about the stream only"));
     }
     if !rule.has_payload_tests() {
@@ -228,12 +213,7 @@ fn payload(rule: &mut Rule) -> Result<(), Fault> {
     }
     let tcp = !matches!(
         rule.protocol,
-        Protocol::Udp
-            | Protocol::Icmp
-            | Protocol::Icmpv4
-            | Protocol::Icmpv6
-            | Protocol::Sctp
-            | Protocol::Number(_)
+        Protocol::Udp | Protocol::Icmp | Protocol::Icmpv4 | Protocol::Icmpv6 | Protocol::Sctp | Protocol::Number(_)
     );
     if tcp && !rule.of_packet && !rule.of_stream {
         rule.of_stream = true;
@@ -264,8 +244,7 @@ fn bits(rule: &Rule) -> Result<(), Fault> {
 }
 
 fn kind(rule: &Rule) -> Kind {
-    let app_parts =
-        !rule.transaction.is_empty() || rule.sections.iter().any(|s| matches!(s.place, Place::App(_)));
+    let app_parts = !rule.transaction.is_empty() || rule.sections.iter().any(|s| matches!(s.place, Place::App(_)));
     if app_parts {
         return Kind::Transaction;
     }
@@ -277,9 +256,7 @@ fn kind(rule: &Rule) -> Kind {
     if plain && !rule.headers.is_empty() && rule.headers.iter().all(protocol_test) {
         return Kind::ProtocolOnly;
     }
-    if rule.headers.iter().any(|h| matches!(h, HeaderTest::DecodeEvent(_)))
-        && rule.protocol == Protocol::PacketHeader
-    {
+    if rule.headers.iter().any(|h| matches!(h, HeaderTest::DecodeEvent(_))) && rule.protocol == Protocol::PacketHeader {
         return Kind::Decoder;
     }
     if rule.has_payload_tests() {
