@@ -71,7 +71,7 @@ impl Probe {
     pub(crate) fn data(&mut self, direction: Direction, bytes: &[u8], hints: &Hints) -> Answer {
         self.first.get_or_insert(direction);
         let seen = &mut self.seen[super::side(direction)];
-        let room = if seen.lost > 0 { 0 } else { KEPT - seen.bytes.len() };
+        let room = if seen.lost > 0 { 0 } else { KEPT.saturating_sub(seen.bytes.len()) };
         let kept = if hints.udp && seen.bytes.is_empty() { bytes.len() } else { bytes.len().min(room) };
         seen.bytes.extend_from_slice(&bytes[..kept]);
         seen.lost += bytes.len() - kept;

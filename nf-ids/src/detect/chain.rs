@@ -60,7 +60,8 @@ impl Chain {
         match self.steps.as_slice() {
             [Step::Content(needle)] => {
                 let c = &needle.content;
-                let free = !c.is_relative() && c.offset.is_none() && c.depth.is_none() && !c.starts && !c.ends;
+                let free =
+                    !c.is_relative() && c.offset.is_none() && c.depth.is_none() && !c.starts && !c.ends;
                 free && !c.negated && fast.from == 0 && fast.length == c.pattern.len()
             }
             _ => false,
@@ -142,7 +143,13 @@ impl Work {
     }
 
     fn content(
-        &mut self, chain: &Chain, base64: &[Chain], bytes: &[u8], at: usize, last: usize, needle: &Needle,
+        &mut self,
+        chain: &Chain,
+        base64: &[Chain],
+        bytes: &[u8],
+        at: usize,
+        last: usize,
+        needle: &Needle,
     ) -> bool {
         let span = needle.span(bytes.len(), last, &self.variables);
         if needle.content.negated {
@@ -172,7 +179,12 @@ impl Work {
     }
 
     fn regex(
-        &mut self, chain: &Chain, base64: &[Chain], bytes: &[u8], at: usize, (base, last): (usize, usize),
+        &mut self,
+        chain: &Chain,
+        base64: &[Chain],
+        bytes: &[u8],
+        at: usize,
+        (base, last): (usize, usize),
         (regex, negated): (&Regex, bool),
     ) -> bool {
         let part = &bytes[base..];
@@ -206,7 +218,8 @@ impl Work {
             Test::Content(_) | Test::Pcre(_) => None,
             Test::DataAt(far, relative, negated) => {
                 let far = usize::try_from(value(*far)).ok()?;
-                let there = if *relative { last.saturating_add(far) <= bytes.len() } else { far < bytes.len() };
+                let there =
+                    if *relative { last.saturating_add(far) <= bytes.len() } else { far < bytes.len() };
                 (there != *negated).then_some(last)
             }
             Test::Size(compare) => compare.holds(bytes.len() as u64).then_some(last),

@@ -81,7 +81,9 @@ impl FlowState {
     #[must_use]
     pub fn memory(&self) -> usize {
         let rules = |s: &Seen| s.done.capacity() * 4 + s.waiting.capacity() * 16 + s.searched.capacity() * 4;
-        let each = |t: &Transaction| size_of::<Transaction>() + rules(&t.ways[0]) + rules(&t.ways[1]) + t.both.capacity() * 16;
+        let each = |t: &Transaction| {
+            size_of::<Transaction>() + rules(&t.ways[0]) + rules(&t.ways[1]) + t.both.capacity() * 16
+        };
         self.bits.capacity() * 8
             + self.counters.capacity() * 16
             + self.thresholds.capacity() * size_of::<(u64, Entry)>()

@@ -57,7 +57,11 @@ pub(crate) enum Said {
 
 impl Thresholds {
     fn entry<'a>(
-        &'a mut self, rule: u64, track: Track, of: &Counted, flow: Option<&'a mut Vec<(u64, Entry)>>,
+        &'a mut self,
+        rule: u64,
+        track: Track,
+        of: &Counted,
+        flow: Option<&'a mut Vec<(u64, Entry)>>,
     ) -> Option<&'a mut Entry> {
         let key = match track {
             Track::Source => Key::Host(rule, of.source),
@@ -93,7 +97,11 @@ impl Thresholds {
 
     /// Counts a match of a rule with `threshold`.
     pub(crate) fn threshold(
-        &mut self, rule: u64, t: &Threshold, of: &Counted, flow: Option<&mut Vec<(u64, Entry)>>,
+        &mut self,
+        rule: u64,
+        t: &Threshold,
+        of: &Counted,
+        flow: Option<&mut Vec<(u64, Entry)>>,
     ) -> Said {
         let Some(entry) = self.entry(rule, t.track, of, flow) else { return Said::Alert };
         let window = u64::from(t.seconds) * 1_000_000_000;
@@ -129,7 +137,11 @@ impl Thresholds {
 
     /// Counts a match of a rule with `detection_filter`.
     pub(crate) fn filter(
-        &mut self, rule: u64, f: &Filter, of: &Counted, flow: Option<&mut Vec<(u64, Entry)>>,
+        &mut self,
+        rule: u64,
+        f: &Filter,
+        of: &Counted,
+        flow: Option<&mut Vec<(u64, Entry)>>,
     ) -> Said {
         let Some(entry) = self.entry(rule, f.track, of, flow) else { return Said::Alert };
         let window = u64::from(f.seconds) * 1_000_000_000;
@@ -193,7 +205,13 @@ mod tests {
     fn backoff_says_it_less_and_less_often() {
         let mut flow = Vec::new();
         let mut all = Thresholds::default();
-        let t = Threshold { kind: ThresholdKind::Backoff, track: Track::Flow, count: 1, seconds: 0, multiplier: 10 };
+        let t = Threshold {
+            kind: ThresholdKind::Backoff,
+            track: Track::Flow,
+            count: 1,
+            seconds: 0,
+            multiplier: 10,
+        };
         let said: Vec<u32> =
             (1..=1000).filter(|_| all.threshold(1, &t, &at(0), Some(&mut flow)) == Said::Alert).collect();
         assert_eq!(said, [1, 10, 100, 1000]);

@@ -72,7 +72,9 @@ fn one(bytes: &[u8], transform: &Transform) -> Option<Vec<u8>> {
             base64::decode(part, *mode, &mut out);
             out
         }
-        Transform::Subslice(offset, length, truncate) => subslice(bytes, *offset, *length, *truncate).to_vec(),
+        Transform::Subslice(offset, length, truncate) => {
+            subslice(bytes, *offset, *length, *truncate).to_vec()
+        }
         Transform::Gunzip(most) => unpack(flate2::read::MultiGzDecoder::new(bytes), *most)?,
         Transform::ZlibDeflate(most) => unpack(flate2::read::ZlibDecoder::new(bytes), *most)?,
     })

@@ -175,7 +175,8 @@ fn test(word: &str, value: Option<&str>, v: &Variables) -> Result<HeaderTest, Fa
 fn stream_event(word: &str, name: &str) -> Result<HeaderTest, Fault> {
     use crate::stream::Event;
     let known = Event::ALL.iter().map(|(_, known)| *known);
-    let unknown = || Fault::new(word, format!("`{name}` is no event of the reassembly")).or_nearest(name, known);
+    let unknown =
+        || Fault::new(word, format!("`{name}` is no event of the reassembly")).or_nearest(name, known);
     Event::from_name(name).map(HeaderTest::StreamEvent).ok_or_else(unknown)
 }
 
