@@ -9,7 +9,7 @@ use super::base64;
 use super::find::{Needle, resolve};
 use super::numbers;
 use super::regex::Regex;
-use crate::rules::{Base64Mode, Endian, Fast, Section, Test};
+use crate::rules::{Base64Mode, Endian, Section, Test};
 
 /// Steps of one evaluation of a section: matches tried.
 const MOST_STEPS: u32 = 3_000;
@@ -17,7 +17,7 @@ const MOST_STEPS: u32 = 3_000;
 /// A test with what it needs compiled.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Content(Needle),
+    Content(Box<Needle>),
     Regex { regex: Regex, negated: bool, relative: bool },
     Other(Test),
 }
@@ -37,7 +37,7 @@ impl Chain {
         let mut steps = Vec::with_capacity(section.tests.len());
         for test in &section.tests {
             steps.push(match test {
-                Test::Content(content) => Step::Content(Needle::new(content)),
+                Test::Content(content) => Step::Content(Box::new(Needle::new(content))),
                 Test::Pcre(p) => Step::Regex {
                     regex: Regex::new(&p.expression, p.unlimited)?,
                     negated: p.negated,
@@ -53,18 +53,6 @@ impl Chain {
             Step::Other(_) => false,
         });
         Ok(Chain { steps, chained, finds })
-    }
-
-    /// The content at `fast.test` is all that is asked, wherever it is: a hit of the prefilter is a match.
-    pub(crate) fn is_only(&self, fast: Fast) -> bool {
-        match self.steps.as_slice() {
-            [Step::Content(needle)] => {
-                let c = &needle.content;
-                let free = !c.is_relative() && c.offset.is_none() && c.depth.is_none() && !c.starts && !c.ends;
-                free && !c.negated && fast.from == 0 && fast.length == c.pattern.len()
-            }
-            _ => false,
-        }
     }
 
     /// Whether an absent buffer is a match (`absent`).
@@ -142,7 +130,13 @@ impl Work {
     }
 
     fn content(
-        &mut self, chain: &Chain, base64: &[Chain], bytes: &[u8], at: usize, last: usize, needle: &Needle,
+        &mut self,
+        chain: &Chain,
+        base64: &[Chain],
+        bytes: &[u8],
+        at: usize,
+        last: usize,
+        needle: &Needle,
     ) -> bool {
         let span = needle.span(bytes.len(), last, &self.variables);
         if needle.content.negated {
@@ -172,7 +166,12 @@ impl Work {
     }
 
     fn regex(
-        &mut self, chain: &Chain, base64: &[Chain], bytes: &[u8], at: usize, (base, last): (usize, usize),
+        &mut self,
+        chain: &Chain,
+        base64: &[Chain],
+        bytes: &[u8],
+        at: usize,
+        (base, last): (usize, usize),
         (regex, negated): (&Regex, bool),
     ) -> bool {
         let part = &bytes[base..];
@@ -206,7 +205,8 @@ impl Work {
             Test::Content(_) | Test::Pcre(_) => None,
             Test::DataAt(far, relative, negated) => {
                 let far = usize::try_from(value(*far)).ok()?;
-                let there = if *relative { last.saturating_add(far) <= bytes.len() } else { far < bytes.len() };
+                let there =
+                    if *relative { last.saturating_add(far) <= bytes.len() } else { far < bytes.len() };
                 (there != *negated).then_some(last)
             }
             Test::Size(compare) => compare.holds(bytes.len() as u64).then_some(last),

@@ -27,7 +27,7 @@ fn contents_are_where_their_modifiers_say() {
         ("content:\"1.\"; endswith;", false),
         ("content:\"GET \"; content:\"index\"; distance:1; within:5;", true),
         ("content:\"GET \"; content:\"index\"; distance:2;", false),
-        ("content:\"index\"; content:\"GET\"; distance:-9; within:3;", true),
+        ("content:\"index\"; content:\"GET\"; distance:-10; within:3;", true),
         ("content:!\"POST\";", true),
         ("content:!\"GET\"; offset:1;", true),
         ("content:\"html\"; content:!\"HTTP\"; within:10;", false),
@@ -63,7 +63,10 @@ fn numbers_are_tested_jumped_over_and_kept() {
         ("byte_jump:1,1,from_end; content:\"a\"; distance:0;", false),
         ("byte_extract:1,1,size; content:\"foo\"; offset:size; depth:6;", true),
         ("byte_extract:1,1,size; content:\"hello\"; offset:2; depth:size;", true),
-        ("byte_math:bytes 1, offset 1, oper +, rvalue 3, result r; content:\"foo\"; offset:r; depth:3;", true),
+        (
+            "byte_math:bytes 1, offset 1, oper +, rvalue 3, result r; content:\"foo\"; offset:r; depth:3;",
+            true,
+        ),
         ("content:\"|09|\"; byte_test:2,=,12,0,relative,string,dec;", true),
         ("content:\"|09|\"; byte_test:3,=,12,0,relative,string,dec;", false),
         ("content:\"hello\"; byte_jump:0,0,relative,post_offset -5; content:\"hello\"; within:5;", true),
@@ -84,7 +87,8 @@ fn decoded_bytes_are_asked() {
 #[test]
 fn hostile_bytes_end_in_bounded_time() {
     let many = vec![b'a'; 65_536];
-    let rule = "content:\"a\"; content:\"a\"; distance:0; content:\"a\"; distance:0; content:\"b\"; distance:0;";
+    let rule =
+        "content:\"a\"; content:\"a\"; distance:0; content:\"a\"; distance:0; content:\"b\"; distance:0;";
     assert!(!matches(rule, &many));
     assert!(!matches("pcre:\"/(a+)+$/\"; content:\"b\"; within:1;", &many));
 }

@@ -4,7 +4,13 @@ use super::find::resolve;
 use crate::rules::{Arithmetic, Endian, Notation, Number, Operator};
 
 /// Reads a number; also where it ends. `None` when the bytes are not there or are no number.
-pub(crate) fn read(number: &Number, bytes: &[u8], last: usize, variables: &[u64], dce: Endian) -> Option<(u64, usize)> {
+pub(crate) fn read(
+    number: &Number,
+    bytes: &[u8],
+    last: usize,
+    variables: &[u64],
+    dce: Endian,
+) -> Option<(u64, usize)> {
     let count = usize::try_from(resolve(number.bytes, variables)).ok()?;
     let base = if number.relative { last } else { 0 };
     let start = i64::try_from(base).ok()?.checked_add(resolve(number.offset, variables))?;

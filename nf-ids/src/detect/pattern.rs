@@ -113,7 +113,10 @@ fn best_window(bytes: &[u8], used: &HashMap<u32, u32>) -> usize {
     let cost = |at: usize| {
         let four = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
         let same = if four.iter().all(|b| *b == four[0]) { 40 } else { 0 };
-        let web = if matches!(&four.map(|b| b.to_ascii_lowercase()), b"http" | b"ttp:" | b"www." | b".com" | b"html") {
+        let web = if matches!(
+            &four.map(|b| b.to_ascii_lowercase()),
+            b"http" | b"ttp:" | b"www." | b".com" | b"html"
+        ) {
             12
         } else {
             0
@@ -368,8 +371,14 @@ mod tests {
 
     #[test]
     fn short_and_long_ones_are_found_with_and_without_case() {
-        let patterns: &[(&[u8], bool)] =
-            &[(b"a", false), (b"B", true), (b"xy", false), (b"Xyz", true), (b"hello", false), (b"HELLO", true)];
+        let patterns: &[(&[u8], bool)] = &[
+            (b"a", false),
+            (b"B", true),
+            (b"xy", false),
+            (b"Xyz", true),
+            (b"hello", false),
+            (b"HELLO", true),
+        ];
         assert_eq!(find(patterns, b"hello b"), [1, 4, 5]);
         assert_eq!(find(patterns, b"HeLLo xYz A"), [3, 5]);
         assert_eq!(find(patterns, b"hell"), Vec::<usize>::new());
@@ -394,7 +403,8 @@ mod tests {
             let plain: Vec<usize> = (0..patterns.len())
                 .filter(|i| {
                     let (p, nocase) = &patterns[*i];
-                    text.windows(p.len()).any(|w| if *nocase { w.eq_ignore_ascii_case(p) } else { w == p.as_slice() })
+                    text.windows(p.len())
+                        .any(|w| if *nocase { w.eq_ignore_ascii_case(p) } else { w == p.as_slice() })
                 })
                 .collect();
             let borrowed: Vec<(&[u8], bool)> = patterns.iter().map(|(p, n)| (p.as_slice(), *n)).collect();

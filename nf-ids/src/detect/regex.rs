@@ -19,7 +19,11 @@ pub(crate) struct Regex(Pcre2);
 impl Regex {
     /// Compiles an expression; `unlimited` leaves PCRE2's own limit of steps.
     pub(crate) fn new(expression: &str, unlimited: bool) -> Result<Self, String> {
-        let limited = if unlimited { expression.to_string() } else { format!("(*LIMIT_MATCH={MATCH_LIMIT}){expression}") };
+        let limited = if unlimited {
+            expression.to_string()
+        } else {
+            format!("(*LIMIT_MATCH={MATCH_LIMIT}){expression}")
+        };
         let mut builder = RegexBuilder::new();
         builder.jit_if_available(true).max_jit_stack_size(Some(STACK));
         builder.build(&limited).map(Regex).map_err(|e| e.to_string())

@@ -81,7 +81,9 @@ impl FlowState {
     #[must_use]
     pub fn memory(&self) -> usize {
         let rules = |s: &Seen| s.done.capacity() * 4 + s.waiting.capacity() * 16 + s.searched.capacity() * 4;
-        let each = |t: &Transaction| size_of::<Transaction>() + rules(&t.ways[0]) + rules(&t.ways[1]) + t.both.capacity() * 16;
+        let each = |t: &Transaction| {
+            size_of::<Transaction>() + rules(&t.ways[0]) + rules(&t.ways[1]) + t.both.capacity() * 16
+        };
         self.bits.capacity() * 8
             + self.counters.capacity() * 16
             + self.thresholds.capacity() * size_of::<(u64, Entry)>()
@@ -137,6 +139,19 @@ impl FlowState {
             }
         };
         &mut self.transactions[at]
+    }
+
+    pub(crate) fn has_transaction_bit(&self, id: u64, name: u64) -> bool {
+        let found = self.transactions.binary_search_by_key(&id, |t| t.id);
+        found.is_ok_and(|at| self.transactions[at].bits.contains(&name))
+    }
+
+    pub(crate) fn set_transaction_bit(&mut self, id: u64, name: u64, on: bool) {
+        let bits = &mut self.transaction(id).bits;
+        bits.retain(|bit| *bit != name);
+        if on && bits.len() < MOST {
+            bits.push(name);
+        }
     }
 
     /// Forgets the transactions below `id`.

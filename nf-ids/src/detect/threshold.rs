@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::rules::{Filter, Threshold, ThresholdKind, Track, UniqueOn};
+use super::rates::RateFilter;
+use crate::rules::{Action, Filter, Threshold, ThresholdKind, Track, UniqueOn};
 
 /// Entries that are kept of hosts and pairs of hosts.
 const MOST: usize = 1 << 16;
@@ -57,7 +58,11 @@ pub(crate) enum Said {
 
 impl Thresholds {
     fn entry<'a>(
-        &'a mut self, rule: u64, track: Track, of: &Counted, flow: Option<&'a mut Vec<(u64, Entry)>>,
+        &'a mut self,
+        rule: u64,
+        track: Track,
+        of: &Counted,
+        flow: Option<&'a mut Vec<(u64, Entry)>>,
     ) -> Option<&'a mut Entry> {
         let key = match track {
             Track::Source => Key::Host(rule, of.source),
@@ -93,7 +98,11 @@ impl Thresholds {
 
     /// Counts a match of a rule with `threshold`.
     pub(crate) fn threshold(
-        &mut self, rule: u64, t: &Threshold, of: &Counted, flow: Option<&mut Vec<(u64, Entry)>>,
+        &mut self,
+        rule: u64,
+        t: &Threshold,
+        of: &Counted,
+        flow: Option<&mut Vec<(u64, Entry)>>,
     ) -> Said {
         let Some(entry) = self.entry(rule, t.track, of, flow) else { return Said::Alert };
         let window = u64::from(t.seconds) * 1_000_000_000;
@@ -129,7 +138,11 @@ impl Thresholds {
 
     /// Counts a match of a rule with `detection_filter`.
     pub(crate) fn filter(
-        &mut self, rule: u64, f: &Filter, of: &Counted, flow: Option<&mut Vec<(u64, Entry)>>,
+        &mut self,
+        rule: u64,
+        f: &Filter,
+        of: &Counted,
+        flow: Option<&mut Vec<(u64, Entry)>>,
     ) -> Said {
         let Some(entry) = self.entry(rule, f.track, of, flow) else { return Said::Alert };
         let window = u64::from(f.seconds) * 1_000_000_000;
@@ -148,6 +161,36 @@ impl Thresholds {
             entry.count = entry.count.saturating_add(1);
         }
         if entry.count > f.count { Said::Alert } else { Said::Nothing }
+    }
+
+    /// Counts a match of a rule with `rate_filter`: the action that it changes to, when it does.
+    pub(crate) fn rate(
+        &mut self,
+        rule: u64,
+        f: &RateFilter,
+        of: &Counted,
+        flow: Option<&mut Vec<(u64, Entry)>>,
+    ) -> Option<Action> {
+        // The count is another than that of a threshold of the same rule.
+        let entry = self.entry(rule ^ 1 << 63, f.track, of, flow)?;
+        let window = |seconds: u32| u64::from(seconds) * 1_000_000_000;
+        if entry.next > 0 {
+            if of.now_ns.saturating_sub(entry.since_ns) <= window(f.timeout) {
+                return Some(f.action);
+            }
+            *entry = Entry::default();
+        }
+        if entry.count == 0 || of.now_ns.saturating_sub(entry.since_ns) > window(f.seconds) {
+            entry.since_ns = of.now_ns;
+            entry.count = 0;
+        }
+        entry.count = entry.count.saturating_add(1);
+        if entry.count > f.count {
+            entry.next = 1;
+            entry.since_ns = of.now_ns;
+            return Some(f.action);
+        }
+        None
     }
 }
 
@@ -193,7 +236,13 @@ mod tests {
     fn backoff_says_it_less_and_less_often() {
         let mut flow = Vec::new();
         let mut all = Thresholds::default();
-        let t = Threshold { kind: ThresholdKind::Backoff, track: Track::Flow, count: 1, seconds: 0, multiplier: 10 };
+        let t = Threshold {
+            kind: ThresholdKind::Backoff,
+            track: Track::Flow,
+            count: 1,
+            seconds: 0,
+            multiplier: 10,
+        };
         let said: Vec<u32> =
             (1..=1000).filter(|_| all.threshold(1, &t, &at(0), Some(&mut flow)) == Said::Alert).collect();
         assert_eq!(said, [1, 10, 100, 1000]);

@@ -37,9 +37,19 @@ const NUMBERS: &[(&str, Number, u64, Names)] = &[
     ("mqtt.qos", Number::MqttQos, 2, &[]),
     ("mqtt.reason_code", Number::MqttReasonCode, 255, &[]),
     ("mqtt.connack.return_code", Number::MqttReasonCode, 255, &[]),
-    ("mqtt.connack.session_present", Number::MqttSessionPresent, 1, &[("true", 1), ("yes", 1), ("false", 0), ("no", 0)]),
+    (
+        "mqtt.connack.session_present",
+        Number::MqttSessionPresent,
+        1,
+        &[("true", 1), ("yes", 1), ("false", 0), ("no", 0)],
+    ),
     ("rfb.sectype", Number::RfbSecType, 0xffff_ffff, &[]),
-    ("rfb.secresult", Number::RfbSecResult, 0xffff_ffff, &[("ok", 0), ("fail", 1), ("toomany", 2), ("unknown", 3)]),
+    (
+        "rfb.secresult",
+        Number::RfbSecResult,
+        0xffff_ffff,
+        &[("ok", 0), ("fail", 1), ("toomany", 2), ("unknown", 3)],
+    ),
     ("snmp.version", Number::SnmpVersion, 255, &[]),
     ("snmp.pdu_type", Number::SnmpPduType, 255, &[]),
     ("ldap.request.operation", Number::LdapRequestOperation, 255, LDAP),
@@ -50,40 +60,129 @@ const NUMBERS: &[(&str, Number, u64, Names)] = &[
 ];
 
 const VERSIONS: Names = &[
-    ("1.0", 0x0301), ("1.1", 0x0302), ("1.2", 0x0303), ("1.3", 0x0304), ("sslv2", 2), ("sslv3", 0x0300),
-    ("tls1.0", 0x0301), ("tls1.1", 0x0302), ("tls1.2", 0x0303), ("tls1.3", 0x0304),
+    ("1.0", 0x0301),
+    ("1.1", 0x0302),
+    ("1.2", 0x0303),
+    ("1.3", 0x0304),
+    ("sslv2", 2),
+    ("sslv3", 0x0300),
+    ("tls1.0", 0x0301),
+    ("tls1.1", 0x0302),
+    ("tls1.2", 0x0303),
+    ("tls1.3", 0x0304),
 ];
 const RECORDS: Names = &[
-    ("a", 1), ("ns", 2), ("cname", 5), ("soa", 6), ("null", 10), ("ptr", 12), ("hinfo", 13), ("mx", 15), ("txt", 16),
-    ("aaaa", 28), ("srv", 33), ("naptr", 35), ("dname", 39), ("opt", 41), ("ds", 43), ("sshfp", 44), ("rrsig", 46),
-    ("nsec", 47), ("dnskey", 48), ("nsec3", 50), ("tlsa", 52), ("svcb", 64), ("https", 65), ("spf", 99),
-    ("any", 255), ("uri", 256),
+    ("a", 1),
+    ("ns", 2),
+    ("cname", 5),
+    ("soa", 6),
+    ("null", 10),
+    ("ptr", 12),
+    ("hinfo", 13),
+    ("mx", 15),
+    ("txt", 16),
+    ("aaaa", 28),
+    ("srv", 33),
+    ("naptr", 35),
+    ("dname", 39),
+    ("opt", 41),
+    ("ds", 43),
+    ("sshfp", 44),
+    ("rrsig", 46),
+    ("nsec", 47),
+    ("dnskey", 48),
+    ("nsec3", 50),
+    ("tlsa", 52),
+    ("svcb", 64),
+    ("https", 65),
+    ("spf", 99),
+    ("any", 255),
+    ("uri", 256),
 ];
 const RCODES: Names = &[
-    ("noerror", 0), ("formerr", 1), ("servfail", 2), ("nxdomain", 3), ("notimp", 4), ("refused", 5), ("yxdomain", 6),
-    ("yxrrset", 7), ("nxrrset", 8), ("notauth", 9), ("notzone", 10), ("badvers", 16), ("badsig", 16), ("badkey", 17),
+    ("noerror", 0),
+    ("formerr", 1),
+    ("servfail", 2),
+    ("nxdomain", 3),
+    ("notimp", 4),
+    ("refused", 5),
+    ("yxdomain", 6),
+    ("yxrrset", 7),
+    ("nxrrset", 8),
+    ("notauth", 9),
+    ("notzone", 10),
+    ("badvers", 16),
+    ("badsig", 16),
+    ("badkey", 17),
     ("badtime", 18),
 ];
 const FRAMES: Names = &[
-    ("data", 0), ("headers", 1), ("priority", 2), ("rststream", 3), ("settings", 4), ("pushpromise", 5), ("ping", 6),
-    ("goaway", 7), ("windowupdate", 8), ("continuation", 9),
+    ("data", 0),
+    ("headers", 1),
+    ("priority", 2),
+    ("rststream", 3),
+    ("settings", 4),
+    ("pushpromise", 5),
+    ("ping", 6),
+    ("goaway", 7),
+    ("windowupdate", 8),
+    ("continuation", 9),
 ];
 const ERRORS: Names = &[
-    ("no_error", 0), ("protocol_error", 1), ("internal_error", 2), ("flow_control_error", 3), ("settings_timeout", 4),
-    ("stream_closed", 5), ("frame_size_error", 6), ("refused_stream", 7), ("cancel", 8), ("compression_error", 9),
-    ("connect_error", 10), ("enhance_your_calm", 11), ("inadequate_security", 12), ("http_1_1_required", 13),
+    ("no_error", 0),
+    ("protocol_error", 1),
+    ("internal_error", 2),
+    ("flow_control_error", 3),
+    ("settings_timeout", 4),
+    ("stream_closed", 5),
+    ("frame_size_error", 6),
+    ("refused_stream", 7),
+    ("cancel", 8),
+    ("compression_error", 9),
+    ("connect_error", 10),
+    ("enhance_your_calm", 11),
+    ("inadequate_security", 12),
+    ("http_1_1_required", 13),
 ];
 const MQTT: Names = &[
-    ("connect", 1), ("connack", 2), ("publish", 3), ("puback", 4), ("pubrec", 5), ("pubrel", 6), ("pubcomp", 7),
-    ("subscribe", 8), ("suback", 9), ("unsubscribe", 10), ("unsuback", 11), ("pingreq", 12), ("pingresp", 13),
-    ("disconnect", 14), ("auth", 15), ("unassigned", 0),
+    ("connect", 1),
+    ("connack", 2),
+    ("publish", 3),
+    ("puback", 4),
+    ("pubrec", 5),
+    ("pubrel", 6),
+    ("pubcomp", 7),
+    ("subscribe", 8),
+    ("suback", 9),
+    ("unsubscribe", 10),
+    ("unsuback", 11),
+    ("pingreq", 12),
+    ("pingresp", 13),
+    ("disconnect", 14),
+    ("auth", 15),
+    ("unassigned", 0),
 ];
 const LDAP: Names = &[
-    ("bind_request", 0), ("bind_response", 1), ("unbind_request", 2), ("search_request", 3),
-    ("search_result_entry", 4), ("search_result_done", 5), ("modify_request", 6), ("modify_response", 7),
-    ("add_request", 8), ("add_response", 9), ("del_request", 10), ("del_response", 11), ("mod_dn_request", 12),
-    ("mod_dn_response", 13), ("compare_request", 14), ("compare_response", 15), ("abandon_request", 16),
-    ("search_result_reference", 19), ("extended_request", 23), ("extended_response", 24),
+    ("bind_request", 0),
+    ("bind_response", 1),
+    ("unbind_request", 2),
+    ("search_request", 3),
+    ("search_result_entry", 4),
+    ("search_result_done", 5),
+    ("modify_request", 6),
+    ("modify_response", 7),
+    ("add_request", 8),
+    ("add_response", 9),
+    ("del_request", 10),
+    ("del_response", 11),
+    ("mod_dn_request", 12),
+    ("mod_dn_response", 13),
+    ("compare_request", 14),
+    ("compare_response", 15),
+    ("abandon_request", 16),
+    ("search_result_reference", 19),
+    ("extended_request", 23),
+    ("extended_response", 24),
     ("intermediate_response", 25),
 ];
 /// Flags by name: keyword, number, names of bits.
@@ -99,8 +198,17 @@ const STATES: Names =
     &[("client_hello", 1), ("server_hello", 2), ("client_keyx", 4), ("server_keyx", 8), ("unknown", 16)];
 
 const OTHERS: &[&str] = &[
-    "app-layer-event", "pkt_data", "base64_data", "ssl_version", "ssl_state", "tls_cert_notbefore",
-    "tls_cert_notafter", "tls.cert_notbefore", "tls.cert_notafter", "tls_cert_expired", "tls_cert_valid",
+    "app-layer-event",
+    "pkt_data",
+    "base64_data",
+    "ssl_version",
+    "ssl_state",
+    "tls_cert_notbefore",
+    "tls_cert_notafter",
+    "tls.cert_notbefore",
+    "tls.cert_notafter",
+    "tls_cert_expired",
+    "tls_cert_valid",
 ];
 
 /// Every keyword of this room.
@@ -140,12 +248,12 @@ pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>) -> Option<R
             "app-layer-event" => needed().and_then(event),
             "ssl_version" => needed().and_then(ssl_version),
             "ssl_state" => needed().and_then(ssl_state),
-            "tls_cert_notbefore" | "tls.cert_notbefore" => {
-                needed().and_then(|v| dates::compare(word, v)).map(|c| TransactionTest::Number(Number::TlsCertNotBefore, c))
-            }
-            "tls_cert_notafter" | "tls.cert_notafter" => {
-                needed().and_then(|v| dates::compare(word, v)).map(|c| TransactionTest::Number(Number::TlsCertNotAfter, c))
-            }
+            "tls_cert_notbefore" | "tls.cert_notbefore" => needed()
+                .and_then(|v| dates::compare(word, v))
+                .map(|c| TransactionTest::Number(Number::TlsCertNotBefore, c)),
+            "tls_cert_notafter" | "tls.cert_notafter" => needed()
+                .and_then(|v| dates::compare(word, v))
+                .map(|c| TransactionTest::Number(Number::TlsCertNotAfter, c)),
             "tls_cert_expired" => Ok(TransactionTest::CertificateValid(false)),
             "tls_cert_valid" => Ok(TransactionTest::CertificateValid(true)),
             _ => return None,
@@ -167,19 +275,27 @@ fn direction(b: &mut Builder, word: &str, value: Option<&str>) -> Result<(), Fau
     if b.rule.flow.way.is_some_and(|before| before != way) {
         return Err(Fault::new(word, "names the direction that `flow` does not"));
     }
-    if b.rule.arrow != super::rule::Arrow::Transaction {
+    if b.rule.arrow == super::rule::Arrow::Transaction {
+        let section = b.section(false)?;
+        b.rule.sections[section].way = Some(way);
+    } else {
         b.rule.flow.way = Some(way);
     }
     Ok(())
 }
 
 fn event(name: &str) -> Result<TransactionTest, Fault> {
-    let unknown = || Fault::new("app-layer-event", format!("`{name}` is no event")).or_nearest(name, Event::names());
+    let unknown =
+        || Fault::new("app-layer-event", format!("`{name}` is no event")).or_nearest(name, Event::names());
     Event::by_name(name).map(TransactionTest::Event).ok_or_else(unknown)
 }
 
 fn number_test(
-    word: &str, number: Number, most: u64, names: Names, value: &str,
+    word: &str,
+    number: Number,
+    most: u64,
+    names: Names,
+    value: &str,
 ) -> Result<TransactionTest, Fault> {
     let value = if value.contains('"') { unquote(word, value)?.0 } else { value };
     // After a comma, `ldap.responses.operation` says which of the responses; any of them is what is asked here.
@@ -198,7 +314,8 @@ fn flags(word: &str, number: Number, names: Names, value: &str) -> Result<Transa
     for part in value.split(',').map(str::trim) {
         let (name, negated) = part.strip_prefix('!').map_or((part, false), |rest| (rest, true));
         let unknown = || {
-            Fault::new(word, format!("`{name}` is no flag of it")).or_nearest(name, names.iter().map(|(n, _)| *n))
+            Fault::new(word, format!("`{name}` is no flag of it"))
+                .or_nearest(name, names.iter().map(|(n, _)| *n))
         };
         let bit = names.iter().find(|(n, _)| *n == name).map(|(_, bit)| *bit).ok_or_else(unknown)?;
         mask |= bit;
@@ -215,7 +332,8 @@ fn ssl_version(value: &str) -> Result<TransactionTest, Fault> {
         let (name, negated) = part.strip_prefix('!').map_or((part, false), |rest| (rest.trim(), true));
         let known = VERSIONS.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| *v);
         let unknown = || {
-            Fault::new(WORD, format!("`{name}` is no version")).or_nearest(name, VERSIONS.iter().map(|(n, _)| *n))
+            Fault::new(WORD, format!("`{name}` is no version"))
+                .or_nearest(name, VERSIONS.iter().map(|(n, _)| *n))
         };
         let version = known.ok_or_else(unknown)?;
         if negated { without.push(version) } else { with.push(version) }
@@ -230,8 +348,9 @@ fn ssl_state(value: &str) -> Result<TransactionTest, Fault> {
     let mut mask = 0;
     for name in text.split(['|', ',']).map(str::trim) {
         let known = STATES.iter().find(|(n, _)| *n == name).map(|(_, bit)| *bit);
-        let unknown =
-            || Fault::new(WORD, format!("`{name}` is no state")).or_nearest(name, STATES.iter().map(|(n, _)| *n));
+        let unknown = || {
+            Fault::new(WORD, format!("`{name}` is no state")).or_nearest(name, STATES.iter().map(|(n, _)| *n))
+        };
         mask |= known.ok_or_else(unknown)?;
     }
     Ok(TransactionTest::Number(Number::SslState, Compare::Masked(mask, 0, negated)))

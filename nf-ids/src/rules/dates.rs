@@ -7,7 +7,8 @@ use super::refusal::Fault;
 pub(crate) fn compare(word: &str, text: &str) -> Result<Compare, Fault> {
     let text = text.trim().trim_matches('"');
     let one = |t: &str| {
-        let wrong = || Fault::new(word, format!("`{}` is not YYYY[-MM[-DD[THH[:MM[:SS]]]]] from 1970 on", t.trim()));
+        let wrong =
+            || Fault::new(word, format!("`{}` is not YYYY[-MM[-DD[THH[:MM[:SS]]]]] from 1970 on", t.trim()));
         seconds(t.trim()).ok_or_else(wrong)
     };
     if let Some((from, to)) = text.split_once("<>") {

@@ -46,8 +46,15 @@ pub(crate) fn parse(parts: &Parts<'_>, variables: &Variables) -> Result<Builder,
     let (words, _, body) = parts;
     let word = |index: usize| words.get(index).copied();
     let names = ["action", "protocol", "source address", "source port", "direction", "address", "port"];
-    let (Some(action), Some(protocol), Some(source), Some(source_ports), Some(arrow), Some(to), Some(to_ports)) =
-        (word(0), word(1), word(2), word(3), word(4), word(5), word(6))
+    let (
+        Some(action),
+        Some(protocol),
+        Some(source),
+        Some(source_ports),
+        Some(arrow),
+        Some(to),
+        Some(to_ports),
+    ) = (word(0), word(1), word(2), word(3), word(4), word(5), word(6))
     else {
         let missing = names.get(words.len()).copied().unwrap_or("header");
         let why = format!("is missing: a rule begins with {}", names.join(", "));
@@ -63,7 +70,9 @@ pub(crate) fn parse(parts: &Parts<'_>, variables: &Variables) -> Result<Builder,
         "->" => Arrow::Right,
         "<>" => Arrow::Either,
         "=>" => Arrow::Transaction,
-        other => return Err((arrow.1, Fault::new("direction", format!("`{other}` is not `->`, `<>` or `=>`")))),
+        other => {
+            return Err((arrow.1, Fault::new("direction", format!("`{other}` is not `->`, `<>` or `=>`"))));
+        }
     };
     let ends = (
         Addresses::parse(source.0, variables).map_err(at(source.1))?,
@@ -76,14 +85,17 @@ pub(crate) fn parse(parts: &Parts<'_>, variables: &Variables) -> Result<Builder,
 
 fn find<T: Copy>(field: &str, word: &str, known: &[(&str, T)]) -> Result<T, Fault> {
     let wrong = || {
-        Fault::new(field, format!("`{word}` is not known")).or_nearest(word, known.iter().map(|(name, _)| *name))
+        Fault::new(field, format!("`{word}` is not known"))
+            .or_nearest(word, known.iter().map(|(name, _)| *name))
     };
     known.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, value)| *value).ok_or_else(wrong)
 }
 
 fn find_protocol(word: &str) -> Result<Protocol, Fault> {
     let lower = word.to_ascii_lowercase();
-    if let Some(name) = Application::names().find(|name| *name == lower && !matches!(*name, "unknown" | "failed")) {
+    if let Some(name) =
+        Application::names().find(|name| *name == lower && !matches!(*name, "unknown" | "failed"))
+    {
         return Ok(Protocol::App(name));
     }
     find("protocol", word, PROTOCOLS).map_err(|fault| {

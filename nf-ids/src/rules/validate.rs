@@ -6,8 +6,8 @@ use super::refusal::Fault;
 use super::rule::{Arrow, Field, HeaderTest, Kind, Protocol, Rule, TransactionTest, Way, Ways};
 use super::state::{BitCommand, Keeper, StateTest};
 use super::test::{Content, Place, Section, Test, Value};
-use crate::app::Protocol as Application;
 use crate::app::Number;
+use crate::app::Protocol as Application;
 use crate::flow::Direction;
 
 /// The priority of rules that have neither their own nor a class's.
@@ -85,7 +85,10 @@ fn fast_pattern(rule: &Rule) -> Result<(), Fault> {
         let Some(Test::Content(content)) = section.tests.get(fast.test) else { continue };
         let placed = content.is_relative() || content.offset.is_some() || content.depth.is_some();
         if content.negated && placed {
-            return Err(Fault::new("fast_pattern", "a negated content with a place cannot be the fast pattern"));
+            return Err(Fault::new(
+                "fast_pattern",
+                "a negated content with a place cannot be the fast pattern",
+            ));
         }
         if fast.only && (placed || content.negated) {
             return Err(Fault::new("fast_pattern", "`only` is for contents without a place and without `!`"));
@@ -154,7 +157,9 @@ fn protocols(rule: &Rule) -> Result<(), Fault> {
     for part in parts(rule) {
         let fits = match rule.protocol {
             Protocol::App(name) => Application::by_rule_name(name).iter().any(|p| part.protocols.contains(p)),
-            Protocol::Icmp | Protocol::Icmpv4 | Protocol::Icmpv6 | Protocol::Arp | Protocol::PacketHeader => false,
+            Protocol::Icmp | Protocol::Icmpv4 | Protocol::Icmpv6 | Protocol::Arp | Protocol::PacketHeader => {
+                false
+            }
             _ => true,
         };
         if !fits {
@@ -200,12 +205,19 @@ fn ways(rule: &mut Rule) -> Result<(), Fault> {
 fn payload(rule: &mut Rule) -> Result<(), Fault> {
     let packet_headers = rule.headers.iter().any(|h| {
         !matches!(h, HeaderTest::StreamSize(..) | HeaderTest::AppProtocol(..) | HeaderTest::StreamEvent(_))
-            && !matches!(h, HeaderTest::Number(Field::FlowAge | Field::FlowPackets(_) | Field::FlowBytes(_), _))
+            && !matches!(
+                h,
+                HeaderTest::Number(Field::FlowAge | Field::FlowPackets(_) | Field::FlowBytes(_), _)
+            )
     });
     let header_bytes = rule.sections.iter().any(|s| matches!(s.place, Place::Header(_)));
-    rule.of_packet = packet_headers || header_bytes || rule.flow.no_stream || rule.protocol == Protocol::TcpPacket;
+    rule.of_packet =
+        packet_headers || header_bytes || rule.flow.no_stream || rule.protocol == Protocol::TcpPacket;
     rule.of_stream = rule.flow.only_stream || rule.protocol == Protocol::TcpStream;
-    if rule.of_packet && rule.of_stream && rule.headers.iter().any(|h| matches!(h, HeaderTest::Number(Field::PayloadSize, _))) {
+    if rule.of_packet
+        && rule.of_stream
+        && rule.headers.iter().any(|h| matches!(h, HeaderTest::Number(Field::PayloadSize, _)))
+    {
         return Err(Fault::new("dsize", "is of packets, and the rule is about the stream only"));
     }
     if !rule.has_payload_tests() {
@@ -213,7 +225,12 @@ fn payload(rule: &mut Rule) -> Result<(), Fault> {
     }
     let tcp = !matches!(
         rule.protocol,
-        Protocol::Udp | Protocol::Icmp | Protocol::Icmpv4 | Protocol::Icmpv6 | Protocol::Sctp | Protocol::Number(_)
+        Protocol::Udp
+            | Protocol::Icmp
+            | Protocol::Icmpv4
+            | Protocol::Icmpv6
+            | Protocol::Sctp
+            | Protocol::Number(_)
     );
     if tcp && !rule.of_packet && !rule.of_stream {
         rule.of_stream = true;
@@ -244,7 +261,8 @@ fn bits(rule: &Rule) -> Result<(), Fault> {
 }
 
 fn kind(rule: &Rule) -> Kind {
-    let app_parts = !rule.transaction.is_empty() || rule.sections.iter().any(|s| matches!(s.place, Place::App(_)));
+    let app_parts =
+        !rule.transaction.is_empty() || rule.sections.iter().any(|s| matches!(s.place, Place::App(_)));
     if app_parts {
         return Kind::Transaction;
     }
@@ -256,7 +274,9 @@ fn kind(rule: &Rule) -> Kind {
     if plain && !rule.headers.is_empty() && rule.headers.iter().all(protocol_test) {
         return Kind::ProtocolOnly;
     }
-    if rule.headers.iter().any(|h| matches!(h, HeaderTest::DecodeEvent(_))) && rule.protocol == Protocol::PacketHeader {
+    if rule.headers.iter().any(|h| matches!(h, HeaderTest::DecodeEvent(_)))
+        && rule.protocol == Protocol::PacketHeader
+    {
         return Kind::Decoder;
     }
     if rule.has_payload_tests() {
