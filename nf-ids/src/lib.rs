@@ -28,6 +28,7 @@ pub mod flow;
 pub mod options;
 pub mod output;
 pub mod program;
+pub mod reject;
 pub mod rules;
 pub mod stream;
 

@@ -16,10 +16,15 @@
 //! then the oldest is forgotten. How bytes are cut into segments never changes what is read.
 
 pub mod buffer;
+mod dns;
+
 pub mod event;
+mod http;
 pub mod number;
 pub mod probe;
 pub mod protocol;
+mod ssh;
+mod tls;
 
 use crate::flow::Direction;
 pub use buffer::{Buffer, Progress};
@@ -89,6 +94,10 @@ pub(crate) trait Parser: std::fmt::Debug + Send {
     fn events(&self, id: u64) -> &[Event];
     /// The fields that EVE has under the protocol's name.
     fn describe(&self, id: u64) -> Map<String, Value>;
+    /// The direction that a transaction belongs to, where it does not have two.
+    fn only(&self, _id: u64) -> Option<Direction> {
+        None
+    }
     /// Forgets transactions below `id`.
     fn release(&mut self, below: u64);
     /// Bytes held.
@@ -231,8 +240,15 @@ impl State {
     }
 
     fn parser_for(&self, protocol: Protocol, first: u64) -> Option<Box<dyn Parser>> {
-        let _ = (protocol, first, &self.limits);
-        None
+        Some(match protocol {
+            Protocol::Http1 => Box::new(http::Http::new(first, &self.limits)),
+            Protocol::Dns | Protocol::Mdns | Protocol::Llmnr => {
+                Box::new(dns::Dns::new(first, protocol, self.hints.udp))
+            }
+            Protocol::Tls => Box::new(tls::Tls::new(first)),
+            Protocol::Ssh => Box::new(ssh::Ssh::new(first)),
+            _ => return None,
+        })
     }
 
     /// Does what a parser said.
@@ -323,6 +339,11 @@ impl State {
     /// How far a direction of a transaction has come; of one that is not live, all the way.
     pub fn progress(&self, id: u64, direction: Direction) -> Progress {
         self.of(id).map_or(Progress::Complete, |(_, parser)| parser.progress(id, direction))
+    }
+
+    /// The direction that a transaction belongs to, as a DNS query's; none when it has two.
+    pub fn only(&self, id: u64) -> Option<Direction> {
+        self.of(id)?.1.only(id)
     }
 
     /// Whether both directions of a transaction are complete.

@@ -71,19 +71,25 @@ impl Probe {
     pub(crate) fn data(&mut self, direction: Direction, bytes: &[u8], hints: &Hints) -> Answer {
         self.first.get_or_insert(direction);
         let seen = &mut self.seen[super::side(direction)];
-        let room = if seen.lost > 0 { 0 } else { KEPT - seen.bytes.len() };
+        let room = if seen.lost > 0 { 0 } else { KEPT.saturating_sub(seen.bytes.len()) };
         let kept = if hints.udp && seen.bytes.is_empty() { bytes.len() } else { bytes.len().min(room) };
         seen.bytes.extend_from_slice(&bytes[..kept]);
         seen.lost += bytes.len() - kept;
         seen.total += bytes.len();
         if !seen.not {
             match look(direction, &seen.bytes, hints) {
-                Look::Is(protocol) => return Answer::Found(protocol, false),
+                Look::Is(protocol) => {
+                    // A response that comes from the DNS port first: its request was not seen.
+                    let answers = hints.udp && protocol == Protocol::Dns && super::dns::is_response(bytes);
+                    let reversed = answers && direction == Direction::ToServer && hints.client_port == 53;
+                    return Answer::Found(protocol, reversed);
+                }
                 Look::Not => seen.not = true,
                 Look::Perhaps => seen.not = seen.bytes.len() >= KEPT,
             }
-            let uncertain = hints.midstream || (hints.udp && hints.on(&[53]));
-            if uncertain && let Look::Is(protocol) = look(opposite(direction), &seen.bytes, hints) {
+            if hints.midstream
+                && let Look::Is(protocol) = look(opposite(direction), &seen.bytes, hints)
+            {
                 return Answer::Found(protocol, true);
             }
         }
@@ -185,12 +191,7 @@ fn look(direction: Direction, bytes: &[u8], hints: &Hints) -> Look {
     if hints.udp {
         return look_datagram(direction, bytes, hints);
     }
-    any([
-        look_text(direction, bytes, hints),
-        look_tls(bytes),
-        look_binary(bytes),
-        look_by_port(direction, bytes, hints),
-    ])
+    any([look_text(direction, bytes, hints), look_tls(bytes), look_binary(bytes), look_by_port(bytes, hints)])
 }
 
 /// Whether `bytes` begin with `word`, or may once there are more.
@@ -331,12 +332,12 @@ fn look_binary(bytes: &[u8]) -> Look {
     any([smb, rpc, rdp])
 }
 
-fn look_by_port(direction: Direction, bytes: &[u8], hints: &Hints) -> Look {
+fn look_by_port(bytes: &[u8], hints: &Hints) -> Look {
     if hints.on(&[53, 5355]) {
         let protocol = if hints.on(&[53]) { Protocol::Dns } else { Protocol::Llmnr };
         return match bytes {
             [_, _, message @ ..] if message.len() >= 12 => {
-                if !message.is_empty() {
+                if super::dns::plausible(message) {
                     Look::Is(protocol)
                 } else {
                     Look::Not
@@ -381,7 +382,7 @@ fn look_datagram(direction: Direction, bytes: &[u8], hints: &Hints) -> Look {
     use Protocol as P;
     let named = |protocol: Protocol, plausible: bool| if plausible { Look::Is(protocol) } else { Look::Not };
     if hints.on(&[53]) {
-        return named(P::Dns, bytes.len() >= 12);
+        return named(P::Dns, super::dns::plausible(bytes));
     }
     if hints.on(&[5353]) {
         return named(P::Mdns, bytes.len() >= 12);

@@ -88,6 +88,10 @@ impl<'a> Pass<'a, '_> {
         let mut seen = Seen::default();
         loop {
             let rest = at.rest();
+            // After an extension header nothing is as short as this, whatever it is.
+            if at.offset > HEADER && rest.len() < 2 && at.next != NONE {
+                return self.event(Event::Ipv6ExtensionTruncated);
+            }
             match at.next {
                 HOP_BY_HOP | DESTINATION | ROUTING | FRAGMENT | AUTHENTICATION => {
                     if rest.len() < 8 {

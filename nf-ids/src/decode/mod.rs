@@ -21,6 +21,8 @@ mod ipv4_options;
 mod ipv6;
 mod link;
 mod packet;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod tunnel;
 

@@ -58,6 +58,11 @@ impl<D: Detection> Engine<D> {
             Transport::Udp(_) if !packet.payload.is_empty() => {
                 let app = app_of(flow, settings, true);
                 app.data(direction, packet.payload, 0, false);
+                // What came first was an answer.
+                if app.is_reversed() && !std::mem::replace(&mut flow.kept.turned, true) {
+                    flow.turn_round();
+                    direction = direction.other();
+                }
             }
             _ => {}
         }

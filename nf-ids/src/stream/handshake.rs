@@ -119,11 +119,22 @@ impl Session {
     }
 
     pub(super) fn in_syn_sent(&mut self, segment: &Segment<'_>, settings: &Settings) -> Result<(), Refused> {
+        if !self.echo_is_right(segment) {
+            return self.refuse(Event::InvalidTimestamp);
+        }
         if segment.has(RST) {
             if !self.reset_is_right(segment) {
                 return Err(Refused);
             }
-            self.close_by_reset();
+            // The client itself goes on waiting unless its reset is of the SYN.
+            let client = &self.sides[0];
+            let of_syn = segment.seq == client.isn && segment.ack == client.next_seq && segment.window == 0;
+            if !segment.to_server() || of_syn {
+                self.close_by_reset();
+            }
+            return Ok(());
+        }
+        if segment.has(FIN) {
             return Ok(());
         }
         match segment.flags & (SYN | ACK) {
@@ -134,6 +145,17 @@ impl Session {
             }
             ACK if settings.asynchronous => self.one_sided(segment, settings),
             _ => Ok(()),
+        }
+    }
+
+    /// Whether an answer to a SYN echoes the timestamp of one that was sent, or none.
+    fn echo_is_right(&self, segment: &Segment<'_>) -> bool {
+        let client = &self.sides[0];
+        match segment.timestamp {
+            Some((_, echo)) if echo != 0 && client.has_stamp && !segment.to_server() => {
+                !after(echo, client.last_stamp) && !after(client.first_stamp, echo)
+            }
+            _ => true,
         }
     }
 
@@ -187,6 +209,10 @@ impl Session {
                 // The client has begun anew; nothing was answered yet.
                 let client = &mut self.sides[0];
                 client.begin(segment.seq);
+                client.note_stamp(segment);
+            }
+            let client = &mut self.sides[0];
+            if segment.seq == client.isn {
                 client.note_stamp(segment);
             }
             return;
@@ -336,6 +362,9 @@ impl Side {
     pub(super) fn note_stamp(&mut self, segment: &Segment<'_>) {
         self.has_stamp = segment.timestamp.is_some();
         if let Some((stamp, _)) = segment.timestamp {
+            if self.last_stamp_s == 0 {
+                self.first_stamp = stamp;
+            }
             self.zero_stamp = stamp == 0;
             self.last_stamp = stamp;
             self.last_stamp_s = segment.now_ns / 1_000_000_000;

@@ -21,6 +21,8 @@ pub struct Side {
     /// Last timestamp, and when it came (seconds).
     pub(super) last_stamp: u32,
     pub(super) last_stamp_s: u64,
+    /// Timestamp of its first SYN.
+    pub(super) first_stamp: u32,
     pub(super) has_stamp: bool,
     pub(super) zero_stamp: bool,
     pub(super) keep_alive: bool,
