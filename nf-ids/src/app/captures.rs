@@ -112,7 +112,6 @@ fn buffers_of_captures_are_what_rules_look_for() {
     let Some(folder) = cases() else { return };
     let expected: &[(&str, Buffer, &[u8])] = &[
         ("T5/from_base64-02", Buffer::HttpUri, b"/?arg=Zm 9v Ym Fy"),
-        ("T5/detect-http-uri__DetectEngineHttpRawUriTest02", Buffer::HttpUriRaw, b"/../a/b/../c/./d.html"),
         ("T5/http-missing-protocol", Buffer::HttpHeaderNames, b"User-Agent"),
         ("T5/http-not09-file", Buffer::HttpResponseLine, b"HTTP/1.1 400"),
         ("T5/prefilter-multibuf-multipkts", Buffer::HttpResponseHeader, b"first"),
