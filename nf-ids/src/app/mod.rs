@@ -28,6 +28,8 @@ mod tls;
 
 #[cfg(test)]
 mod captures;
+#[cfg(test)]
+mod mutations;
 
 use crate::flow::Direction;
 pub use buffer::{Buffer, Progress};
