@@ -26,6 +26,11 @@ pub mod protocol;
 mod ssh;
 mod tls;
 
+#[cfg(test)]
+mod captures;
+#[cfg(test)]
+mod mutations;
+
 use crate::flow::Direction;
 pub use buffer::{Buffer, Progress};
 pub use event::Event;
@@ -37,6 +42,11 @@ use std::ops::Range;
 
 /// Live transactions of a flow; with one more, the oldest is forgotten.
 pub const MOST_TRANSACTIONS: u64 = 512;
+
+/// Live transactions that are kept whatever they hold.
+const FEW_TRANSACTIONS: u64 = 8;
+/// Bytes that more transactions than that may hold.
+const MOST_BYTES: usize = 4 << 20;
 
 /// Bounds that a user can set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +128,8 @@ pub struct State {
     stopped: bool,
     reversed: bool,
     ended: [bool; 2],
+    /// Transactions below these ids are complete and were inspected in each direction.
+    seen_below: [u64; 2],
     events: Vec<Event>,
 }
 
@@ -143,6 +155,7 @@ impl State {
             stopped: false,
             reversed: false,
             ended: [false; 2],
+            seen_below: [0; 2],
             events: Vec::new(),
         }
     }
@@ -282,12 +295,15 @@ impl State {
         }
     }
 
-    /// Forgets the oldest transactions when there are too many.
+    /// Forgets the oldest transactions when there are too many, or they hold too much.
     fn bound(&mut self) {
         if let Some(parser) = &mut self.parser {
             let ids = parser.ids();
-            if ids.end - ids.start > MOST_TRANSACTIONS {
+            let live = ids.end - ids.start;
+            if live > MOST_TRANSACTIONS {
                 parser.release(ids.end - MOST_TRANSACTIONS);
+            } else if live > FEW_TRANSACTIONS && parser.memory() > MOST_BYTES {
+                parser.release(ids.end - FEW_TRANSACTIONS);
             }
         }
     }
@@ -375,6 +391,30 @@ impl State {
     /// EVE's fields of a transaction, under the protocol's name.
     pub fn describe(&self, id: u64) -> Map<String, Value> {
         self.of(id).map(|(_, parser)| parser.describe(id)).unwrap_or_default()
+    }
+
+    /// Detection has looked at everything that is there in a direction: transactions that are complete and were looked
+    /// at in both are forgotten. [`State::finished`] gives them to those who want to write of them before.
+    pub fn inspected(&mut self, direction: Direction) {
+        self.seen_below[side(direction)] = self.complete_below(direction);
+        self.release(self.seen_below[0].min(self.seen_below[1]));
+    }
+
+    /// The id below which all transactions are complete in a direction.
+    fn complete_below(&self, direction: Direction) -> u64 {
+        let incomplete = |id: &u64| {
+            self.only(*id).is_none_or(|only| only == direction)
+                && self.progress(*id, direction) != Progress::Complete
+        };
+        let end = self.transactions().last().map_or(0, |last| last + 1);
+        self.transactions().find(incomplete).unwrap_or(end).max(self.seen_below[side(direction)])
+    }
+
+    /// The transactions that [`State::inspected`] will forget when it is called with this direction.
+    pub fn finished(&self, direction: Direction) -> impl Iterator<Item = u64> + use<> {
+        let mut below = self.seen_below;
+        below[side(direction)] = self.complete_below(direction);
+        self.transactions().take_while(move |id| *id < below[0].min(below[1]))
     }
 
     /// Forgets the transactions below `id`.

@@ -45,7 +45,7 @@ pub(crate) fn decode(text: &[u8], mode: Base64Mode, out: &mut Vec<u8>) {
             },
         }
     }
-    if mode == Base64Mode::Strict && text.len() % 4 != 0 {
+    if mode == Base64Mode::Strict && !text.len().is_multiple_of(4) {
         out.clear();
     }
 }

@@ -9,7 +9,7 @@ use super::base64;
 use super::find::{Needle, resolve};
 use super::numbers;
 use super::regex::Regex;
-use crate::rules::{Base64Mode, Endian, Fast, Section, Test};
+use crate::rules::{Base64Mode, Endian, Section, Test};
 
 /// Steps of one evaluation of a section: matches tried.
 const MOST_STEPS: u32 = 3_000;
@@ -17,7 +17,7 @@ const MOST_STEPS: u32 = 3_000;
 /// A test with what it needs compiled.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Content(Needle),
+    Content(Box<Needle>),
     Regex { regex: Regex, negated: bool, relative: bool },
     Other(Test),
 }
@@ -37,7 +37,7 @@ impl Chain {
         let mut steps = Vec::with_capacity(section.tests.len());
         for test in &section.tests {
             steps.push(match test {
-                Test::Content(content) => Step::Content(Needle::new(content)),
+                Test::Content(content) => Step::Content(Box::new(Needle::new(content))),
                 Test::Pcre(p) => Step::Regex {
                     regex: Regex::new(&p.expression, p.unlimited)?,
                     negated: p.negated,
@@ -53,19 +53,6 @@ impl Chain {
             Step::Other(_) => false,
         });
         Ok(Chain { steps, chained, finds })
-    }
-
-    /// The content at `fast.test` is all that is asked, wherever it is: a hit of the prefilter is a match.
-    pub(crate) fn is_only(&self, fast: Fast) -> bool {
-        match self.steps.as_slice() {
-            [Step::Content(needle)] => {
-                let c = &needle.content;
-                let free =
-                    !c.is_relative() && c.offset.is_none() && c.depth.is_none() && !c.starts && !c.ends;
-                free && !c.negated && fast.from == 0 && fast.length == c.pattern.len()
-            }
-            _ => false,
-        }
     }
 
     /// Whether an absent buffer is a match (`absent`).

@@ -27,7 +27,7 @@ fn contents_are_where_their_modifiers_say() {
         ("content:\"1.\"; endswith;", false),
         ("content:\"GET \"; content:\"index\"; distance:1; within:5;", true),
         ("content:\"GET \"; content:\"index\"; distance:2;", false),
-        ("content:\"index\"; content:\"GET\"; distance:-9; within:3;", true),
+        ("content:\"index\"; content:\"GET\"; distance:-10; within:3;", true),
         ("content:!\"POST\";", true),
         ("content:!\"GET\"; offset:1;", true),
         ("content:\"html\"; content:!\"HTTP\"; within:10;", false),

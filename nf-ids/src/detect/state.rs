@@ -141,6 +141,19 @@ impl FlowState {
         &mut self.transactions[at]
     }
 
+    pub(crate) fn has_transaction_bit(&self, id: u64, name: u64) -> bool {
+        let found = self.transactions.binary_search_by_key(&id, |t| t.id);
+        found.is_ok_and(|at| self.transactions[at].bits.contains(&name))
+    }
+
+    pub(crate) fn set_transaction_bit(&mut self, id: u64, name: u64, on: bool) {
+        let bits = &mut self.transaction(id).bits;
+        bits.retain(|bit| *bit != name);
+        if on && bits.len() < MOST {
+            bits.push(name);
+        }
+    }
+
     /// Forgets the transactions below `id`.
     pub(crate) fn forget_below(&mut self, id: u64) {
         let keep = self.transactions.partition_point(|t| t.id < id);

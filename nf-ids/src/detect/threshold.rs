@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::rules::{Filter, Threshold, ThresholdKind, Track, UniqueOn};
+use super::rates::RateFilter;
+use crate::rules::{Action, Filter, Threshold, ThresholdKind, Track, UniqueOn};
 
 /// Entries that are kept of hosts and pairs of hosts.
 const MOST: usize = 1 << 16;
@@ -160,6 +161,36 @@ impl Thresholds {
             entry.count = entry.count.saturating_add(1);
         }
         if entry.count > f.count { Said::Alert } else { Said::Nothing }
+    }
+
+    /// Counts a match of a rule with `rate_filter`: the action that it changes to, when it does.
+    pub(crate) fn rate(
+        &mut self,
+        rule: u64,
+        f: &RateFilter,
+        of: &Counted,
+        flow: Option<&mut Vec<(u64, Entry)>>,
+    ) -> Option<Action> {
+        // The count is another than that of a threshold of the same rule.
+        let entry = self.entry(rule ^ 1 << 63, f.track, of, flow)?;
+        let window = |seconds: u32| u64::from(seconds) * 1_000_000_000;
+        if entry.next > 0 {
+            if of.now_ns.saturating_sub(entry.since_ns) <= window(f.timeout) {
+                return Some(f.action);
+            }
+            *entry = Entry::default();
+        }
+        if entry.count == 0 || of.now_ns.saturating_sub(entry.since_ns) > window(f.seconds) {
+            entry.since_ns = of.now_ns;
+            entry.count = 0;
+        }
+        entry.count = entry.count.saturating_add(1);
+        if entry.count > f.count {
+            entry.next = 1;
+            entry.since_ns = of.now_ns;
+            return Some(f.action);
+        }
+        None
     }
 }
 

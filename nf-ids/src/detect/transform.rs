@@ -1,7 +1,6 @@
 //! What transforms make of a buffer.
 
 use sha1::Digest as _;
-use std::io::Read as _;
 
 use super::base64;
 use super::regex::Regex;
@@ -103,7 +102,7 @@ fn url_decode(bytes: &[u8]) -> Vec<u8> {
     while at < bytes.len() {
         match (bytes[at], digit(bytes.get(at + 1)), digit(bytes.get(at + 2))) {
             (b'%', Some(high), Some(low)) => {
-                out.push((high << 4 | low) as u8);
+                out.push(u8::try_from(high << 4 | low).unwrap_or_default());
                 at += 2;
             }
             (b'+', ..) => out.push(b' '),

@@ -275,7 +275,10 @@ fn direction(b: &mut Builder, word: &str, value: Option<&str>) -> Result<(), Fau
     if b.rule.flow.way.is_some_and(|before| before != way) {
         return Err(Fault::new(word, "names the direction that `flow` does not"));
     }
-    if b.rule.arrow != super::rule::Arrow::Transaction {
+    if b.rule.arrow == super::rule::Arrow::Transaction {
+        let section = b.section(false)?;
+        b.rule.sections[section].way = Some(way);
+    } else {
         b.rule.flow.way = Some(way);
     }
     Ok(())

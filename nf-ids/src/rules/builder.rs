@@ -106,7 +106,7 @@ impl Builder {
         if self.rule.sections.len() >= MOST_SECTIONS {
             return Err(Fault::new("rule", format!("looks into more than {MOST_SECTIONS} buffers")));
         }
-        self.rule.sections.push(Section { place, transforms, tests: Vec::new(), fast: None });
+        self.rule.sections.push(Section { place, transforms, tests: Vec::new(), way: None, fast: None });
         Ok(self.rule.sections.len() - 1)
     }
 
@@ -219,10 +219,11 @@ impl Builder {
         }
         let moved = self.rule.sections[section].tests.remove(test);
         let asked = self.fast.filter(|(place, _)| *place == (section, test));
-        if let Some((place, _)) = self.fast.as_mut() {
-            if place.0 == section && place.1 > test {
-                place.1 -= 1;
-            }
+        if let Some((place, _)) = self.fast.as_mut()
+            && place.0 == section
+            && place.1 > test
+        {
+            place.1 -= 1;
         }
         self.test_of(buffer, moved)?;
         if let (Some((_, asked)), Some(place)) = (asked, self.last_content) {

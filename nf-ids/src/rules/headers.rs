@@ -8,6 +8,7 @@ use super::refusal::Fault;
 use super::rule::{Bits, BitsMode, Checksummed, Field, HeaderTest, ProtocolSide, StreamSide, Way};
 use super::test::{HeaderBytes, Place};
 use super::variables::Variables;
+use crate::decode::OptionKind;
 
 /// Fields whose value is a comparison with a number, and the largest.
 const NUMBERS: &[(&str, Field, u64)] = &[
@@ -59,23 +60,6 @@ const BUFFERS: &[(&str, HeaderBytes)] = &[
     ("icmpv4.hdr", HeaderBytes::Icmpv4),
     ("icmpv6.hdr", HeaderBytes::Icmpv6),
     ("igmp.hdr", HeaderBytes::Igmp),
-];
-
-/// Options of IPv4: names and numbers.
-const IP_OPTIONS: &[(&str, Option<u8>)] = &[
-    ("rr", Some(7)),
-    ("eol", Some(0)),
-    ("nop", Some(1)),
-    ("ts", Some(68)),
-    ("sec", Some(130)),
-    ("esec", Some(133)),
-    ("lsrr", Some(131)),
-    ("lsrre", Some(131)),
-    ("ssrr", Some(137)),
-    ("satid", Some(136)),
-    ("cipso", Some(134)),
-    ("rtralt", Some(148)),
-    ("any", None),
 ];
 
 const OTHERS: &[&str] = &[
@@ -141,13 +125,13 @@ fn test(word: &str, value: Option<&str>, v: &Variables) -> Result<HeaderTest, Fa
     }
     match word {
         "ip_proto" => ip_protocol(value),
+        "ipopts" if value == "any" => Ok(HeaderTest::IpOption(None)),
         "ipopts" => {
-            let known = IP_OPTIONS.iter().find(|(name, _)| *name == value);
-            let wrong = || {
-                Fault::new(word, format!("`{value}` is no option of IPv4"))
-                    .or_nearest(value, IP_OPTIONS.iter().map(|(n, _)| *n))
-            };
-            known.map(|(_, number)| HeaderTest::IpOption(*number)).ok_or_else(wrong)
+            let known = OptionKind::NAMES.iter().find(|(name, _)| *name == value);
+            let names = OptionKind::NAMES.iter().map(|(name, _)| *name);
+            let wrong =
+                || Fault::new(word, format!("`{value}` is no option of IPv4")).or_nearest(value, names);
+            known.map(|(_, kind)| HeaderTest::IpOption(Some(*kind))).ok_or_else(wrong)
         }
         "fragbits" => bits(word, value, &[('M', 1), ('D', 2), ('R', 4)], 7).map(HeaderTest::FragmentBits),
         "flags" | "tcp.flags" => tcp_flags(word, value),

@@ -24,7 +24,7 @@ pub(crate) const WORDS: &[&str] = &[
 ];
 
 /// Of what a rule asks for with `requires`, the version that this program behaves as.
-const VERSION: [u32; 3] = [8, 0, 0];
+const VERSION: [u32; 3] = [9, 0, 0];
 
 /// Takes a keyword of this room.
 pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>, classes: &Classes) -> Result<(), Fault> {
@@ -110,7 +110,7 @@ fn requires(value: &str) -> Result<(), Fault> {
                 let met = met
                     .ok_or_else(|| Fault::new(WORD, format!("`{part}` is not a version to compare with")))?;
                 if !met.contains(&true) {
-                    let why = format!("`{part}` is not met: this program behaves as version 8.0");
+                    let why = format!("`{part}` is not met: this program behaves as version 9.0");
                     return Err(Fault::new(WORD, why));
                 }
             }
@@ -158,10 +158,10 @@ mod tests {
 
     #[test]
     fn versions_are_compared() {
-        for text in ["version >= 8", "version >= 7.0.3 < 9", "version > 9 | >= 7"] {
+        for text in ["version >= 8", "version >= 7.0.3 < 10", "version > 10 | >= 7"] {
             assert!(requires(text).is_ok(), "{text}");
         }
-        for text in ["version >= 9.0.0", "version < 8", "version 8", "feature geoip", "versoin > 1"] {
+        for text in ["version >= 10.0.0", "version < 8", "version 8", "feature geoip", "versoin > 1"] {
             assert!(requires(text).is_err(), "{text}");
         }
     }

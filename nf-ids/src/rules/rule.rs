@@ -141,8 +141,8 @@ pub enum Kind {
 pub enum HeaderTest {
     /// A number that the packet has.
     Number(Field, Compare),
-    /// An option of the IPv4 header, by its number; `None` is any option.
-    IpOption(Option<u8>),
+    /// An option of the IPv4 header; `None` is any option.
+    IpOption(Option<crate::decode::OptionKind>),
     /// More-fragments, don't-fragment and reserved (4, 2, 1 as in `MDR`).
     FragmentBits(Bits),
     /// TCP flags.

@@ -43,6 +43,8 @@ pub struct Section {
     pub transforms: Vec<Transform>,
     /// What is asked.
     pub tests: Vec<Test>,
+    /// In a rule of both directions (`=>`): the direction that it is looked for in, where the buffer has both.
+    pub way: Option<super::rule::Way>,
     /// Which test's content is searched for by the prefilter, with the part of it that is.
     pub fast: Option<Fast>,
 }

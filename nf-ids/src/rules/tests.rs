@@ -95,7 +95,7 @@ fn rules_that_cannot_match_are_refused() {
         refused(&format!("alert tcp any any -> any any ({options} sid:1;)"));
     }
     refused("alert tcp any any -> any any (msg:\"no number\";)");
-    refused("alert dns any any -> any any (http.uri; content:\"a\"; sid:1;)");
+    refused("alert ssh any any -> any any (http.uri; content:\"a\"; sid:1;)");
 }
 
 #[test]

@@ -136,7 +136,12 @@ impl Hello {
         }
     }
 
-    /// The version offered or chosen, of the extension where there is one.
+    /// The version that a client would like best, or that a server chose.
+    pub(super) fn preferred_version(&self) -> u16 {
+        self.versions.iter().copied().find(|version| !is_grease(*version)).unwrap_or(self.version)
+    }
+
+    /// The highest version offered, or the one chosen; of the extension where there is one.
     pub(super) fn real_version(&self) -> u16 {
         self.versions.iter().copied().filter(|version| !is_grease(*version)).max().unwrap_or(self.version)
     }

@@ -1,6 +1,6 @@
 //! What the rest of the program asks of a TLS flow.
 
-use super::{Certificate, Tls};
+use super::{Certificate, Hello, Tls};
 use crate::app::{Buffer, Event, Number, Parser, Progress, Step, side};
 use crate::flow::Direction;
 use serde_json::{Map, Value};
@@ -101,7 +101,10 @@ impl Parser for Tls {
         let side = &self.sides[side(direction)];
         let time = |time: i64| u64::try_from(time).unwrap_or(0);
         match number {
-            Number::TlsVersion => self.version().map(u64::from),
+            Number::TlsVersion => {
+                let version = self.hello_of(direction).map(Hello::preferred_version).or(self.old);
+                version.map(u64::from)
+            }
             Number::TlsCertNotBefore => side.certificate.as_ref().map(|c| time(c.not_before)),
             Number::TlsCertNotAfter => side.certificate.as_ref().map(|c| time(c.not_after)),
             Number::TlsCertChainLen => Some(side.chain.len() as u64).filter(|count| *count > 0),
