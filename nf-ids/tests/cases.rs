@@ -77,7 +77,7 @@ fn raised(tables: &Arc<Tables>, frames: &[material::Frame], mode: Mode) -> Vec<T
     let watch = Watch::new(Detector::new(tables.clone()), Raised::default());
     let mut engine = Engine::new(settings, watch);
     for frame in frames {
-        engine.frame(&frame.data, frame.link, frame.time_ns);
+        engine.packet(&frame.data, frame.time_ns);
     }
     engine.finish();
     let mut all = engine.detection.sink.0;
