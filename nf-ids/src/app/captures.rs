@@ -134,6 +134,7 @@ fn buffers_of_captures_are_what_rules_look_for() {
         ("T7/sip-uri", Buffer::SipUri, b"sip:sip.cybercity.dk"),
         ("T7/sip-compact-form", Buffer::SipContentLength, b"272"),
         ("T7/sip-response-line", Buffer::SipResponseLine, b"SIP/2.0 200 OK"),
+        ("T7/detect-email-x-mailer", Buffer::EmailXMailer, b"Microsoft Office Outlook, Build 11.0.5510"),
         ("T7/snmp-community", Buffer::SnmpCommunity, b"[R0_C@cti!]"),
         ("T7/ftp-retr-bypass-realserver", Buffer::FtpCommand, b"RETR"),
         ("T7/mqtt-unsub-rules", Buffer::MqttUnsubscribeTopic, b"topicX"),

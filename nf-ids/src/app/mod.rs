@@ -28,6 +28,7 @@ pub mod number;
 pub mod probe;
 pub mod protocol;
 mod sip;
+mod smtp;
 mod snmp;
 mod ssh;
 mod store;
@@ -262,6 +263,7 @@ impl State {
             Protocol::Ssh => Box::new(ssh::Ssh::new(first)),
             Protocol::Sip => Box::new(Stored::new(first, sip::Sip::new(self.hints.udp))),
             Protocol::Ftp => Box::new(Stored::new(first, ftp::Ftp::default())),
+            Protocol::Smtp => Box::new(Stored::new(first, smtp::Smtp::default())),
             Protocol::Krb5 => Box::new(Stored::new(first, krb5::Krb5::new(self.hints.udp))),
             Protocol::Snmp => Box::new(Stored::new(first, snmp::Snmp)),
             Protocol::Mqtt => Box::new(Stored::new(first, mqtt::Mqtt::default())),

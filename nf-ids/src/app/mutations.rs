@@ -89,6 +89,17 @@ fn ftp() -> Talk {
     vec![(ToClient, greeting), (ToServer, commands), (ToClient, replies[16..].to_vec())]
 }
 
+fn smtp() -> Talk {
+    let mail = b"EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c>\r\nDATA\r\nSubject: s\r\n one\r\n\
+        Content-Type: multipart/mixed; boundary=q\r\n\r\n--q\r\nContent-Type: x; name=f\r\n\
+        Content-Transfer-Encoding: base64\r\n\r\naGVs\r\nbG8=\r\n--q--\r\n.\r\nMAIL FROM:<d>\r\nBDAT 9 LAST\r\nTo: y\r\n\r\nRSET\r\n";
+    vec![
+        (ToClient, b"220 ESMTP\r\n".to_vec()),
+        (ToServer, mail.to_vec()),
+        (ToClient, b"250 ok\r\n354 go\r\n".to_vec()),
+    ]
+}
+
 fn sip() -> Talk {
     let request = b"INVITE sip:a@b SIP/2.0\r\nf: <x>\r\nTo: y\r\nl: 4\r\n\r\nbody";
     let response = b"SIP/2.0 200 OK\r\nVia: z\r\nContent-Length: 0\r\n\r\n";
@@ -120,6 +131,7 @@ fn talks() -> Vec<(&'static str, u16, Talk)> {
         ("tls", 443, tls()),
         ("ssh", 22, ssh()),
         ("ftp", 21, ftp()),
+        ("smtp", 25, smtp()),
         ("sip", 5060, sip()),
         ("mqtt", 1883, mqtt()),
         ("krb5", 88, krb5()),

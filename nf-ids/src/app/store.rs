@@ -55,6 +55,17 @@ impl Store {
         }
     }
 
+    /// Adds to the last of a buffer's list, which holds at most so many bytes.
+    pub(super) fn extend(&mut self, id: u64, buffer: Buffer, direction: Direction, more: &[u8], most: usize) {
+        let Some(entry) = self.entry(id) else { return };
+        let last = entry.buffers.iter_mut().rev().find(|(one, way, _)| *one == buffer && *way == direction);
+        if let Some((_, _, bytes)) = last {
+            let room = more.len().min(most.saturating_sub(bytes.len()));
+            bytes.extend_from_slice(&more[..room]);
+            self.bytes += room;
+        }
+    }
+
     /// Adds a number.
     pub(super) fn number(&mut self, id: u64, number: Number, direction: Direction, value: u64) {
         if let Some(entry) = self.entry(id).filter(|entry| entry.numbers.len() < MOST) {
