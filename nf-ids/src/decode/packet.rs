@@ -80,6 +80,8 @@ pub struct TcpFields {
     pub sack_permitted: bool,
     /// Timestamp and the one echoed.
     pub timestamp: Option<(u32, u32)>,
+    /// Whether the option of fast open is there (RFC 7413).
+    pub fast_open: bool,
     /// Where in the header the ranges of a selective acknowledgement stand: offset and their number.
     pub sack: Option<(u8, u8)>,
 }

@@ -62,13 +62,16 @@ impl<'a> Pass<'a, '_> {
 
     /// Notes one option, which begins `at` bytes into the header.
     fn tcp_option(&mut self, option: &[u8], at: u8) {
-        let TcpFields { mss, scale, sack_permitted, timestamp, sack } = &mut self.packet.tcp_fields;
+        let TcpFields { mss, scale, sack_permitted, timestamp, sack, fast_open } = &mut self.packet.tcp_fields;
         let right = match option[0] {
             2 => option.len() == 4,
             3 => option.len() == 3,
             4 => option.len() == 2,
             5 => option.len() > 2 && (option.len() - 2).is_multiple_of(8),
             8 => option.len() == 10,
+            34 => true,
+            // Before it had a number of its own (RFC 6994).
+            253 | 254 if be16(option, 2) == Some(0xf989) => true,
             _ => return,
         };
         if !right {
@@ -81,6 +84,10 @@ impl<'a> Pass<'a, '_> {
             5 => {
                 let ranges = u8::try_from((option.len() - 2) / 8).unwrap_or(0);
                 sack.replace((at + 2, ranges)).is_some()
+            }
+            34 | 253 | 254 => {
+                *fast_open = true;
+                false
             }
             _ => std::mem::replace(timestamp, be32(option, 2).zip(be32(option, 6))).is_some(),
         };

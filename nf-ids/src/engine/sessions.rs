@@ -51,7 +51,10 @@ impl<D: Detection> Engine<D> {
                     }
                     flow.state = flow.state.max(session.flow_state());
                 }
-                if read_app(flow, settings, &mut events) {
+                // Looking on, a packet lets be read what it acknowledges.
+                let readable: &[Direction] =
+                    if settings.stream.inline { &BOTH } else { &[direction.other()] };
+                if read_app(flow, settings, readable, &mut events) {
                     direction = direction.other();
                 }
                 *stream_memory =
@@ -104,7 +107,7 @@ impl<D: Detection> Engine<D> {
             let mut round = 0;
             loop {
                 let mut events = stream::Events::default();
-                read_app(&mut flow, settings, &mut events);
+                read_app(&mut flow, settings, &BOTH, &mut events);
                 if round == 0 {
                     end_app(&mut flow, BOTH);
                 }
@@ -181,7 +184,12 @@ fn app_of<'f, F>(flow: &'f mut Flow<Kept<F>>, settings: &Settings, udp: bool) ->
 }
 
 /// Gives the application layer what it has not seen; whether client and server were exchanged for what it saw.
-fn read_app<F>(flow: &mut Flow<Kept<F>>, settings: &Settings, events: &mut stream::Events) -> bool {
+fn read_app<F>(
+    flow: &mut Flow<Kept<F>>,
+    settings: &Settings,
+    directions: &[Direction],
+    events: &mut stream::Events,
+) -> bool {
     let Some(mut session) = flow.session.take() else { return false };
     let mut turned = false;
     if session.established() {
@@ -191,7 +199,8 @@ fn read_app<F>(flow: &mut Flow<Kept<F>>, settings: &Settings, events: &mut strea
             server_port: flow.server.port,
             midstream: session.is_midstream(),
         };
-        for direction in BOTH {
+        let directions = if session.state() == stream::State::Closed { &BOTH } else { directions };
+        for direction in directions.iter().copied() {
             while let Some(chunk) = session.app_chunk(direction, &settings.stream, events) {
                 let app =
                     flow.kept.app.get_or_insert_with(|| Box::new(app::State::new(hints, &settings.app)));
@@ -220,7 +229,7 @@ fn read_app<F>(flow: &mut Flow<Kept<F>>, settings: &Settings, events: &mut strea
         session.turn_round();
         flow.session = Some(session);
         flow.turn_round();
-        read_app(flow, settings, events);
+        read_app(flow, settings, &BOTH, events);
         return true;
     }
     flow.session = Some(session);

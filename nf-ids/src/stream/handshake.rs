@@ -73,13 +73,13 @@ impl Session {
         client.note_stamp(segment);
         server.window = segment.window;
         server.scale = segment.scale.unwrap_or(0);
-        // Data in a SYN (RFC 7413) is there when the handshake is complete.
-        if !segment.data.is_empty() {
+        // Data in a SYN counts where fast open is asked for (RFC 7413); else the server waits for it to be sent again.
+        if segment.fast_open && !segment.data.is_empty() {
             let mut first = *segment;
             first.seq = segment.seq.wrapping_add(1);
             client.next_seq = first.end();
             let mut unheard = Events::default();
-            client.take(&first, settings, &mut unheard);
+            session.added = client.take(&first, settings, &mut unheard);
         }
         session
     }

@@ -20,6 +20,7 @@ pub(super) struct Segment<'a> {
     pub(super) scale: Option<u8>,
     pub(super) timestamp: Option<(u32, u32)>,
     pub(super) sack: bool,
+    pub(super) fast_open: bool,
     pub(super) now_ns: u64,
     /// It stands for the end of a flow.
     pub(super) pseudo: bool,
@@ -37,6 +38,7 @@ impl<'a> Segment<'a> {
             scale: packet.tcp_fields.scale,
             timestamp: packet.tcp_fields.timestamp,
             sack: packet.tcp_fields.sack.is_some(),
+            fast_open: packet.tcp_fields.fast_open,
             now_ns,
             pseudo: packet.pseudo,
         })
