@@ -57,7 +57,7 @@ fn events_are_those_that_suricata_tells() {
             settings.ignore_checksums = true;
             let mut engine = Engine::new(settings, Tally::default());
             for frame in &frames {
-                engine.frame(&frame.data, frame.link, frame.time_ns);
+                engine.packet(&frame.data, frame.time_ns);
             }
             engine.finish();
             for (event, sid) in rules.lines().filter_map(event_of) {

@@ -112,9 +112,9 @@ fn run(name: &str, frames: &[material::Frame], mode: Mode, dice: Option<&mut Dic
                 time_ns = time_ns.wrapping_add(dice.roll(100_000_000_000) as u64);
             }
         }
-        engine.frame(&data, frame.link, time_ns);
+        engine.packet(&data, time_ns);
         if changing && dice.roll(10) == 0 {
-            engine.frame(&data, frame.link, time_ns);
+            engine.packet(&data, time_ns);
         }
         assert!(engine.stream_memory() <= 6 << 20, "{name}: {} bytes wait", engine.stream_memory());
         assert!(engine.flows() <= 500, "{name}: {} flows", engine.flows());

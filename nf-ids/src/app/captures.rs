@@ -131,6 +131,16 @@ fn buffers_of_captures_are_what_rules_look_for() {
         ("T6/tls__tls-random", Buffer::TlsRandomTime, b"\x54\xf9\xfc\x15"),
         ("T6/tls__tls-random-6989", Buffer::TlsRandomTime, b"\x54\xb8\xf7\x73"),
         ("T6/dns__dns-query__dns-detect-query-02", Buffer::DnsQuery, b"google.com"),
+        ("T7/sip-uri", Buffer::SipUri, b"sip:sip.cybercity.dk"),
+        ("T7/sip-compact-form", Buffer::SipContentLength, b"272"),
+        ("T7/sip-response-line", Buffer::SipResponseLine, b"SIP/2.0 200 OK"),
+        ("T7/detect-email-x-mailer", Buffer::EmailXMailer, b"Microsoft Office Outlook, Build 11.0.5510"),
+        ("T7/snmp-community", Buffer::SnmpCommunity, b"[R0_C@cti!]"),
+        ("T7/ftp-retr-bypass-realserver", Buffer::FtpCommand, b"RETR"),
+        ("T7/mqtt-unsub-rules", Buffer::MqttUnsubscribeTopic, b"topicX"),
+        ("T7/mqtt-binary-message", Buffer::MqttPublishMessage, b"\xff\xd8\xff\xe0"),
+        ("T7/llmnr__llmnr-tcp", Buffer::LlmnrAnswersName, b"workstation"),
+        ("T7/llmnr__llmnr-authority-additional", Buffer::LlmnrAdditionalsName, b"ns.local"),
     ];
     let mut wrong = Vec::new();
     for (case, buffer, text) in expected {

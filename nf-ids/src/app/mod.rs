@@ -18,12 +18,20 @@
 pub mod buffer;
 mod dns;
 
+mod asn1;
 pub mod event;
+mod ftp;
 mod http;
+mod krb5;
+mod mqtt;
 pub mod number;
 pub mod probe;
 pub mod protocol;
+mod sip;
+mod smtp;
+mod snmp;
 mod ssh;
+mod store;
 mod tls;
 
 #[cfg(test)]
@@ -39,6 +47,7 @@ pub use probe::Hints;
 pub use protocol::Protocol;
 use serde_json::{Map, Value};
 use std::ops::Range;
+use store::Stored;
 
 /// Live transactions of a flow; with one more, the oldest is forgotten.
 pub const MOST_TRANSACTIONS: u64 = 512;
@@ -160,14 +169,6 @@ impl State {
         }
     }
 
-    /// Of a flow that another one announced, as FTP's data connections: `command` is what it carries ("RETR", "STOR").
-    pub fn announced_ftp_data(limits: &Limits, hints: Hints, file: &[u8], command: &[u8]) -> State {
-        let mut state = State::new(hints, limits);
-        let _ = (file, command);
-        state.protocol = Protocol::FtpData;
-        state
-    }
-
     /// Bytes of one direction in order: `gap` bytes before them are lost; `end`: none follow. A datagram is one call.
     pub fn data(&mut self, direction: Direction, bytes: &[u8], gap: usize, end: bool) {
         if gap > 0 {
@@ -260,6 +261,12 @@ impl State {
             }
             Protocol::Tls => Box::new(tls::Tls::new(first)),
             Protocol::Ssh => Box::new(ssh::Ssh::new(first)),
+            Protocol::Sip => Box::new(Stored::new(first, sip::Sip::new(self.hints.udp))),
+            Protocol::Ftp => Box::new(Stored::new(first, ftp::Ftp::default())),
+            Protocol::Smtp => Box::new(Stored::new(first, smtp::Smtp::default())),
+            Protocol::Krb5 => Box::new(Stored::new(first, krb5::Krb5::new(self.hints.udp))),
+            Protocol::Snmp => Box::new(Stored::new(first, snmp::Snmp)),
+            Protocol::Mqtt => Box::new(Stored::new(first, mqtt::Mqtt::default())),
             _ => return None,
         })
     }

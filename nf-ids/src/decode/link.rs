@@ -69,7 +69,35 @@ impl<'a> Pass<'a, '_> {
                 }
                 None => self.event(Event::VntagTooSmall),
             },
+            0x894f => self.nsh(bytes),
             _ => {}
+        }
+    }
+
+    /// Network service header (RFC 8300).
+    fn nsh(&mut self, bytes: &'a [u8]) {
+        let Some(&[first, second, kind, next]) = bytes.first_chunk::<4>() else {
+            return self.event(Event::NshTooSmall);
+        };
+        if first >> 6 != 0 {
+            return self.event(Event::NshVersion);
+        }
+        let length = usize::from(second & 0x3f) * 4;
+        let Some(rest) = bytes.get(length..).filter(|_| length >= 8) else {
+            return self.event(Event::NshHeaderLength);
+        };
+        match kind & 0x0f {
+            0 | 0x0f => self.event(Event::NshReservedType),
+            1 if length != 24 => return self.event(Event::NshHeaderLength),
+            1 | 2 => {}
+            _ => self.event(Event::NshUnsupportedType),
+        }
+        match next {
+            1 => self.ipv4(rest),
+            2 => self.ipv6(rest),
+            3 => self.ethernet(rest),
+            5 => self.mpls(rest),
+            _ => self.event(Event::NshUnknownPayload),
         }
     }
 
@@ -214,6 +242,7 @@ fn known(kind: u16) -> bool {
             | 0x88a8
             | 0x88e7
             | 0x8926
+            | 0x894f
             | 0x9100
     )
 }

@@ -24,6 +24,8 @@ impl<D: Detection> Engine<D> {
         if flow.kept.fate >= Verdict::Drop {
             return Verdict::Drop;
         }
+        // Rules see the handshake complete from the packet after it on.
+        let established = flow.state != State::New;
         let mut events = stream::Events::default();
         let mut presence = Presence::Packet;
         match packet.transport {
@@ -69,7 +71,9 @@ impl<D: Detection> Engine<D> {
         if packet.protocol != Some(TCP) && flow.packets.iter().all(|count| *count > 0) {
             flow.state = flow.state.max(State::Established);
         }
-        let mut verdict = show(detection, &packet, flow, direction, presence, &events, now_ns, settings);
+        let established = if packet.protocol == Some(TCP) { established } else { flow.state != State::New };
+        let place = At { direction, presence, established, now_ns };
+        let mut verdict = show(detection, &packet, flow, place, &events, settings);
         if packet.payload.is_empty() && settings.stream.inline && !events.is_empty() && refused(&events) {
             verdict = verdict.max(Verdict::Drop);
         }
@@ -93,6 +97,9 @@ impl<D: Detection> Engine<D> {
         let Self { settings, detection, counts, stream_memory, .. } = self;
         let held = flow.session.as_ref().map_or(0, |session| session.held());
         let begun = flow.session.as_ref().is_some_and(|session| session.established());
+        if let Some(session) = &mut flow.session {
+            session.end();
+        }
         if flow.protocol == TCP && begun {
             let mut round = 0;
             loop {
@@ -104,16 +111,8 @@ impl<D: Detection> Engine<D> {
                 for direction in BOTH {
                     counts.pseudo += 1;
                     let packet = pseudo(&flow, direction);
-                    show(
-                        detection,
-                        &packet,
-                        &mut flow,
-                        direction,
-                        Presence::Stream,
-                        &events,
-                        now_ns,
-                        settings,
-                    );
+                    let place = At { direction, presence: Presence::Stream, established: true, now_ns };
+                    show(detection, &packet, &mut flow, place, &events, settings);
                     events = stream::Events::default();
                 }
                 round += 1;
@@ -244,20 +243,28 @@ fn end_app<F, const N: usize>(flow: &mut Flow<Kept<F>>, directions: [Direction; 
     }
 }
 
+/// A packet's place in its flow.
+#[derive(Clone, Copy)]
+struct At {
+    direction: Direction,
+    presence: Presence,
+    established: bool,
+    now_ns: u64,
+}
+
 /// Shows a packet to detection.
-#[allow(clippy::too_many_arguments, reason = "they are what a packet is")]
 fn show<D: Detection>(
     detection: &mut D,
     packet: &Decoded<'_>,
     flow: &mut Flow<Kept<D::FlowState>>,
-    direction: Direction,
-    presence: Presence,
+    at: At,
     stream_events: &stream::Events,
-    now_ns: u64,
     settings: &Settings,
 ) -> Verdict {
+    let At { direction, presence, established, now_ns } = at;
     let mut view = flow.view(direction, now_ns);
     view.presence = presence;
+    view.established = established;
     view.last = packet.pseudo;
     let Kept { app, detection: state, passed, .. } = &mut flow.kept;
     let passed = *passed;

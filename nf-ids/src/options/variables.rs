@@ -17,7 +17,7 @@ use crate::rules::Variables;
 ///
 /// # Errors
 /// All that is wrong with the file, with places.
-pub fn take(path: &Path, variables: &mut Variables) -> Result<(), String> {
+pub(crate) fn take(path: &Path, variables: &mut Variables) -> Result<(), String> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: cannot be read: {error}"))?;
     let report = Report::new(name);

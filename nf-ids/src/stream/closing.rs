@@ -153,9 +153,25 @@ impl Session {
     }
 
     /// Nothing is expected any more.
-    pub(super) fn in_closed(&mut self, segment: &Segment<'_>) -> Result<(), Refused> {
+    pub(super) fn in_closed(&mut self, segment: &Segment<'_>, settings: &Settings) -> Result<(), Refused> {
         if segment.has(RST) || segment.pseudo {
             return Ok(());
+        }
+        if let Some((by, before)) = self.reset_from
+            && by == segment.direction
+            && before >= State::Established
+        {
+            // Who has reset goes on sending: the reset was not his own.
+            self.state = before;
+            let outcome = self.dispatch(segment, settings);
+            if outcome.is_ok() {
+                self.reset = false;
+                self.reset_from = None;
+                self.events.set(Event::SuspectedRstInject);
+            } else {
+                self.state = State::Closed;
+            }
+            return outcome;
         }
         // What a peer had under way when the other reset is no more.
         let (_, theirs) = self.both(segment);

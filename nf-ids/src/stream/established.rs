@@ -53,7 +53,7 @@ impl Session {
         if !self.reset_is_right(segment) {
             return Err(Refused);
         }
-        self.close_by_reset();
+        self.close_by_reset(segment.direction);
         let (ours, theirs) = self.both(segment);
         ours.next_seq = segment.end();
         if segment.has(ACK) {

@@ -1,11 +1,14 @@
 //! How sessions begin: three-way and four-way handshakes, and sessions that are picked up in their midst.
 
 use super::segment::{ACK, FIN, RST, SYN, Segment, after};
-use super::session::{Refused, State, Taken};
+use super::session::{Refused, State, Syn, Taken};
 use super::{Event, Events, Session, Settings, Side};
+use crate::flow::Direction;
 
 /// Largest scale of windows (RFC 7323 §2.3); assumed of sessions whose handshake was not seen.
 const MOST_SCALE: u8 = 14;
+/// SYNs with other sequence numbers that wait for an answer, at most.
+const MOST_SYNS: usize = 10;
 
 impl Session {
     fn fresh(state: State) -> Box<Self> {
@@ -19,6 +22,9 @@ impl Session {
             timestamps: false,
             confirmed: false,
             reset: false,
+            reset_from: None,
+            syns: Vec::new(),
+            ending: false,
             added: false,
         })
     }
@@ -119,6 +125,9 @@ impl Session {
     }
 
     pub(super) fn in_syn_sent(&mut self, segment: &Segment<'_>, settings: &Settings) -> Result<(), Refused> {
+        if segment.flags & (SYN | ACK) == SYN | ACK && !segment.to_server() {
+            self.choose_syn(segment.ack, segment.now_ns);
+        }
         if !self.echo_is_right(segment) {
             return self.refuse(Event::InvalidTimestamp);
         }
@@ -130,7 +139,7 @@ impl Session {
             let client = &self.sides[0];
             let of_syn = segment.seq == client.isn && segment.ack == client.next_seq && segment.window == 0;
             if !segment.to_server() || of_syn {
-                self.close_by_reset();
+                self.close_by_reset(segment.direction);
             }
             return Ok(());
         }
@@ -204,25 +213,44 @@ impl Session {
     }
 
     fn syn_again(&mut self, segment: &Segment<'_>) {
-        if segment.to_server() {
-            if segment.seq != self.sides[0].isn && !self.four_way {
-                // The client has begun anew; nothing was answered yet.
-                let client = &mut self.sides[0];
-                client.begin(segment.seq);
-                client.note_stamp(segment);
-            }
-            let client = &mut self.sides[0];
-            if segment.seq == client.isn {
-                client.note_stamp(segment);
-            }
+        let [client, server] = &mut self.sides;
+        if !segment.to_server() {
+            self.four_way = true;
+            server.begin(segment.seq);
+            server.note_stamp(segment);
+            client.window = segment.window;
+            client.scale = segment.scale.unwrap_or(0);
             return;
         }
-        self.four_way = true;
+        if segment.seq == client.isn {
+            client.note_stamp(segment);
+            return;
+        }
+        // The answer will tell which of them the server has taken.
+        let waits = self.syns.iter().any(|syn| syn.seq == segment.seq);
+        if self.four_way || waits {
+            return;
+        }
+        if self.syns.len() >= MOST_SYNS {
+            self.events.set(Event::HandshakeSynFlood);
+            return;
+        }
+        let Segment { seq, window, scale, timestamp, .. } = *segment;
+        self.syns.push(Syn { seq, window, scale, timestamp });
+    }
+
+    /// Takes the SYN that an answer is to for the beginning.
+    fn choose_syn(&mut self, ack: u32, now_ns: u64) {
+        let Some(syn) = self.syns.iter().find(|syn| syn.seq.wrapping_add(1) == ack).copied() else { return };
         let [client, server] = &mut self.sides;
-        server.begin(segment.seq);
-        server.note_stamp(segment);
-        client.window = segment.window;
-        client.scale = segment.scale.unwrap_or(0);
+        client.begin(syn.seq);
+        client.has_stamp = syn.timestamp.is_some();
+        client.last_stamp = syn.timestamp.map_or(0, |(stamp, _)| stamp);
+        client.first_stamp = client.last_stamp;
+        client.last_stamp_s = now_ns / 1_000_000_000;
+        server.window = syn.window;
+        server.scale = syn.scale.unwrap_or(0);
+        self.syns.clear();
     }
 
     /// The server's segments are not seen: the client's acknowledgement says that there was an answer.
@@ -256,7 +284,7 @@ impl Session {
             if !self.reset_is_right(segment) {
                 return Err(Refused);
             }
-            self.close_by_reset();
+            self.close_by_reset(segment.direction);
             return Ok(());
         }
         if segment.has(FIN) {
@@ -348,7 +376,8 @@ impl Session {
         self.take_data(segment, settings);
     }
 
-    pub(super) fn close_by_reset(&mut self) {
+    pub(super) fn close_by_reset(&mut self, by: Direction) {
+        self.reset_from = Some((by, self.state));
         self.state = State::Closed;
         self.reset = true;
         for side in &mut self.sides {

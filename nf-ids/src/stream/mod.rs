@@ -62,7 +62,7 @@ impl Default for Settings {
             policy: Policy::Bsd,
             depth: 1 << 20,
             chunk: 2560,
-            keep: 0,
+            keep: 2560,
         }
     }
 }

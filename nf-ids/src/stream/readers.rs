@@ -20,7 +20,8 @@ impl Session {
     fn limit(&self, direction: Direction, settings: &Settings) -> u64 {
         let side = &self.sides[direction.index()];
         let ready = side.data.ready();
-        if settings.inline || self.asynchronous || (self.state == State::Closed && !self.reset) {
+        // What was under way when the session ended may have been received: nobody will say so any more.
+        if settings.inline || self.asynchronous || self.ending || self.state == State::Closed {
             return ready;
         }
         ready.min(self.acknowledged(direction))
@@ -73,6 +74,11 @@ impl Session {
         side.app = to;
         side.raw = to;
         to - ready
+    }
+
+    /// Nothing follows: what was not acknowledged is read, too.
+    pub fn end(&mut self) {
+        self.ending = true;
     }
 
     /// The application layer wants no more of a direction.

@@ -49,7 +49,22 @@ pub struct Session {
     pub(super) timestamps: bool,
     pub(super) confirmed: bool,
     pub(super) reset: bool,
+    /// Who has reset it, and in which state.
+    pub(super) reset_from: Option<(Direction, State)>,
+    /// Other SYNs of the client that were not answered.
+    pub(super) syns: Vec<Syn>,
+    /// The flow ends.
+    pub(super) ending: bool,
     pub(super) added: bool,
+}
+
+/// A SYN that waits for its answer beside the first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Syn {
+    pub(super) seq: u32,
+    pub(super) window: u32,
+    pub(super) scale: Option<u8>,
+    pub(super) timestamp: Option<(u32, u32)>,
 }
 
 impl Session {
@@ -125,12 +140,12 @@ impl Session {
         true
     }
 
-    fn dispatch(&mut self, segment: &Segment<'_>, settings: &Settings) -> Result<(), Refused> {
+    pub(super) fn dispatch(&mut self, segment: &Segment<'_>, settings: &Settings) -> Result<(), Refused> {
         match self.state {
             State::SynSent => self.in_syn_sent(segment, settings),
             State::SynReceived => self.in_syn_received(segment, settings),
             State::Established => self.in_established(segment, settings),
-            State::Closed => self.in_closed(segment),
+            State::Closed => self.in_closed(segment, settings),
             _ => self.in_closing(segment, settings),
         }
     }

@@ -3,8 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use onvm_lib::capture::{LinkType, Reader};
-use onvm_lib::wire;
+use onvm_lib::capture::{AsEthernet, Reader};
 
 /// The folder of captures and cases, if it is there.
 pub(crate) fn folder(name: &str) -> Option<PathBuf> {
@@ -17,10 +16,9 @@ pub(crate) fn folder(name: &str) -> Option<PathBuf> {
     None
 }
 
-/// A frame of a capture.
+/// A frame of a capture, as Ethernet: what a replay gives to network functions.
 pub(crate) struct Frame {
     pub(crate) data: Vec<u8>,
-    pub(crate) link: wire::LinkType,
     pub(crate) time_ns: u64,
 }
 
@@ -29,13 +27,10 @@ pub(crate) fn frames(path: &Path) -> Vec<Frame> {
     let mut all = Vec::new();
     let Ok(mut reader) = Reader::open(path) else { return all };
     while let Ok(Some(frame)) = reader.next_frame() {
-        let link = match frame.link_type {
-            LinkType::Ethernet => wire::LinkType::Ethernet,
-            LinkType::LinuxSll => wire::LinkType::LinuxSll,
-            LinkType::LinuxSll2 => wire::LinkType::LinuxSll2,
-            LinkType::RawIp | LinkType::RawIpv4 | LinkType::RawIpv6 => wire::LinkType::RawIp,
-        };
-        all.push(Frame { data: frame.data.to_vec(), link, time_ns: frame.timestamp_ns });
+        let Some(ethernet) = AsEthernet::of(&frame) else { continue };
+        let mut data = vec![0; ethernet.length()];
+        ethernet.write(&mut data);
+        all.push(Frame { data, time_ns: frame.timestamp_ns });
     }
     all
 }
