@@ -111,6 +111,10 @@ pub(crate) trait Parser: std::fmt::Debug + Send {
     fn number(&self, id: u64, number: Number, direction: Direction, index: usize) -> Option<u64>;
     /// What went wrong in a transaction.
     fn events(&self, id: u64) -> &[Event];
+    /// What went wrong in one direction of a transaction, where the parser keeps them apart.
+    fn events_in(&self, id: u64, _direction: Direction) -> &[Event] {
+        self.events(id)
+    }
     /// The fields that EVE has under the protocol's name.
     fn describe(&self, id: u64) -> Map<String, Value>;
     /// The direction that a transaction belongs to, where it does not have two.
@@ -388,6 +392,11 @@ impl State {
     /// What was wrong in a transaction.
     pub fn events(&self, id: u64) -> &[Event] {
         self.of(id).map_or(&[], |(_, parser)| parser.events(id))
+    }
+
+    /// What was wrong in one direction of a transaction; of protocols whose parsers do not tell, all that was wrong.
+    pub fn events_in(&self, id: u64, direction: Direction) -> &[Event] {
+        self.of(id).map_or(&[], |(_, parser)| parser.events_in(id, direction))
     }
 
     /// What was wrong outside transactions.

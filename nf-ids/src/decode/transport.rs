@@ -62,7 +62,8 @@ impl<'a> Pass<'a, '_> {
 
     /// Notes one option, which begins `at` bytes into the header.
     fn tcp_option(&mut self, option: &[u8], at: u8) {
-        let TcpFields { mss, scale, sack_permitted, timestamp, sack, fast_open } = &mut self.packet.tcp_fields;
+        let TcpFields { mss, scale, sack_permitted, timestamp, sack, fast_open } =
+            &mut self.packet.tcp_fields;
         let right = match option[0] {
             2 => option.len() == 4,
             3 => option.len() == 3,
