@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::alert::{Alert, Decision, Outcome};
 use super::bits::{HostBits, Whose};
 use super::chain::Work;
-use super::headers::direction;
+use super::headers::{direction, has_spoken};
 use super::pattern::Found;
 use super::state::{Fate, FlowState};
 use super::tables::Tables;
@@ -243,10 +243,8 @@ impl Detector {
     fn protocol(&mut self, seen: &Inspection<'_>, flow: Option<&mut FlowState>) {
         let (Some(flow), Some(app)) = (flow, seen.app) else { return };
         let way = direction(seen).index();
-        if self.tables.protocols.is_empty()
-            || flow.protocol_asked[way]
-            || app.protocol() == crate::app::Protocol::Unknown
-        {
+        let known = app.protocol() != crate::app::Protocol::Unknown && has_spoken(seen, direction(seen));
+        if self.tables.protocols.is_empty() || flow.protocol_asked[way] || !known {
             return;
         }
         flow.protocol_asked[way] = true;

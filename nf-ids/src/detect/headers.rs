@@ -98,6 +98,9 @@ fn stream_size(seen: &Inspection<'_>, side: StreamSide, compare: Compare) -> boo
 /// Whether the flow's protocol is the named one; `None` while it is not yet known.
 fn protocol(seen: &Inspection<'_>, name: &str, side: ProtocolSide) -> Option<bool> {
     let app: &app::State = seen.app?;
+    if side == ProtocolSide::Packet && !has_spoken(seen, direction(seen)) {
+        return None;
+    }
     let is = match side {
         ProtocolSide::Original => app.original_protocol(),
         _ => app.protocol(),
@@ -107,6 +110,12 @@ fn protocol(seen: &Inspection<'_>, name: &str, side: ProtocolSide) -> Option<boo
         Protocol::Failed => Some(name == "failed"),
         known => Some(Protocol::by_rule_name(name).contains(&known)),
     }
+}
+
+/// Whether a direction of the flow has carried data, from which its protocol could be known. SYN and FIN take a number
+/// each in the sequence.
+pub(crate) fn has_spoken(seen: &Inspection<'_>, direction: Direction) -> bool {
+    seen.flow.is_some_and(|flow| flow.stream_bytes.is_none_or(|bytes| bytes[direction.index()] > 2))
 }
 
 /// The bytes of a header, if the packet has it.

@@ -55,6 +55,7 @@ mod watch;
 
 pub use alert::{Alert, Decision, Outcome};
 pub use detector::Detector;
+pub use pattern::{Found, Matcher, MatcherBuilder};
 pub use rates::{Limits, RateFilter, Suppress};
 pub use state::FlowState;
 pub use tables::{Size, Tables};

@@ -43,14 +43,14 @@ struct Slot {
 
 /// Collects patterns.
 #[derive(Debug, Default)]
-pub(crate) struct MatcherBuilder {
+pub struct MatcherBuilder {
     numbers: HashMap<(Vec<u8>, bool), u32>,
     all: Vec<(Vec<u8>, bool)>,
 }
 
 impl MatcherBuilder {
     /// The number of a pattern, the same for the same one. With `nocase` it is folded to lower case.
-    pub(crate) fn add(&mut self, pattern: &[u8], nocase: bool) -> u32 {
+    pub fn add(&mut self, pattern: &[u8], nocase: bool) -> u32 {
         let key = (if nocase { pattern.to_ascii_lowercase() } else { pattern.to_vec() }, nocase);
         if let Some(number) = self.numbers.get(&key) {
             return *number;
@@ -62,7 +62,8 @@ impl MatcherBuilder {
     }
 
     /// Compiles them.
-    pub(crate) fn build(self) -> Matcher {
+    #[must_use]
+    pub fn build(self) -> Matcher {
         let mut matcher = Matcher::default();
         let mut used: HashMap<u32, u32> = HashMap::new();
         let mut fours: Vec<(u32, Lead)> = Vec::new();
@@ -133,7 +134,7 @@ fn fold(four: [u8; 4]) -> u32 {
 
 /// Finds patterns. It is never changed once built; what a search needs to note is in a [`Found`].
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Matcher {
+pub struct Matcher {
     /// A bit for each hash that a window of a pattern has.
     bitmap: Vec<u64>,
     shift: u32,
@@ -152,11 +153,11 @@ pub(crate) struct Matcher {
 
 /// Which patterns were found in one search; reused from one to the next.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub struct Found {
     seen: Vec<u32>,
     round: u32,
     /// The numbers of the patterns, each once.
-    pub(crate) patterns: Vec<u32>,
+    pub patterns: Vec<u32>,
 }
 
 impl Found {
@@ -184,12 +185,14 @@ impl Found {
 
 impl Matcher {
     /// Whether there is nothing to find.
-    pub(crate) fn is_empty(&self) -> bool {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
 
     /// Bytes held.
-    pub(crate) fn memory(&self) -> usize {
+    #[must_use]
+    pub fn memory(&self) -> usize {
         self.bitmap.len() * 8
             + self.slots.len() * size_of::<Slot>()
             + self.leads.len() * size_of::<Lead>()
@@ -246,7 +249,7 @@ impl Matcher {
     }
 
     /// Finds every pattern that is in `text`.
-    pub(crate) fn search(&self, text: &[u8], found: &mut Found) {
+    pub fn search(&self, text: &[u8], found: &mut Found) {
         found.begin(self.patterns.len());
         if !self.slots.is_empty() {
             self.search_fours(text, found);

@@ -17,6 +17,9 @@ pub trait Sink: Debug {
     /// A packet was inspected, after its alerts: what is logged of transactions is logged here.
     fn inspected(&mut self, _seen: &Inspection<'_>, _alerts: &[Alert]) {}
 
+    /// A transaction is complete and was inspected, or its flow ends.
+    fn transaction_ended(&mut self, _seen: &Inspection<'_>, _id: u64) {}
+
     /// A flow has ended.
     fn flow_ended(&mut self, _flow: &Flow<crate::engine::Kept<FlowState>>) {}
 }
@@ -60,6 +63,10 @@ impl<S: Sink> Detection for Watch<S> {
             Decision::Reject(RejectTo::Both) => Verdict::RejectBoth,
         };
         Judgement { verdict, passed: outcome.passed, for_flow: outcome.for_flow }
+    }
+
+    fn transaction_ended(&mut self, seen: &Inspection<'_>, id: u64) {
+        self.sink.transaction_ended(seen, id);
     }
 
     fn flow_ended(&mut self, flow: &Flow<crate::engine::Kept<FlowState>>) {

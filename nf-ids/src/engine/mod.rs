@@ -75,6 +75,9 @@ pub trait Detection {
     /// Looks at a packet.
     fn inspect(&mut self, seen: &Inspection<'_>, flow: Option<&mut Self::FlowState>) -> Judgement;
 
+    /// A transaction of the packet's flow is complete, or its flow ends, and it was inspected: it is about to be forgotten.
+    fn transaction_ended(&mut self, _seen: &Inspection<'_>, _id: u64) {}
+
     /// A flow has ended; it was inspected to its end.
     fn flow_ended(&mut self, _flow: &Flow<Kept<Self::FlowState>>) {}
 }
@@ -92,6 +95,8 @@ pub struct Kept<F> {
     pub passed: bool,
     /// In line: what a rule says of all packets that follow.
     pub fate: Verdict,
+    /// Transactions below these were complete when a packet of the direction was inspected.
+    inspected: [u64; 2],
     /// Client and server were exchanged.
     turned: bool,
     /// Which directions the application layer was told to have ended.

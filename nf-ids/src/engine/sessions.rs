@@ -285,6 +285,24 @@ fn show<D: Detection>(
     let had_window = window.is_some();
     let seen = Inspection { packet, stream_events, flow: Some(&view), window, app: app.as_deref(), now_ns };
     let judgement = if passed { Judgement::default() } else { detection.inspect(&seen, Some(state)) };
+    let below =
+        complete_below(flow.kept.app.as_deref(), flow.kept.inspected[direction.index()], packet.pseudo);
+    flow.kept.inspected[direction.index()] = below;
+    // A datagram's transaction is its own; TCP's are inspected both ways.
+    let below = match packet.protocol {
+        Some(TCP) => below.min(flow.kept.inspected[direction.other().index()]),
+        _ => below,
+    };
+    if let Some(app) = &mut flow.kept.app
+        && app.transactions().next().is_some_and(|first| first < below)
+    {
+        let seen =
+            Inspection { packet, stream_events, flow: Some(&view), window: None, app: Some(&**app), now_ns };
+        for id in app.transactions().take_while(|id| *id < below) {
+            detection.transaction_ended(&seen, id);
+        }
+        app.release(below);
+    }
     if had_window && let Some(session) = &mut flow.session {
         session.raw_seen(direction, &settings.stream);
     }
@@ -295,6 +313,13 @@ fn show<D: Detection>(
         }
     }
     judgement.verdict
+}
+
+/// Below which id all transactions are complete; with the end of the flow, all are.
+fn complete_below(app: Option<&app::State>, from: u64, last: bool) -> u64 {
+    let Some(app) = app else { return from };
+    let done = |id: &u64| last || *id < from || app.is_complete(*id);
+    app.transactions().take_while(done).last().map_or(from, |id| from.max(id + 1))
 }
 
 /// The packet that stands for the end of a flow in a direction.

@@ -227,13 +227,15 @@ impl Session {
             return;
         }
         // The answer will tell which of them the server has taken.
-        let waits = self.syns.iter().any(|syn| syn.seq == segment.seq);
+        let same = |syn: &Syn| syn.seq == segment.seq && syn.timestamp == segment.timestamp;
+        let waits = self.syns.iter().any(same);
         if self.four_way || waits {
             return;
         }
         if self.syns.len() >= MOST_SYNS {
+            // The oldest has waited longest in vain.
             self.events.set(Event::HandshakeSynFlood);
-            return;
+            self.syns.remove(0);
         }
         let Segment { seq, window, scale, timestamp, .. } = *segment;
         self.syns.push(Syn { seq, window, scale, timestamp });
@@ -241,12 +243,14 @@ impl Session {
 
     /// Takes the SYN that an answer is to for the beginning.
     fn choose_syn(&mut self, ack: u32, now_ns: u64) {
-        let Some(syn) = self.syns.iter().find(|syn| syn.seq.wrapping_add(1) == ack).copied() else { return };
+        let answered = |syn: &&Syn| syn.seq.wrapping_add(1) == ack;
+        let Some(syn) = self.syns.iter().rev().find(answered).copied() else { return };
+        let first = self.syns.iter().find(answered).copied().unwrap_or(syn);
         let [client, server] = &mut self.sides;
         client.begin(syn.seq);
         client.has_stamp = syn.timestamp.is_some();
         client.last_stamp = syn.timestamp.map_or(0, |(stamp, _)| stamp);
-        client.first_stamp = client.last_stamp;
+        client.first_stamp = first.timestamp.map_or(client.last_stamp, |(stamp, _)| stamp);
         client.last_stamp_s = now_ns / 1_000_000_000;
         server.window = syn.window;
         server.scale = syn.scale.unwrap_or(0);
