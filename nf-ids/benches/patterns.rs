@@ -83,8 +83,13 @@ fn main() {
             found.patterns.len()
         });
         println!("{file}: {} patterns", patterns.len());
-        println!("  prefilter       {own:6.3} ns/byte   1.00   {:8} KiB  {hits} hits", matcher.memory() >> 10);
-        for (name, kind) in [("contiguous NFA", AhoCorasickKind::ContiguousNFA), ("DFA", AhoCorasickKind::DFA)] {
+        println!(
+            "  prefilter       {own:6.3} ns/byte   1.00   {:8} KiB  {hits} hits",
+            matcher.memory() >> 10
+        );
+        for (name, kind) in
+            [("contiguous NFA", AhoCorasickKind::ContiguousNFA), ("DFA", AhoCorasickKind::DFA)]
+        {
             let automaton = AhoCorasick::builder()
                 .kind(Some(kind))
                 .match_kind(MatchKind::Standard)

@@ -12,8 +12,17 @@ use nf_ids::engine::{Engine, Inspection, Mode, Settings};
 use nf_ids::rules::{Context, RuleSet};
 
 /// Cases of each rung that passed when it was last raised.
-const FLOORS: &[(&str, usize)] =
-    &[("T1", 12), ("T2", 12), ("T3", 16), ("T4", 9), ("T4d", 9), ("T5", 47), ("T5e", 43), ("T6", 17), ("T7", 20)];
+const FLOORS: &[(&str, usize)] = &[
+    ("T1", 12),
+    ("T2", 12),
+    ("T3", 16),
+    ("T4", 9),
+    ("T4d", 9),
+    ("T5", 47),
+    ("T5e", 43),
+    ("T6", 17),
+    ("T7", 20),
+];
 
 /// An alert as it is compared: rule, protocol, ends.
 type Tuple = (u64, String, String, u64, String, u64);

@@ -16,6 +16,7 @@
 //! then the oldest is forgotten. How bytes are cut into segments never changes what is read.
 
 pub mod buffer;
+mod dhcp;
 mod dns;
 
 mod asn1;
@@ -23,10 +24,12 @@ pub mod event;
 mod ftp;
 mod http;
 mod krb5;
+mod ldap;
 mod mqtt;
 pub mod number;
 pub mod probe;
 pub mod protocol;
+mod rfb;
 mod sip;
 mod smtp;
 mod snmp;
@@ -268,6 +271,9 @@ impl State {
             Protocol::Sip => Box::new(Stored::new(first, sip::Sip::new(self.hints.udp))),
             Protocol::Ftp => Box::new(Stored::new(first, ftp::Ftp::default())),
             Protocol::Smtp => Box::new(Stored::new(first, smtp::Smtp::default())),
+            Protocol::Dhcp => Box::new(Stored::new(first, dhcp::Dhcp)),
+            Protocol::Ldap => Box::new(Stored::new(first, ldap::Ldap::default())),
+            Protocol::Rfb => Box::new(Stored::new(first, rfb::Rfb::default())),
             Protocol::Krb5 => Box::new(Stored::new(first, krb5::Krb5::new(self.hints.udp))),
             Protocol::Snmp => Box::new(Stored::new(first, snmp::Snmp)),
             Protocol::Mqtt => Box::new(Stored::new(first, mqtt::Mqtt::default())),
