@@ -170,7 +170,7 @@ buffers! {
     /// Names of LLMNR additional records.
     LlmnrAdditionalsName = ["llmnr.additionals.rrname"] LLMNR (Complete) (Complete) many;
     /// Names of an LLMNR response's records.
-    LlmnrResponseName = ["llmnr.response.rrname"] LLMNR () (Complete) many;
+    LlmnrResponseName = ["llmnr.response.rrname"] LLMNR (Complete) (Complete) many;
     /// Server name of the client's hello.
     TlsSni = ["tls.sni", "tls_sni"] TLS (Line) () one;
     /// Application protocols that are offered or chosen.

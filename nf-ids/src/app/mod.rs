@@ -16,6 +16,7 @@
 //! then the oldest is forgotten. How bytes are cut into segments never changes what is read.
 
 pub mod buffer;
+mod dhcp;
 mod dns;
 
 mod asn1;
@@ -23,10 +24,12 @@ pub mod event;
 mod ftp;
 mod http;
 mod krb5;
+mod ldap;
 mod mqtt;
 pub mod number;
 pub mod probe;
 pub mod protocol;
+mod rfb;
 mod sip;
 mod smtp;
 mod snmp;
@@ -111,6 +114,10 @@ pub(crate) trait Parser: std::fmt::Debug + Send {
     fn number(&self, id: u64, number: Number, direction: Direction, index: usize) -> Option<u64>;
     /// What went wrong in a transaction.
     fn events(&self, id: u64) -> &[Event];
+    /// What went wrong in one direction of a transaction, where the parser keeps them apart.
+    fn events_in(&self, id: u64, _direction: Direction) -> &[Event] {
+        self.events(id)
+    }
     /// The fields that EVE has under the protocol's name.
     fn describe(&self, id: u64) -> Map<String, Value>;
     /// The direction that a transaction belongs to, where it does not have two.
@@ -264,6 +271,9 @@ impl State {
             Protocol::Sip => Box::new(Stored::new(first, sip::Sip::new(self.hints.udp))),
             Protocol::Ftp => Box::new(Stored::new(first, ftp::Ftp::default())),
             Protocol::Smtp => Box::new(Stored::new(first, smtp::Smtp::default())),
+            Protocol::Dhcp => Box::new(Stored::new(first, dhcp::Dhcp)),
+            Protocol::Ldap => Box::new(Stored::new(first, ldap::Ldap::default())),
+            Protocol::Rfb => Box::new(Stored::new(first, rfb::Rfb::default())),
             Protocol::Krb5 => Box::new(Stored::new(first, krb5::Krb5::new(self.hints.udp))),
             Protocol::Snmp => Box::new(Stored::new(first, snmp::Snmp)),
             Protocol::Mqtt => Box::new(Stored::new(first, mqtt::Mqtt::default())),
@@ -388,6 +398,11 @@ impl State {
     /// What was wrong in a transaction.
     pub fn events(&self, id: u64) -> &[Event] {
         self.of(id).map_or(&[], |(_, parser)| parser.events(id))
+    }
+
+    /// What was wrong in one direction of a transaction; of protocols whose parsers do not tell, all that was wrong.
+    pub fn events_in(&self, id: u64, direction: Direction) -> &[Event] {
+        self.of(id).map_or(&[], |(_, parser)| parser.events_in(id, direction))
     }
 
     /// What was wrong outside transactions.

@@ -1,7 +1,10 @@
-//! MQTT 3.1, 3.1.1 and 5: a message and its acknowledgement are a transaction.
+//! MQTT 3.1, 3.1.1 and 5: a message and its acknowledgement are a transaction, of the side that began it.
+//!
+//! As in Suricata, whatever rules ask of a transaction stands in the direction to the server, also what the broker
+//! answered, and can be asked when the transaction is complete.
 
 use super::store::{Pending, Reader, Store};
-use super::{Buffer, Event, Number, Progress, Step, side};
+use super::{Buffer, Event, Number, Step, side};
 use crate::flow::Direction;
 
 /// Longest message that is read; longer ones are passed over.
@@ -80,7 +83,8 @@ impl Mqtt {
     fn message(&mut self, store: &mut Store, direction: Direction, first: u8, body: &[u8]) {
         let kind = first >> 4;
         let quality = first >> 1 & 3;
-        let id = self.transaction(store, kind, body);
+        let id = self.transaction(store, direction, kind, body);
+        let direction = Direction::ToServer;
         store.number(id, Number::MqttType, direction, u64::from(kind));
         store.number(id, Number::MqttQos, direction, u64::from(quality));
         store.number(id, Number::MqttFlags, direction, u64::from(first & 15));
@@ -123,21 +127,20 @@ impl Mqtt {
             store.event(id, Event::MqttMalformedTraffic);
             store.complete(id);
         }
-        store.reach(id, direction, Progress::Complete);
     }
 
     /// The transaction that a message belongs to: its own, or that of what it acknowledges.
-    fn transaction(&mut self, store: &mut Store, kind: u8, body: &[u8]) -> u64 {
+    fn transaction(&mut self, store: &mut Store, way: Direction, kind: u8, body: &[u8]) -> u64 {
         let number = body.get(..2).map(|two| u16::from_be_bytes([two[0], two[1]]));
         let waits = match kind {
-            2 => return self.connect.take().unwrap_or_else(|| store.create(None)),
+            2 => return self.connect.take().unwrap_or_else(|| store.create(Some(way))),
             4..=7 => Waits::Publish,
             9 => Waits::Subscribe,
             11 => Waits::Unsubscribe,
-            _ => return store.create(None),
+            _ => return store.create(Some(way)),
         };
         let found = self.open.iter().find(|(what, n, _)| *what == waits && Some(*n) == number);
-        found.map_or_else(|| store.create(None), |(_, _, id)| *id)
+        found.map_or_else(|| store.create(Some(way)), |(_, _, id)| *id)
     }
 
     fn wait(&mut self, waits: Waits, number: u16, id: u64) {
@@ -309,7 +312,7 @@ impl Reader for Mqtt {
             let Some((first, after)) = rest.split_first() else { break };
             let Some(read) = variable(after) else { break };
             let Some((length, used)) = read else {
-                let id = store.create(None);
+                let id = store.create(Some(direction));
                 store.event(id, Event::MqttMalformedTraffic);
                 store.complete(id);
                 return Step::Stop;

@@ -123,6 +123,25 @@ fn krb5() -> Talk {
     vec![(ToServer, message.repeat(3)), (ToClient, message.repeat(2))]
 }
 
+fn ldap() -> Talk {
+    let request = b"\x30\x05\x02\x01\x02\x63\0\x30\x05\x02\x01\x03\x42\0";
+    let answer = b"\x30\x05\x02\x01\x02\x64\0\x30\x05\x02\x01\x02\x65\0";
+    vec![(ToServer, request.to_vec()), (ToClient, answer.to_vec())]
+}
+
+fn rfb() -> Talk {
+    let init = [&[0; 20][..], b"\0\0\0\x04desk"].concat();
+    vec![
+        (ToClient, b"RFB 003.008\n".to_vec()),
+        (ToServer, b"RFB 003.008\n".to_vec()),
+        (ToClient, b"\x02\x01\x02".to_vec()),
+        (ToServer, b"\x01".to_vec()),
+        (ToClient, b"\0\0\0\0".to_vec()),
+        (ToServer, b"\x01".to_vec()),
+        (ToClient, init),
+    ]
+}
+
 /// Name, ports and conversation of each protocol.
 fn talks() -> Vec<(&'static str, u16, Talk)> {
     vec![
@@ -135,6 +154,8 @@ fn talks() -> Vec<(&'static str, u16, Talk)> {
         ("sip", 5060, sip()),
         ("mqtt", 1883, mqtt()),
         ("krb5", 88, krb5()),
+        ("ldap", 389, ldap()),
+        ("rfb", 5900, rfb()),
     ]
 }
 

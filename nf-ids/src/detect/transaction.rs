@@ -46,7 +46,8 @@ impl Detector {
         let Some(app) = seen.app else { return };
         let way = direction(seen);
         let tables = self.tables.clone();
-        for id in app.transactions() {
+        let elsewhere = |id: &u64| app.only(*id).is_some_and(|only| only != way);
+        for id in app.transactions().filter(|id| !elsewhere(id)) {
             let known = flow.transaction(id);
             if known.ways[way.index()].finished {
                 continue;
@@ -317,7 +318,7 @@ fn number(test: &TransactionTest, at: &At<'_>, seen: &Inspection<'_>) -> Answer 
             }
         }
         TransactionTest::Event(event) => {
-            at.app.events(at.id).contains(event) || at.app.flow_events().contains(event)
+            at.app.events_in(at.id, at.direction).contains(event) || at.app.flow_events().contains(event)
         }
     };
     if held { Answer::Holds } else { open_until_complete(at) }

@@ -100,6 +100,9 @@ fn record(message: &Message, buffer: Buffer, index: usize) -> Option<&Record> {
         B::DnsAuthoritiesName | B::MdnsAuthoritiesName | B::LlmnrAuthoritiesName => &[&message.authorities],
         B::DnsAdditionalsName | B::MdnsAdditionalsName | B::LlmnrAdditionalsName => &[&message.additionals],
         B::DnsResponseName | B::MdnsResponseName | B::LlmnrResponseName => {
+            if message.flags & 0x8000 == 0 {
+                return None;
+            }
             &[&message.queries, &message.answers, &message.authorities, &message.additionals]
         }
         _ => return None,

@@ -40,12 +40,13 @@ const METHODS: &[&[u8]] = &[
     b"INVALID",
 ];
 
-/// Whether what follows a request line looks like a header, so that only the protocol was forgotten.
+/// Whether what follows a request line looks like a line of headers, so that only the protocol was forgotten.
 fn looks_like_header(text: &[u8]) -> bool {
-    let name =
-        text.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-' || **byte == b'_');
-    let end = name.count();
-    end > 0 && text[end..].iter().find(|byte| !matches!(byte, b' ' | b'\t')) == Some(&b':')
+    let Some(end) = memchr::memchr(b'\n', text) else { return false };
+    let line = text[..end].strip_suffix(b"\r").unwrap_or(&text[..end]);
+    line.first().is_some_and(u8::is_ascii_alphanumeric)
+        && line.iter().all(|byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t'))
+        && !METHODS.iter().any(|method| line.strip_prefix(*method).is_some_and(|rest| rest.starts_with(b" ")))
 }
 
 /// Minor version of a protocol, `HTTP/1.x`; `None` of any other word.

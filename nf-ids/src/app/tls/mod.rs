@@ -64,6 +64,8 @@ pub(super) struct Tls {
     state: u64,
     made: Made,
     events: Vec<Event>,
+    /// The same, by the side that they were found in.
+    side_events: [Vec<Event>; 2],
 }
 
 impl Tls {
@@ -81,7 +83,13 @@ impl Tls {
             state: 0,
             made: Made::default(),
             events: Vec::new(),
+            side_events: Default::default(),
         }
+    }
+
+    fn wrong(&mut self, direction: Direction, event: Event) {
+        note(&mut self.events, event);
+        note(&mut self.side_events[side(direction)], event);
     }
 
     fn reach(&mut self, direction: Direction, progress: Progress) {
@@ -104,17 +112,17 @@ impl Tls {
         let [kind, major, minor, high, low, body @ ..] = input else { return None };
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         if *major != 3 || *minor > 4 {
-            note(&mut self.events, Event::TlsInvalidRecordVersion);
-            note(&mut self.events, Event::TlsInvalidHeader);
+            self.wrong(direction, Event::TlsInvalidRecordVersion);
+            self.wrong(direction, Event::TlsInvalidHeader);
             return Some(self.lose(direction, input));
         }
         if !matches!(kind, 20..=24) {
-            note(&mut self.events, Event::TlsInvalidRecordType);
-            note(&mut self.events, Event::TlsInvalidHeader);
+            self.wrong(direction, Event::TlsInvalidRecordType);
+            self.wrong(direction, Event::TlsInvalidHeader);
             return Some(self.lose(direction, input));
         }
         if length > MOST_RECORD {
-            note(&mut self.events, Event::TlsInvalidRecordLength);
+            self.wrong(direction, Event::TlsInvalidRecordLength);
             return Some(self.lose(direction, input));
         }
         let readable = *kind == 22 && !self.sides[at].encrypted;
@@ -161,7 +169,7 @@ impl Tls {
         let length = usize::from(u16::from_be_bytes([input[0] & 0x7f, input[1]]));
         let kind = input[2];
         if input[0] & 0x80 == 0 || length < 3 || !matches!(kind, 1 | 4) {
-            note(&mut self.events, Event::TlsInvalidSslv2Header);
+            self.wrong(direction, Event::TlsInvalidSslv2Header);
             return Some(self.lose(direction, input));
         }
         if input.len() < length + 2 {
@@ -173,7 +181,7 @@ impl Tls {
             _ => input.get(5..7).map_or(2, |two| u16::from_be_bytes([two[0], two[1]])),
         };
         if !matches!(version, 2 | 0x0300..=0x0304) {
-            note(&mut self.events, Event::TlsInvalidSslv2Header);
+            self.wrong(direction, Event::TlsInvalidSslv2Header);
             return Some(self.lose(direction, input));
         }
         self.old = Some(version);
@@ -195,7 +203,7 @@ impl Tls {
         while let [kind, a, b, c, after @ ..] = rest {
             let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
             if length > MOST_HANDSHAKE {
-                note(&mut self.events, Event::TlsHandshakeInvalidLength);
+                self.wrong(direction, Event::TlsInvalidHandshake);
                 rest = &[];
                 break;
             }
@@ -218,7 +226,7 @@ impl Tls {
                 self.reach(direction, Progress::Headers);
             }
             0 | 3..=6 | 8 | 13 | 15 | 20..=25 | 67 | 254 => {}
-            _ => note(&mut self.events, Event::TlsInvalidHandshake),
+            _ => self.wrong(direction, Event::TlsInvalidHandshake),
         }
     }
 
@@ -229,13 +237,13 @@ impl Tls {
         match Hello::parse(body, true) {
             Some(hello) => {
                 for event in &hello.events {
-                    note(&mut self.events, *event);
+                    self.wrong(direction, *event);
                 }
                 self.state |= 1;
                 self.client = Some(hello);
                 self.reach(direction, Progress::Line);
             }
-            None => note(&mut self.events, Event::TlsInvalidHandshake),
+            None => self.wrong(direction, Event::TlsInvalidHandshake),
         }
     }
 
@@ -248,7 +256,7 @@ impl Tls {
                 self.reach(direction, if new { Progress::Headers } else { Progress::Line });
             }
             Some(_) => {}
-            None => note(&mut self.events, Event::TlsInvalidHandshake),
+            None => self.wrong(direction, Event::TlsInvalidHandshake),
         }
     }
 
@@ -256,13 +264,14 @@ impl Tls {
         let at = side(direction);
         let mut reader = Reader(body);
         let total = reader.u24();
-        let mut list = Reader(total.and_then(|total| reader.bytes(total)).unwrap_or_else(|| {
-            note(&mut self.events, Event::TlsCertificateInvalidLength);
-            &[]
-        }));
+        let Some(list) = total.and_then(|total| reader.bytes(total)) else {
+            self.wrong(direction, Event::TlsCertificateInvalidLength);
+            return self.reach(direction, Progress::Headers);
+        };
+        let mut list = Reader(list);
         while !list.0.is_empty() {
             let Some(der) = list.u24().and_then(|length| list.bytes(length)) else {
-                note(&mut self.events, Event::TlsCertificateInvalidLength);
+                self.wrong(direction, Event::TlsCertificateInvalidLength);
                 break;
             };
             if self.sides[at].chain.len() < MOST_CERTIFICATES {
@@ -274,7 +283,7 @@ impl Tls {
             self.sides[at].fingerprint = certificate::fingerprint(der);
             match parsed {
                 Ok(certificate) => self.sides[at].certificate = Some(certificate),
-                Err(event) => note(&mut self.events, event),
+                Err(event) => self.wrong(direction, event),
             }
         }
         self.reach(direction, Progress::Headers);
@@ -284,17 +293,17 @@ impl Tls {
         if self.sides[side(direction)].encrypted {
             return;
         }
-        note(&mut self.events, Event::TlsHeartbeat);
+        self.wrong(direction, Event::TlsHeartbeat);
         match body {
             [1 | 2, high, low, rest @ ..] => {
                 let claimed = usize::from(u16::from_be_bytes([*high, *low]));
                 if claimed == 0 {
-                    note(&mut self.events, Event::TlsInvalidHeartbeat);
+                    self.wrong(direction, Event::TlsInvalidHeartbeat);
                 } else if claimed > rest.len() {
-                    note(&mut self.events, Event::TlsOverflowHeartbeat);
+                    self.wrong(direction, Event::TlsOverflowHeartbeat);
                 }
             }
-            _ => note(&mut self.events, Event::TlsInvalidHeartbeat),
+            _ => self.wrong(direction, Event::TlsInvalidHeartbeat),
         }
     }
 

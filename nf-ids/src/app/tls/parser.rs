@@ -117,6 +117,10 @@ impl Parser for Tls {
         &self.events
     }
 
+    fn events_in(&self, _: u64, direction: Direction) -> &[Event] {
+        &self.side_events[side(direction)]
+    }
+
     fn describe(&self, _: u64) -> Map<String, Value> {
         let mut fields = Map::new();
         let text = |bytes: &[u8]| Value::String(String::from_utf8_lossy(bytes).into_owned());
