@@ -2,7 +2,7 @@
 //!
 //! Raw IP packets get a header with zero addresses; a Linux "cooked" header is replaced by an Ethernet
 //! header with the sender's address that it holds. Sources: LINKTYPE_RAW, LINKTYPE_LINUX_SLL and
-//! LINKTYPE_LINUX_SLL2 at <https://www.tcpdump.org/linktypes.html>.
+//! LINKTYPE_LINUX_SLL2, LINKTYPE_NULL, LINKTYPE_LOOP, LINKTYPE_C_HDLC and LINKTYPE_PPP at <https://www.tcpdump.org/linktypes.html>.
 
 use super::{Frame, LinkType};
 
@@ -35,6 +35,23 @@ impl<'a> AsEthernet<'a> {
                 _ => return None,
             },
             LinkType::LinuxSll => (sender(data.get(4..14)?, true), be16(data.get(14..16)?), 16),
+            LinkType::Null => {
+                // Families are small numbers: the other byte order makes them large.
+                let family = data.first_chunk::<4>()?;
+                let number = u32::from_le_bytes(*family).min(u32::from_be_bytes(*family));
+                ([0; 6], of_family(number)?, 4)
+            }
+            LinkType::Loop => ([0; 6], of_family(u32::from_be_bytes(*data.first_chunk::<4>()?))?, 4),
+            LinkType::CiscoHdlc => ([0; 6], be16(data.get(2..4)?), 4),
+            LinkType::Ppp => {
+                let skip = if data.starts_with(&[0xff, 0x03]) { 2 } else { 0 };
+                let ethertype = match be16(data.get(skip..skip + 2)?) {
+                    0x0021 => 0x0800,
+                    0x0057 => 0x86dd,
+                    _ => return None,
+                };
+                ([0; 6], ethertype, skip + 2)
+            }
             LinkType::LinuxSll2 => (sender(data.get(11..20)?, false), be16(data.get(0..2)?), 20),
         };
         let mut header = [0; HEADER];
@@ -68,6 +85,15 @@ impl<'a> AsEthernet<'a> {
         let (head, tail) = into.split_at_mut(self.added);
         head.copy_from_slice(&self.header[..self.added]);
         tail.copy_from_slice(self.body);
+    }
+}
+
+/// The EtherType of what a loopback's address family names: IPv4, or IPv6 by the numbers of Linux and the BSDs.
+fn of_family(number: u32) -> Option<u16> {
+    match number {
+        2 => Some(0x0800),
+        10 | 24 | 28 | 30 => Some(0x86dd),
+        _ => None,
     }
 }
 
@@ -114,11 +140,23 @@ mod tests {
         let cooked = [0x86, 0xdd, 0, 0, 0, 0, 0, 2, 0, 1, 0, 6, 1, 2, 3, 4, 5, 6, 0, 0, 0x60];
         let (sll2, _) = written(LinkType::LinuxSll2, &cooked).unwrap();
         assert_eq!(sll2[6..], [1, 2, 3, 4, 5, 6, 0x86, 0xdd, 0x60]);
+        for (link, bytes) in [
+            (LinkType::Null, &[2, 0, 0, 0, 0x45][..]),
+            (LinkType::Null, &[0, 0, 0, 2, 0x45]),
+            (LinkType::Loop, &[0, 0, 0, 2, 0x45]),
+            (LinkType::CiscoHdlc, &[0x0f, 0, 8, 0, 0x45]),
+            (LinkType::Ppp, &[0xff, 3, 0, 0x21, 0x45]),
+            (LinkType::Ppp, &[0, 0x21, 0x45]),
+        ] {
+            assert_eq!(written(link, bytes).unwrap().0[12..], [8, 0, 0x45], "{link}");
+        }
+        assert_eq!(written(LinkType::Null, &[30, 0, 0, 0, 0x60]).unwrap().0[12..], [0x86, 0xdd, 0x60]);
     }
 
     #[test]
     fn what_is_too_short_or_no_ip_is_refused() {
-        for link in [LinkType::RawIp, LinkType::LinuxSll, LinkType::LinuxSll2] {
+        for link in [LinkType::RawIp, LinkType::LinuxSll, LinkType::Null, LinkType::CiscoHdlc, LinkType::Ppp]
+        {
             assert_eq!(written(link, b""), None);
         }
         assert_eq!(written(LinkType::RawIp, &[0x10]), None);

@@ -19,6 +19,14 @@ pub enum LinkType {
     LinuxSll,
     /// Linux "cooked" header of 20 bytes, version 2 (276).
     LinuxSll2,
+    /// BSD loopback (0): the address family in 4 bytes, in the byte order of the machine that wrote it.
+    Null,
+    /// OpenBSD loopback (108): likewise, big-endian.
+    Loop,
+    /// Cisco HDLC (104).
+    CiscoHdlc,
+    /// PPP (9), with or without HDLC-like framing.
+    Ppp,
 }
 
 impl LinkType {
@@ -32,6 +40,10 @@ impl LinkType {
             Self::RawIpv6 => 229,
             Self::LinuxSll => 113,
             Self::LinuxSll2 => 276,
+            Self::Null => 0,
+            Self::Loop => 108,
+            Self::CiscoHdlc => 104,
+            Self::Ppp => 9,
         }
     }
 
@@ -46,6 +58,10 @@ impl LinkType {
             228 => Some(Self::RawIpv4),
             229 => Some(Self::RawIpv6),
             276 => Some(Self::LinuxSll2),
+            0 => Some(Self::Null),
+            108 => Some(Self::Loop),
+            104 => Some(Self::CiscoHdlc),
+            9 => Some(Self::Ppp),
             _ => None,
         }
     }
@@ -70,6 +86,10 @@ impl fmt::Display for LinkType {
             Self::RawIpv6 => "raw IPv6",
             Self::LinuxSll => "Linux cooked",
             Self::LinuxSll2 => "Linux cooked v2",
+            Self::Null => "BSD loopback",
+            Self::Loop => "OpenBSD loopback",
+            Self::CiscoHdlc => "Cisco HDLC",
+            Self::Ppp => "PPP",
         })
     }
 }

@@ -1,0 +1,181 @@
+//! Tests of a packet's headers and of its flow.
+
+use crate::app::{self, Protocol};
+use crate::decode::{Decoded, Net, Transport};
+use crate::engine::Inspection;
+use crate::flow::Direction;
+use crate::rules::{Checksummed, Compare, Field, HeaderBytes, HeaderTest, ProtocolSide, StreamSide, Way};
+use onvm_lib::wire::checksum::{Pseudo, Sum};
+use std::net::IpAddr;
+
+/// Whether a test holds for a packet.
+pub(crate) fn holds(test: &HeaderTest, seen: &Inspection<'_>) -> bool {
+    let packet = seen.packet;
+    match test {
+        HeaderTest::Number(Field::VlanId(layer), compare) => vlan(packet, *layer, *compare),
+        HeaderTest::Number(field, compare) => number(*field, seen).is_some_and(|n| compare.holds(n)),
+        HeaderTest::IpOption(kind) => match kind {
+            Some(kind) => packet.ipv4_options.has(*kind),
+            None => packet.ipv4_options.any(),
+        },
+        HeaderTest::FragmentBits(bits) => packet.fragment_bits().is_some_and(|value| bits.holds(value)),
+        HeaderTest::TcpFlags(bits) => packet.tcp_flags().is_some_and(|value| bits.holds(value)),
+        HeaderTest::SameIp => (packet.is_ipv4() || packet.is_ipv6()) && packet.source == packet.destination,
+        HeaderTest::StreamSize(side, compare) => stream_size(seen, *side, *compare),
+        HeaderTest::DecodeEvent(event) => packet.has(*event),
+        HeaderTest::StreamEvent(event) => seen.stream_events.has(*event),
+        HeaderTest::Checksum(what, right) => checksum(packet, *what) == Some(*right),
+        HeaderTest::AppProtocol(name, negated, side) => {
+            protocol(seen, name, *side).is_some_and(|is| is != *negated)
+        }
+    }
+}
+
+fn number(field: Field, seen: &Inspection<'_>) -> Option<u64> {
+    let packet = seen.packet;
+    let icmp = packet.icmp_fields.as_ref();
+    let way = |counts: [u64; 2], way: Option<Way>| match way {
+        Some(Way::ToServer) => counts[0],
+        Some(Way::ToClient) => counts[1],
+        None => counts[0] + counts[1],
+    };
+    Some(match field {
+        Field::Ttl => packet.ttl()?.into(),
+        Field::Tos => packet.tos()?.into(),
+        Field::Id => packet.ip_id()?.into(),
+        Field::IpProtocol => packet.protocol?.into(),
+        Field::FragmentOffset => packet.fragment_offset()?.into(),
+        Field::Sequence => packet.tcp_seq()?.into(),
+        Field::Acknowledgement => packet.tcp_ack()?.into(),
+        Field::Window => packet.tcp_window()?.into(),
+        Field::Mss => packet.tcp_fields.mss?.into(),
+        Field::WindowScale => packet.tcp_fields.scale?.into(),
+        Field::IcmpType => icmp?.kind.into(),
+        Field::IcmpCode => icmp?.code.into(),
+        Field::IcmpId => icmp?.id?.into(),
+        Field::IcmpSequence => icmp?.sequence?.into(),
+        Field::IcmpMtu => icmp?.mtu?.into(),
+        Field::IgmpType => (*igmp(packet)?.first()?).into(),
+        Field::PayloadSize => {
+            if packet.pseudo {
+                return None;
+            }
+            // A message of IGMP is all header.
+            if igmp(packet).is_some() { 0 } else { packet.payload.len() as u64 }
+        }
+        Field::VlanLayers => packet.vlan_ids().len() as u64,
+        Field::VlanId(_) => return None,
+        Field::FlowAge => seen.flow?.age_seconds(),
+        Field::FlowPackets(which) => way(seen.flow?.packets, which),
+        Field::FlowBytes(which) => way(seen.flow?.bytes, which),
+    })
+}
+
+fn igmp<'a>(packet: &Decoded<'a>) -> Option<&'a [u8]> {
+    (packet.protocol == Some(2) && packet.fragment.is_none()).then_some(packet.ip_payload)
+}
+
+fn vlan(packet: &Decoded<'_>, layer: Option<u8>, compare: Compare) -> bool {
+    let ids = packet.vlan_ids();
+    match layer {
+        Some(layer) => ids.get(usize::from(layer)).is_some_and(|id| compare.holds(u64::from(*id))),
+        None => ids.iter().any(|id| compare.holds(u64::from(*id))),
+    }
+}
+
+fn stream_size(seen: &Inspection<'_>, side: StreamSide, compare: Compare) -> bool {
+    let Some([client, server]) = seen.flow.and_then(|flow| flow.stream_bytes) else { return false };
+    let (client, server) = (compare.holds(client), compare.holds(server));
+    match side {
+        StreamSide::Client => client,
+        StreamSide::Server => server,
+        StreamSide::Both => client && server,
+        StreamSide::Either => client || server,
+    }
+}
+
+/// Whether the flow's protocol is the named one; `None` while it is not yet known.
+fn protocol(seen: &Inspection<'_>, name: &str, side: ProtocolSide) -> Option<bool> {
+    let app: &app::State = seen.app?;
+    if side == ProtocolSide::Packet && !has_spoken(seen, direction(seen)) {
+        return None;
+    }
+    let is = match side {
+        ProtocolSide::Original => app.original_protocol(),
+        _ => app.protocol(),
+    };
+    match is {
+        Protocol::Unknown => None,
+        Protocol::Failed => Some(name == "failed"),
+        known => Some(Protocol::by_rule_name(name).contains(&known)),
+    }
+}
+
+/// Whether a direction of the flow has carried data, from which its protocol could be known. SYN and FIN take a number
+/// each in the sequence.
+pub(crate) fn has_spoken(seen: &Inspection<'_>, direction: Direction) -> bool {
+    seen.flow.is_some_and(|flow| flow.stream_bytes.is_none_or(|bytes| bytes[direction.index()] > 2))
+}
+
+/// The bytes of a header, if the packet has it.
+pub(crate) fn bytes<'a>(packet: &Decoded<'a>, header: HeaderBytes) -> Option<&'a [u8]> {
+    match header {
+        HeaderBytes::Ipv4 => packet.ipv4_header(),
+        HeaderBytes::Ipv6 => packet.ipv6_header(),
+        HeaderBytes::Tcp => packet.tcp_header(),
+        HeaderBytes::Udp => packet.udp_header(),
+        HeaderBytes::Icmpv4 => packet.icmpv4_header(),
+        HeaderBytes::Icmpv6 => packet.icmpv6_header(),
+        HeaderBytes::Igmp => igmp(packet),
+        HeaderBytes::Source => match packet.net {
+            Net::V4(header) => header.get(12..16),
+            Net::V6(header) => header.get(8..24),
+            Net::None => None,
+        },
+        HeaderBytes::Destination => match packet.net {
+            Net::V4(header) => header.get(16..20),
+            Net::V6(header) => header.get(24..40),
+            Net::None => None,
+        },
+    }
+}
+
+/// Whether a checksum is right; `None` when the packet has none of the kind.
+fn checksum(packet: &Decoded<'_>, what: Checksummed) -> Option<bool> {
+    if packet.fragment.is_some() {
+        return None;
+    }
+    let pseudo = |protocol: u8, length: usize| match (packet.source, packet.destination) {
+        (IpAddr::V4(s), IpAddr::V4(d)) => Some(Pseudo::v4(s, d).sum(protocol, length)),
+        (IpAddr::V6(s), IpAddr::V6(d)) => Some(Pseudo::v6(s, d).sum(protocol, length)),
+        _ => None,
+    };
+    let right = |sum: Sum, parts: [&[u8]; 2]| sum.add_bytes(parts[0]).add_bytes(parts[1]).finish() == 0;
+    let v4 = packet.is_ipv4();
+    match (what, packet.transport) {
+        (Checksummed::Ipv4, _) => packet.ipv4_header().map(|h| right(Sum::default(), [h, &[]])),
+        (Checksummed::Tcpv4 | Checksummed::Tcpv6, Transport::Tcp(h))
+            if v4 == (what == Checksummed::Tcpv4) =>
+        {
+            Some(right(pseudo(6, h.len() + packet.payload.len())?, [h, packet.payload]))
+        }
+        (Checksummed::Udpv4 | Checksummed::Udpv6, Transport::Udp(h))
+            if v4 == (what == Checksummed::Udpv4) =>
+        {
+            // Over IPv4, none need be there.
+            let none = h.get(6..8) == Some(&[0, 0]);
+            Some(none && v4 || right(pseudo(17, h.len() + packet.payload.len())?, [h, packet.payload]))
+        }
+        (Checksummed::Icmpv4, Transport::Icmp4(_)) => Some(right(Sum::default(), [packet.ip_payload, &[]])),
+        (Checksummed::Icmpv6, Transport::Icmp6(_)) => {
+            Some(right(pseudo(58, packet.ip_payload.len())?, [packet.ip_payload, &[]]))
+        }
+        (Checksummed::Igmp, _) => igmp(packet).map(|h| right(Sum::default(), [h, &[]])),
+        _ => None,
+    }
+}
+
+/// The direction of a packet; without a flow, to the server.
+pub(crate) fn direction(seen: &Inspection<'_>) -> Direction {
+    seen.flow.map_or(Direction::ToServer, |flow| flow.direction)
+}

@@ -1,0 +1,116 @@
+//! Rules of packets and of streams.
+
+use super::compile::Compiled;
+use super::detector::Detector;
+use super::gate;
+use super::headers::{self, direction};
+use super::state::FlowState;
+use super::tables::Tables;
+use super::transform::apply;
+use crate::engine::Inspection;
+use crate::rules::{Place, Protocol};
+use crate::stream::Window;
+
+impl Detector {
+    /// Asks the rules that a packet of its protocol, direction and port can match.
+    pub(super) fn packet(&mut self, seen: &Inspection<'_>, mut flow: Option<&mut FlowState>) {
+        let tables = self.tables.clone();
+        let group = tables.groups.of(seen.packet, direction(seen));
+        let mut candidates = std::mem::take(&mut self.room.candidates);
+        candidates.clear();
+        candidates.extend_from_slice(&group.always);
+        let payload = if seen.packet.pseudo { &[][..] } else { seen.packet.payload };
+        group.packet.search(payload, &mut self.room.found, &mut candidates);
+        if seen.payload_counts() {
+            group.stream.search(payload, &mut self.room.found, &mut candidates);
+        }
+        if let Some(window) = &seen.window {
+            group.stream.search(window.bytes, &mut self.room.found, &mut candidates);
+        }
+        if candidates.len() > group.always.len() {
+            candidates.sort_unstable();
+            candidates.dedup();
+        }
+        for index in &candidates {
+            self.ask(*index, &tables, seen, flow.as_deref_mut());
+        }
+        self.room.candidates = candidates;
+    }
+
+    fn ask(&mut self, index: u32, tables: &Tables, seen: &Inspection<'_>, flow: Option<&mut FlowState>) {
+        let compiled = &tables.rules[index as usize];
+        if seen.packet.pseudo && !is_for_pseudo(compiled) || !gate::lets_by(compiled, seen) {
+            return;
+        }
+        if let Some(in_stream) = self.bytes(compiled, seen) {
+            self.matched(index, compiled, seen, flow, None, in_stream);
+        }
+    }
+
+    /// Whether the tests of bytes hold, and if so whether in the stream.
+    pub(super) fn bytes(&mut self, compiled: &Compiled, seen: &Inspection<'_>) -> Option<bool> {
+        if !compiled.payload {
+            return self.sections(compiled, seen, None).then_some(false);
+        }
+        let rule = &compiled.rule;
+        if rule.of_stream
+            && let Some(window) = &seen.window
+            && self.in_window(compiled, seen, window)
+        {
+            return Some(true);
+        }
+        let fallback = !(rule.flow.only_stream || rule.protocol == Protocol::TcpStream);
+        let packet = rule.of_packet || !rule.of_stream || seen.payload_counts() && fallback;
+        let there = packet && !seen.packet.pseudo && !seen.packet.payload.is_empty();
+        (there && self.sections(compiled, seen, Some(seen.packet.payload))).then_some(false)
+    }
+
+    /// Whether a rule matches in the stream with something that was not there before.
+    fn in_window(&mut self, compiled: &Compiled, seen: &Inspection<'_>, window: &Window<'_>) -> bool {
+        if !self.sections(compiled, seen, Some(window.bytes)) {
+            return false;
+        }
+        let finds = compiled.sections.iter().any(|s| s.place == Place::Payload && s.chain.finds);
+        if finds { self.room.work.farthest > window.old } else { window.bytes.len() > window.old }
+    }
+
+    /// Whether all sections hold, with these bytes as the payload.
+    fn sections(&mut self, compiled: &Compiled, seen: &Inspection<'_>, payload: Option<&[u8]>) -> bool {
+        let work = &mut self.room.work;
+        work.begin(compiled.rule.variables);
+        let mut farthest = 0;
+        for section in &compiled.sections {
+            work.farthest = 0;
+            let held = match section.place {
+                Place::Payload => payload.is_some_and(|bytes| {
+                    let held = work.matches(&section.chain, &compiled.base64, bytes);
+                    farthest = farthest.max(work.farthest);
+                    held
+                }),
+                Place::Header(header) => headers::bytes(seen.packet, header).is_some_and(|bytes| {
+                    let made = if section.transforms.is_empty() {
+                        None
+                    } else {
+                        Some(apply(bytes, &section.transforms))
+                    };
+                    let bytes = match &made {
+                        None => Some(bytes),
+                        Some(made) => made.as_deref(),
+                    };
+                    bytes.is_some_and(|bytes| work.matches(&section.chain, &compiled.base64, bytes))
+                }),
+                Place::Base64 | Place::App(_) => true,
+            };
+            if !held {
+                return false;
+            }
+        }
+        work.farthest = farthest;
+        true
+    }
+}
+
+/// Whether a rule is asked of a packet that stands for the end of a flow: only what is of the stream.
+fn is_for_pseudo(compiled: &Compiled) -> bool {
+    compiled.payload && compiled.rule.of_stream
+}

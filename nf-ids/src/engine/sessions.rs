@@ -1,0 +1,343 @@
+//! A packet in its flow: session, application layer, detection; and how flows end.
+
+use super::{Detection, Engine, Inspection, Judgement, Kept, Settings, Verdict};
+use crate::app;
+use crate::decode::{Decoded, Transport};
+use crate::flow::{Direction, Flow, Place, Presence, State};
+use crate::stream::{self, Session};
+
+const BOTH: [Direction; 2] = [Direction::ToServer, Direction::ToClient];
+/// Rounds of reading that the end of a flow takes at most: one for each gap.
+const MOST_ROUNDS: usize = 64;
+const TCP: u8 = 6;
+
+impl<D: Detection> Engine<D> {
+    pub(super) fn in_flow(&mut self, mut packet: Decoded<'_>, place: Place, now_ns: u64) -> Verdict {
+        let right = !matches!(packet.transport, Transport::Tcp(_)) || self.checksum_is_right(&packet);
+        let Self { settings, flows, detection, counts, stream_memory, .. } = self;
+        let flow = flows.flow(place.slot);
+        let mut direction = place.direction;
+        flow.last_ns = flow.last_ns.max(now_ns);
+        flow.packets[direction.index()] += 1;
+        flow.bytes[direction.index()] += packet.frame.len() as u64;
+        // A reject is answered once; what follows is dropped.
+        if flow.kept.fate >= Verdict::Drop {
+            return Verdict::Drop;
+        }
+        // Rules see the handshake complete from the packet after it on.
+        let established = flow.state != State::New;
+        let mut events = stream::Events::default();
+        let mut presence = Presence::Packet;
+        match packet.transport {
+            Transport::Tcp(_) if !right => {
+                packet.bad_checksum = true;
+                counts.bad_checksums += 1;
+            }
+            Transport::Tcp(_) if !flow.kept.blind => {
+                let before = flow.session.as_ref().map_or(0, |session| session.held());
+                let taken = take(flow, &packet, &mut direction, now_ns, settings, &mut events);
+                if taken.added {
+                    presence = Presence::Stream;
+                }
+                if taken.refused {
+                    counts.refused += 1;
+                    if settings.stream.inline {
+                        packet.payload = &[];
+                    }
+                }
+                if let Some(session) = &mut flow.session {
+                    if !detection.wants_raw() {
+                        session.end_raw();
+                    }
+                    flow.state = flow.state.max(session.flow_state());
+                }
+                // Looking on, a packet lets be read what it acknowledges.
+                let readable: &[Direction] =
+                    if settings.stream.inline { &BOTH } else { &[direction.other()] };
+                if read_app(flow, settings, readable, &mut events) {
+                    direction = direction.other();
+                }
+                *stream_memory =
+                    (*stream_memory + flow.session.as_ref().map_or(0, |s| s.held())).saturating_sub(before);
+            }
+            Transport::Udp(_) if !packet.payload.is_empty() => {
+                let app = app_of(flow, settings, true);
+                app.data(direction, packet.payload, 0, false);
+                // What came first was an answer.
+                if app.is_reversed() && !std::mem::replace(&mut flow.kept.turned, true) {
+                    flow.turn_round();
+                    direction = direction.other();
+                }
+            }
+            _ => {}
+        }
+        if packet.protocol != Some(TCP) && flow.packets.iter().all(|count| *count > 0) {
+            flow.state = flow.state.max(State::Established);
+        }
+        let established = if packet.protocol == Some(TCP) { established } else { flow.state != State::New };
+        let place = At { direction, presence, established, now_ns };
+        let mut verdict = show(detection, &packet, flow, place, &events, settings);
+        if packet.payload.is_empty() && settings.stream.inline && !events.is_empty() && refused(&events) {
+            verdict = verdict.max(Verdict::Drop);
+        }
+        if let Some(session) = &mut flow.session {
+            let before = session.held();
+            session.tidy(&settings.stream);
+            *stream_memory = (*stream_memory + session.held()).saturating_sub(before);
+            if *stream_memory > settings.bounds.stream_memory {
+                *stream_memory = stream_memory.saturating_sub(session.held());
+                counts.blinded += 1;
+                flow.kept.blind = true;
+                flow.session = None;
+            }
+        }
+        verdict
+    }
+
+    /// A flow has ended: what is left of it is read and inspected.
+    pub(super) fn end_flow(&mut self, mut flow: Box<Flow<Kept<D::FlowState>>>) {
+        let now_ns = self.now_ns;
+        let Self { settings, detection, counts, stream_memory, .. } = self;
+        let held = flow.session.as_ref().map_or(0, |session| session.held());
+        let begun = flow.session.as_ref().is_some_and(|session| session.established());
+        if let Some(session) = &mut flow.session {
+            session.end();
+        }
+        if flow.protocol == TCP && begun {
+            let mut round = 0;
+            loop {
+                let mut events = stream::Events::default();
+                read_app(&mut flow, settings, &BOTH, &mut events);
+                if round == 0 {
+                    end_app(&mut flow, BOTH);
+                }
+                for direction in BOTH {
+                    counts.pseudo += 1;
+                    let packet = pseudo(&flow, direction);
+                    let place = At { direction, presence: Presence::Stream, established: true, now_ns };
+                    show(detection, &packet, &mut flow, place, &events, settings);
+                    events = stream::Events::default();
+                }
+                round += 1;
+                let Some(session) = &mut flow.session else { break };
+                session.tidy(&settings.stream);
+                let unread = BOTH.iter().any(|direction| session.unread(*direction, &settings.stream));
+                if !unread || round >= MOST_ROUNDS {
+                    break;
+                }
+            }
+        }
+        *stream_memory = stream_memory.saturating_sub(held);
+        detection.flow_ended(&flow);
+    }
+}
+
+/// Whether events say that a segment was not one to be taken; retransmissions and gaps do not.
+fn refused(events: &stream::Events) -> bool {
+    use stream::Event::{
+        DepthReached, InsertLimit, NoSegment, OverlapDifferentData, Retransmission, SegmentBeforeBase,
+        SequenceGap, SpuriousRetransmission,
+    };
+    let harmless = [
+        DepthReached,
+        InsertLimit,
+        NoSegment,
+        OverlapDifferentData,
+        Retransmission,
+        SegmentBeforeBase,
+        SequenceGap,
+        SpuriousRetransmission,
+    ];
+    events.iter().any(|event| !harmless.contains(&event))
+}
+
+/// Gives a segment to its session, or begins one. The direction is changed if the session was picked up at an answer.
+fn take<F>(
+    flow: &mut Flow<Kept<F>>,
+    packet: &Decoded<'_>,
+    direction: &mut Direction,
+    now_ns: u64,
+    settings: &Settings,
+    events: &mut stream::Events,
+) -> stream::Taken {
+    if let Some(session) = &mut flow.session {
+        return session.segment(packet, *direction, now_ns, &settings.stream, events);
+    }
+    let (session, taken) = Session::begin(packet, now_ns, &settings.stream, events);
+    if session.is_some() && taken.turned != (*direction == Direction::ToClient) {
+        flow.turn_round();
+        *direction = direction.other();
+    }
+    flow.session = session;
+    taken
+}
+
+/// The application layer of a flow; made when it is first needed.
+fn app_of<'f, F>(flow: &'f mut Flow<Kept<F>>, settings: &Settings, udp: bool) -> &'f mut app::State {
+    let hints = app::Hints {
+        udp,
+        client_port: flow.client.port,
+        server_port: flow.server.port,
+        midstream: flow.session.as_ref().is_some_and(|session| session.is_midstream()),
+    };
+    flow.kept.app.get_or_insert_with(|| Box::new(app::State::new(hints, &settings.app)))
+}
+
+/// Gives the application layer what it has not seen; whether client and server were exchanged for what it saw.
+fn read_app<F>(
+    flow: &mut Flow<Kept<F>>,
+    settings: &Settings,
+    directions: &[Direction],
+    events: &mut stream::Events,
+) -> bool {
+    let Some(mut session) = flow.session.take() else { return false };
+    let mut turned = false;
+    if session.established() {
+        let hints = app::Hints {
+            udp: false,
+            client_port: flow.client.port,
+            server_port: flow.server.port,
+            midstream: session.is_midstream(),
+        };
+        let directions = if session.state() == stream::State::Closed { &BOTH } else { directions };
+        for direction in directions.iter().copied() {
+            while let Some(chunk) = session.app_chunk(direction, &settings.stream, events) {
+                let app =
+                    flow.kept.app.get_or_insert_with(|| Box::new(app::State::new(hints, &settings.app)));
+                let gap = usize::try_from(chunk.gap).unwrap_or(usize::MAX);
+                app.data(direction, chunk.bytes, gap, false);
+                // A message is complete, or the protocol is one of which only the name is known.
+                let due = match app.transactions().last() {
+                    Some(id) => app.progress(id, direction) == app::Progress::Complete,
+                    None => app.protocol().is_known(),
+                };
+                if due {
+                    session.raw_is_due(direction);
+                }
+                if app.is_reversed() && !flow.kept.turned {
+                    flow.kept.turned = true;
+                    turned = true;
+                    break;
+                }
+            }
+            if turned {
+                break;
+            }
+        }
+    }
+    let ended = BOTH.map(|direction| session.is_read_to_its_end(direction, &settings.stream));
+    if turned {
+        session.turn_round();
+        flow.session = Some(session);
+        flow.turn_round();
+        read_app(flow, settings, &BOTH, events);
+        return true;
+    }
+    flow.session = Some(session);
+    for direction in BOTH {
+        if ended[direction.index()] {
+            end_app(flow, [direction]);
+        }
+    }
+    false
+}
+
+/// Tells the application layer that nothing follows.
+fn end_app<F, const N: usize>(flow: &mut Flow<Kept<F>>, directions: [Direction; N]) {
+    for direction in directions {
+        if let Some(app) = &mut flow.kept.app
+            && !std::mem::replace(&mut flow.kept.ended[direction.index()], true)
+        {
+            app.data(direction, &[], 0, true);
+        }
+    }
+}
+
+/// A packet's place in its flow.
+#[derive(Clone, Copy)]
+struct At {
+    direction: Direction,
+    presence: Presence,
+    established: bool,
+    now_ns: u64,
+}
+
+/// Shows a packet to detection.
+fn show<D: Detection>(
+    detection: &mut D,
+    packet: &Decoded<'_>,
+    flow: &mut Flow<Kept<D::FlowState>>,
+    at: At,
+    stream_events: &stream::Events,
+    settings: &Settings,
+) -> Verdict {
+    let At { direction, presence, established, now_ns } = at;
+    let mut view = flow.view(direction, now_ns);
+    view.presence = presence;
+    view.established = established;
+    view.last = packet.pseudo;
+    let Kept { app, detection: state, passed, .. } = &mut flow.kept;
+    let passed = *passed;
+    let window = flow
+        .session
+        .as_ref()
+        .filter(|session| session.established())
+        .and_then(|session| session.window(direction, &settings.stream, packet.pseudo));
+    let had_window = window.is_some();
+    let seen = Inspection { packet, stream_events, flow: Some(&view), window, app: app.as_deref(), now_ns };
+    let judgement = if passed { Judgement::default() } else { detection.inspect(&seen, Some(state)) };
+    let below =
+        complete_below(flow.kept.app.as_deref(), flow.kept.inspected[direction.index()], packet.pseudo);
+    flow.kept.inspected[direction.index()] = below;
+    // A datagram's transaction is its own; TCP's are inspected both ways.
+    let below = match packet.protocol {
+        Some(TCP) => below.min(flow.kept.inspected[direction.other().index()]),
+        _ => below,
+    };
+    if let Some(app) = &mut flow.kept.app
+        && app.transactions().next().is_some_and(|first| first < below)
+    {
+        let seen =
+            Inspection { packet, stream_events, flow: Some(&view), window: None, app: Some(&**app), now_ns };
+        for id in app.transactions().take_while(|id| *id < below) {
+            detection.transaction_ended(&seen, id);
+        }
+        app.release(below);
+    }
+    if had_window && let Some(session) = &mut flow.session {
+        session.raw_seen(direction, &settings.stream);
+    }
+    if judgement.for_flow {
+        flow.kept.passed |= judgement.passed;
+        if settings.stream.inline {
+            flow.kept.fate = flow.kept.fate.max(judgement.verdict);
+        }
+    }
+    judgement.verdict
+}
+
+/// Below which id all transactions are complete; with the end of the flow, all are.
+fn complete_below(app: Option<&app::State>, from: u64, last: bool) -> u64 {
+    let Some(app) = app else { return from };
+    let done = |id: &u64| last || *id < from || app.is_complete(*id);
+    app.transactions().take_while(done).last().map_or(from, |id| from.max(id + 1))
+}
+
+/// The packet that stands for the end of a flow in a direction.
+fn pseudo<F>(flow: &Flow<Kept<F>>, direction: Direction) -> Decoded<'static> {
+    let (source, destination) = match direction {
+        Direction::ToServer => (flow.client, flow.server),
+        Direction::ToClient => (flow.server, flow.client),
+    };
+    let mut packet = Decoded::new(&[], 0);
+    packet.source = source.address;
+    packet.destination = destination.address;
+    packet.source_port = source.port;
+    packet.destination_port = destination.port;
+    packet.protocol = Some(flow.protocol);
+    packet.pseudo = true;
+    for id in &flow.vlans[..usize::from(flow.vlan_count)] {
+        packet.push_vlan(*id);
+    }
+    packet
+}

@@ -1,0 +1,146 @@
+//! Lines are what tools expect, and writing survives what disks and pipes do.
+
+use super::*;
+use std::io::{self, ErrorKind, Write};
+use std::sync::{Arc, Mutex};
+
+fn record() -> Record<'static> {
+    let metadata: &'static [(String, String)] = Box::leak(Box::new([
+        ("tag".to_string(), "a".to_string()),
+        ("tag".to_string(), "b".to_string()),
+        ("created_at".to_string(), "2026".to_string()),
+    ]));
+    let (source, destination) = ([10, 0, 0, 1].into(), [192, 168, 0, 1].into());
+    let mut record = Record::new(Kind::Alert, 1_600_000_000_123_456_789, source, destination, 6);
+    record.source_port = Some(80);
+    record.destination_port = Some(1234);
+    record.flow_id = Some(77);
+    record.to_server = Some(false);
+    record.app_protocol = Some("http");
+    record.transaction = Some(3);
+    record.flow = Some(Flow { packets: [1, 2], bytes: [100, 200], ..Flow::default() });
+    record.matched = Some(Matched {
+        done: Done::Blocked,
+        gid: 1,
+        sid: 2_100_498,
+        rev: 7,
+        message: "a \"quoted\" message",
+        category: "Bad Traffic",
+        severity: 2,
+        metadata,
+    });
+    record
+}
+
+#[test]
+fn eve_has_the_fields_that_tools_read() {
+    let value: Value = serde_json::from_str(&eve::line(&record())).unwrap();
+    let time = value["timestamp"].as_str().unwrap();
+    assert_eq!(&time[19..26], ".123456");
+    assert!(matches!(&time[26..27], "+" | "-") && time.len() == 31, "{time}");
+    assert_eq!(value["event_type"], "alert");
+    assert_eq!((&value["src_ip"], &value["dest_port"]), (&"10.0.0.1".into(), &1234.into()));
+    assert_eq!((&value["proto"], &value["flow_id"], &value["tx_id"]), (&"TCP".into(), &77.into(), &3.into()));
+    assert_eq!(value["direction"], "to_client");
+    let alert = &value["alert"];
+    assert_eq!(alert["action"], "blocked");
+    assert_eq!(alert["signature_id"], 2_100_498);
+    assert_eq!(alert["signature"], "a \"quoted\" message");
+    assert_eq!(alert["metadata"]["tag"], serde_json::json!(["a", "b"]));
+    assert_eq!(value["flow"]["pkts_toclient"], 2);
+    assert_eq!(value["flow"]["src_ip"], "192.168.0.1", "the client");
+    assert_eq!(value["flow"]["dest_port"], 80);
+}
+
+#[test]
+fn fast_lines_are_for_people() {
+    let line = fast::line(&record()).unwrap();
+    let rest = line.split_once("  ").unwrap().1;
+    assert_eq!(
+        rest,
+        "[Drop] [**] [1:2100498:7] a \"quoted\" message [**] [Classification: Bad Traffic] [Priority: 2] {TCP} 10.0.0.1:80 -> 192.168.0.1:1234"
+    );
+    let mut other = record();
+    other.matched = None;
+    assert_eq!(fast::line(&other), None);
+}
+
+#[test]
+fn event_types_are_read_and_refused() {
+    assert!(Kinds::default().has(Kind::Alert) && !Kinds::default().has(Kind::Http));
+    let kinds = Kinds::parse("alert, http").unwrap();
+    assert!(kinds.has(Kind::Http) && !kinds.has(Kind::Dns) && !kinds.has(Kind::Other("ftp")));
+    assert!(Kinds::parse("all").unwrap().has(Kind::Other("ftp")));
+    assert!(Kinds::parse("htpt").unwrap_err().contains("\"htpt\" is none of all, alert, http"));
+}
+
+/// A disk that is full as long as it is told to be.
+#[derive(Clone, Default)]
+struct Disk(Arc<Mutex<(Vec<u8>, Option<ErrorKind>)>>);
+
+impl Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (kept, error) = &mut *self.0.lock().unwrap();
+        if let Some(kind) = *error {
+            return Err(kind.into());
+        }
+        let count = bytes.len().min(1000);
+        kept.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_costs_lines_but_never_half_of_one() {
+    let disk = Disk::default();
+    let mut writer = Writer::to(Box::new(disk.clone()), "disk");
+    let line = "x".repeat(99);
+    for _ in 0..1000 {
+        writer.line(&line);
+    }
+    disk.0.lock().unwrap().1 = Some(ErrorKind::StorageFull);
+    for _ in 0..20_000 {
+        writer.line(&line);
+    }
+    assert!(writer.lost() > 5_000, "{}", writer.lost());
+    disk.0.lock().unwrap().1 = None;
+    writer.flush();
+    writer.line(&line);
+    writer.flush();
+    let written = disk.0.lock().unwrap().0.clone();
+    assert_eq!(written.len() % 100, 0);
+    assert_eq!(written.len() as u64 / 100 + writer.lost(), 21_001);
+}
+
+#[test]
+fn a_broken_pipe_is_given_up() {
+    let disk = Disk::default();
+    disk.0.lock().unwrap().1 = Some(ErrorKind::BrokenPipe);
+    let mut writer = Writer::to(Box::new(disk), "pipe");
+    writer.line("one");
+    writer.flush();
+    writer.line("two");
+    assert_eq!(writer.lost(), 2);
+}
+
+#[test]
+fn a_file_that_was_moved_away_is_opened_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, moved) = (folder.path().join("eve.json"), folder.path().join("eve.json.1"));
+    let mut writer = Writer::open(Target::File(path.clone())).unwrap();
+    writer.line("one");
+    writer.flush();
+    std::fs::rename(&path, &moved).unwrap();
+    writer.line("two");
+    writer.reopen().unwrap();
+    writer.line("three");
+    drop(writer);
+    assert_eq!(std::fs::read_to_string(moved).unwrap(), "one\ntwo\n");
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "three\n");
+    let error = Writer::open(Target::File("/nowhere/eve.json".into())).unwrap_err();
+    assert!(error.to_string().starts_with("/nowhere/eve.json: "), "{error}");
+}

@@ -1,0 +1,84 @@
+//! One rule from its text.
+
+use super::builder::Builder;
+use super::classes::Classes;
+use super::option::{RuleOption, options, split};
+use super::refusal::Fault;
+use super::rule::Rule;
+use super::variables::Variables;
+use super::{applayer, header, headers, memory, meta, payload, transforms, validate};
+
+/// Bytes that a rule may have.
+const LONGEST: usize = 256 << 10;
+
+/// What a rule is read with.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// Values of `$NAMES`.
+    pub variables: Variables,
+    /// Classes.
+    pub classes: Classes,
+}
+
+/// Every keyword.
+pub(crate) fn keywords() -> impl Iterator<Item = &'static str> {
+    let lists = [payload::WORDS, transforms::WORDS, memory::WORDS, meta::WORDS];
+    lists.into_iter().flatten().copied().chain(headers::words()).chain(applayer::words())
+}
+
+/// Whether a keyword is known.
+pub(crate) fn is_keyword(word: &str) -> bool {
+    keywords().any(|known| known == word)
+}
+
+/// A rule that could not be read: where, why, and its number if that could be read.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) at: usize,
+    pub(crate) fault: Fault,
+    pub(crate) sid: Option<u32>,
+}
+
+/// Reads a rule.
+pub(crate) fn rule(text: &str, context: &Context) -> Result<Rule, Failure> {
+    let fail = |sid: Option<u32>| move |(at, fault)| Failure { at, fault, sid };
+    if text.len() > LONGEST {
+        let why = format!("{} bytes are more than {LONGEST}", text.len());
+        return Err(fail(None)((0, Fault::new("rule", why))));
+    }
+    let parts = split(text).map_err(fail(None))?;
+    let all = options(parts.1, parts.2).map_err(fail(None))?;
+    let sid = sid_of(&all);
+    let mut builder = header::parse(&parts, &context.variables).map_err(fail(sid))?;
+    for option in &all {
+        take(&mut builder, option, context).map_err(|fault| Failure { at: option.at, fault, sid })?;
+    }
+    let place = |field: &str| all.iter().find(|o| o.name == field).map_or(0, |o| o.at);
+    let rule = builder.finish().and_then(|rule| validate::complete(rule, &context.classes));
+    rule.map_err(|fault| Failure { at: place(&fault.field), fault, sid })
+}
+
+fn sid_of(all: &[RuleOption<'_>]) -> Option<u32> {
+    all.iter().find(|o| o.name == "sid")?.value?.parse().ok()
+}
+
+fn take(builder: &mut Builder, option: &RuleOption<'_>, context: &Context) -> Result<(), Fault> {
+    let (word, value) = (option.name, option.value);
+    // What asks for the payload's size is a test of headers.
+    if payload::WORDS.contains(&word) && word != "dsize" {
+        return payload::take(builder, word, value);
+    }
+    if transforms::WORDS.contains(&word) {
+        return transforms::take(builder, word, value);
+    }
+    if memory::WORDS.contains(&word) {
+        return memory::take(builder, word, value);
+    }
+    if meta::WORDS.contains(&word) {
+        return meta::take(builder, word, value, &context.classes);
+    }
+    let known = headers::take(builder, word, value).or_else(|| applayer::take(builder, word, value));
+    known.unwrap_or_else(|| {
+        Err(Fault::new(word, "is not a keyword that is supported").or_nearest(word, keywords()))
+    })
+}

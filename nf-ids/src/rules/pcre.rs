@@ -1,0 +1,101 @@
+//! `pcre`: the expression, its flags, and the buffer that a flag's letter names.
+//!
+//! The flags of the expression are written into it, as PCRE2 reads them at its start, so that what is compiled is one
+//! text. `$` under `/E` becomes `\z`, as no inline flag says it.
+
+use super::buffers::lettered_buffer;
+use super::builder::Builder;
+use super::option::unquote;
+use super::refusal::Fault;
+use super::test::{Pcre, Test};
+
+/// Bytes that an expression may have.
+const LONGEST: usize = 16 << 10;
+
+/// Takes the keyword.
+pub(crate) fn take(b: &mut Builder, value: &str) -> Result<(), Fault> {
+    const WORD: &str = "pcre";
+    let (text, negated) = unquote(WORD, value)?;
+    let text = text.split_once("/,").filter(|_| !text.ends_with('/')).map_or(text, |_| text);
+    let inner = text
+        .strip_prefix('/')
+        .ok_or_else(|| Fault::new(WORD, format!("`{text}` does not start with `/`")))?;
+    let end = inner.rfind('/').ok_or_else(|| Fault::new(WORD, format!("`{text}` does not end with `/`")))?;
+    let (expression, flags) = (&inner[..end], &inner[end + 1..]);
+    // Names of variables that groups are kept in may follow; they are for other engines' scripts.
+    let flags = flags.split(',').next().unwrap_or_default().trim();
+    if expression.len() > LONGEST {
+        return Err(Fault::new(WORD, format!("{} bytes are more than {LONGEST}", expression.len())));
+    }
+    let mut options = String::new();
+    let (mut relative, mut unlimited, mut anchored, mut dollar_end, mut buffer) =
+        (false, false, false, false, None);
+    let mut multiline = false;
+    for flag in flags.chars() {
+        match flag {
+            'i' | 's' | 'x' => options.push(flag),
+            'm' => {
+                multiline = true;
+                options.push(flag);
+            }
+            'G' => options.push('U'),
+            'A' => anchored = true,
+            'E' => dollar_end = true,
+            'R' => relative = true,
+            'O' => unlimited = true,
+            'B' => {}
+            letter => {
+                let known = lettered_buffer(letter).ok_or_else(|| {
+                    Fault::new(WORD, format!("`{letter}` after the last `/` is no flag that is known"))
+                })?;
+                if buffer.replace(known).is_some_and(|before| before != known) {
+                    return Err(Fault::new(WORD, format!("flags `{flags}` name two buffers")));
+                }
+            }
+        }
+    }
+    let body = if dollar_end && !multiline { end_only(expression) } else { expression.to_string() };
+    let flags = if options.is_empty() { String::new() } else { format!("(?{options})") };
+    let expression = if anchored { format!("{flags}\\G(?:{body})") } else { format!("{flags}{body}") };
+    let test = Test::Pcre(Pcre { expression, negated, relative, unlimited });
+    match buffer {
+        Some(buffer) => {
+            if b.sticky.is_some_and(|s| b.rule.sections[s].place != super::test::Place::App(buffer)) {
+                return Err(Fault::new(WORD, "names a buffer while a sticky buffer is in force"));
+            }
+            b.test_of(buffer, test)
+        }
+        None => b.test(test, relative),
+    }
+}
+
+/// The expression with every `$` that means the end as `\z`.
+fn end_only(expression: &str) -> String {
+    let mut out = String::with_capacity(expression.len() + 8);
+    let (mut escaped, mut class) = (false, false);
+    for c in expression.chars() {
+        let plain = !std::mem::replace(&mut escaped, false);
+        match c {
+            '\\' if plain => escaped = true,
+            '[' if plain => class = true,
+            ']' if plain => class = false,
+            '$' if plain && !class => {
+                out.push_str("\\z");
+                continue;
+            }
+            _ => {}
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::end_only;
+
+    #[test]
+    fn only_a_dollar_that_means_the_end_is_changed() {
+        assert_eq!(end_only(r"a$|\$[$]$"), r"a\z|\$[$]\z");
+    }
+}

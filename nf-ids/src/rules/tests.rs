@@ -1,0 +1,162 @@
+use std::path::PathBuf;
+
+use super::*;
+
+fn set(text: &str) -> RuleSet {
+    let mut set = RuleSet::new(Context::default());
+    set.add_text(text);
+    set
+}
+
+fn one(options: &str) -> Rule {
+    let set = set(&format!("alert tcp any any -> any any ({options} sid:1;)"));
+    assert!(set.refusals.is_empty(), "{}", set.refusals[0]);
+    set.rules[0].clone()
+}
+
+fn refused(text: &str) -> Refusal {
+    let set = set(text);
+    assert_eq!(set.refusals.len(), 1, "{text}: not refused");
+    set.refusals[0].clone()
+}
+
+fn data() -> Option<PathBuf> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let folder = std::env::var_os("ONVM_TEST_DATA").map_or(root, PathBuf::from);
+    folder.join("ids").is_dir().then_some(folder)
+}
+
+#[test]
+fn a_fault_is_named_with_its_place_and_the_nearest_word() {
+    let fault = refused("\nalert tcp any any -> any any (msg:\"x\"; \\\n  nocsae; sid:7;)");
+    assert_eq!((fault.line, fault.column, fault.sid), (3, 3, Some(7)));
+    assert_eq!(fault.fault.nearest.as_deref(), Some("nocase"));
+    assert_eq!(
+        fault.to_string(),
+        "line 3, column 3: sid 7: nocsae: is not a keyword that is supported; did you mean `nocase`?"
+    );
+    let fault = refused("alret tcp any any -> any any (sid:1;)");
+    assert_eq!((fault.column, fault.fault.nearest.as_deref()), (1, Some("alert")));
+    let fault = refused("alert tcp any any -> $HOME_NETT any (sid:1;)");
+    assert_eq!((fault.column, fault.fault.nearest.as_deref()), (22, Some("HOME_NET")));
+}
+
+#[test]
+fn modifiers_are_of_the_content_before_them() {
+    let rule =
+        one("content:\"AbC\"; nocase; content:\"d\"; distance:1; within:5; content:!\"e\"; http_header;");
+    assert_eq!(rule.sections.len(), 2);
+    let Test::Content(first) = &rule.sections[0].tests[0] else { panic!() };
+    assert_eq!((first.pattern.as_slice(), first.nocase), (&b"abc"[..], true));
+    let Test::Content(second) = &rule.sections[0].tests[1] else { panic!() };
+    assert_eq!((second.distance, second.within), (Some(Value::Is(1)), Some(Value::Is(5))));
+    let Place::App(buffer) = rule.sections[1].place else { panic!() };
+    assert_eq!((buffer, rule.kind), (crate::app::Buffer::HttpHeader, Kind::Transaction));
+}
+
+#[test]
+fn sticky_buffers_hold_until_the_next() {
+    let rule = one(
+        "http.uri; content:\"a\"; content:\"b\"; file.data; content:\"c\"; http.uri; content:\"d\"; flow:to_server;",
+    );
+    let counts: Vec<usize> = rule.sections.iter().map(|s| s.tests.len()).collect();
+    assert_eq!(counts, [3, 1]);
+    let rule = one("http.user_agent; content:\"a\"; to_uppercase; content:\"B\";");
+    assert_eq!(rule.sections.len(), 2);
+    assert_eq!(rule.sections[1].transforms, [Transform::ToUppercase]);
+}
+
+#[test]
+fn rules_that_cannot_match_are_refused() {
+    for options in [
+        "content:\"abc\"; depth:2;",
+        "content:\"abc\"; content:\"abc\"; within:2;",
+        "content:\"a\"; offset:1; distance:1;",
+        "content:\"a\"; startswith; offset:1;",
+        "nocase;",
+        "content:\"a\"; fast_pattern:0,2;",
+        "content:\"a\"; depth:1; fast_pattern:only;",
+        "http.uri; content:\"abc\"; bsize:2;",
+        "dsize:2; content:\"abc\";",
+        "http.uri; content:\"a\"; http.stat_code; content:\"2\";",
+        "flow:to_client; http.uri; content:\"a\";",
+        "flow:established,not_established;",
+        "base64_data; content:\"a\";",
+        "byte_test:1,=,x,0;",
+        "byte_jump:9,0;",
+        "flowbits:isset,a; flowbits:isnotset,a;",
+        "threshold:type limit, track by_src, count 1;",
+        "content:\"a\"; pcre:\"/a/Z1\";",
+        "xor:\"0d\"; content:\"a\";",
+        "content:a;",
+        "ttl:256;",
+        "flags:X;",
+    ] {
+        refused(&format!("alert tcp any any -> any any ({options} sid:1;)"));
+    }
+    refused("alert tcp any any -> any any (msg:\"no number\";)");
+    refused("alert ssh any any -> any any (http.uri; content:\"a\"; sid:1;)");
+}
+
+#[test]
+fn of_two_rules_with_one_number_the_higher_revision_stays() {
+    let set = set("alert ip any any -> any any (sid:1; rev:1; msg:\"a\";)\n\
+        alert ip any any -> any any (sid:1; rev:2; msg:\"b\";)\n\
+        alert ip any any -> any any (sid:1; rev:1; msg:\"c\";)");
+    assert_eq!((set.rules.len(), set.rules[0].msg.as_str(), set.replaced.len()), (1, "b", 2));
+    assert!(set.replaced[0].to_string().contains("revision 1 gives way to revision 2 of line 2"));
+}
+
+#[test]
+fn kinds_follow_from_what_is_asked() {
+    let kind = |protocol: &str, source: &str, options: &str| {
+        let set = set(&format!("alert {protocol} {source} any -> any any ({options} sid:1;)"));
+        assert!(set.refusals.is_empty(), "{}", set.refusals[0]);
+        (set.rules[0].kind, set.rules[0].of_packet, set.rules[0].of_stream)
+    };
+    assert_eq!(kind("ip", "1.1.1.1", "").0, Kind::IpOnly);
+    assert_eq!(kind("tcp", "!1.1.1.1", "").0, Kind::LikeIpOnly);
+    assert_eq!(kind("tcp", "1.1.1.1", "flow:established;").0, Kind::Packet);
+    assert_eq!(kind("tcp", "any", "app-layer-protocol:tls;").0, Kind::ProtocolOnly);
+    assert_eq!(kind("http", "any", "").0, Kind::App);
+    assert_eq!(kind("tcp", "any", "content:\"a\";"), (Kind::Stream, false, true));
+    assert_eq!(kind("tcp", "any", "content:\"a\"; depth:1;"), (Kind::PacketAndStream, true, true));
+    assert_eq!(kind("tcp", "any", "content:\"a\"; flags:S;"), (Kind::Packet, true, false));
+    assert_eq!(kind("tcp-pkt", "any", "content:\"a\";"), (Kind::Packet, true, false));
+    assert_eq!(kind("udp", "any", "content:\"a\";"), (Kind::Packet, false, false));
+    assert_eq!(kind("pkthdr", "any", "decode-event:ipv4.pkt_too_small;").0, Kind::Decoder);
+}
+
+#[test]
+fn most_of_a_public_rule_set_loads() {
+    let Some(data) = data() else {
+        eprintln!("skipped: no ../shared/data and no ONVM_TEST_DATA");
+        return;
+    };
+    let mut set = RuleSet::new(Context::default());
+    set.add_file(&data.join("ids/etopen_2019_active.rules.gz")).unwrap();
+    let mut reasons = std::collections::BTreeMap::new();
+    for refusal in &set.refusals {
+        *reasons.entry(refusal.fault.to_string()).or_insert(0) += 1;
+    }
+    let all = set.rules.len() + set.refusals.len();
+    println!("{} of {all} rules load; refused: {reasons:#?}", set.rules.len());
+    assert!(all > 18_000 && set.rules.len() * 100 >= all * 95);
+}
+
+#[test]
+fn the_rules_of_all_cases_are_read() {
+    let Some(data) = data() else {
+        eprintln!("skipped: no ../shared/data and no ONVM_TEST_DATA");
+        return;
+    };
+    for rung in std::fs::read_dir(data.join("ids")).unwrap().flatten().filter(|e| e.path().is_dir()) {
+        for case in std::fs::read_dir(rung.path()).unwrap().flatten() {
+            let mut set = RuleSet::new(Context::default());
+            set.add_file(&case.path().join("test.rules")).unwrap();
+            for refusal in &set.refusals {
+                println!("{refusal}");
+            }
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Bytes of one direction, put in their places.
+//!
+//! ```text
+//! base                 ready                              end
+//!  │ in order, readable │ gap │ came early │ gap │ came early │
+//! ```
+//! Bytes lie at their stream offset in one buffer, so that what is in order is one slice. The segments they came in are
+//! remembered until they are read: which of two that overlap counts depends on where both began
+//! and ended ([`Policy`]), because receivers differ in it, and an attacker sends what only his victim puts together.
+
+/// Which data counts where segments overlap with different content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// The earlier segment, except where the new one begins before it.
+    #[default]
+    Bsd,
+    /// As BSD, and the new one if it begins with the earlier and ends behind it.
+    Linux,
+    /// The earlier segment, except where the new one begins before and ends behind it.
+    Windows,
+    /// What came first.
+    First,
+    /// What came last.
+    Last,
+}
+
+impl Policy {
+    /// All of them, with their names.
+    pub const NAMES: &'static [(&'static str, Policy)] = &[
+        ("bsd", Policy::Bsd),
+        ("linux", Policy::Linux),
+        ("windows", Policy::Windows),
+        ("first", Policy::First),
+        ("last", Policy::Last),
+    ];
+
+    /// Whether the new segment's bytes count where it overlaps the earlier one.
+    #[must_use]
+    pub fn takes_new(self, new: Span, earlier: Span) -> bool {
+        match self {
+            Policy::Bsd => new.start < earlier.start,
+            Policy::Linux => {
+                new.start < earlier.start || (new.start == earlier.start && new.end > earlier.end)
+            }
+            Policy::Windows => new.start < earlier.start && new.end > earlier.end,
+            Policy::First => false,
+            Policy::Last => true,
+        }
+    }
+}
+
+/// A piece of a stream, by the offsets of its first byte and of what follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: u64,
+    /// After the last.
+    pub end: u64,
+}
+
+/// What became of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is in its place.
+    Done {
+        /// It overlaps another, and says something else.
+        differs: bool,
+        /// Bytes that were not there before.
+        new: usize,
+    },
+    /// All of it lies before what was read already.
+    Old,
+    /// There is no room for it.
+    Full,
+}
+
+/// Bytes between what was read and the end of the farthest segment, at most.
+pub(super) const MOST_BYTES: usize = 1 << 20;
+/// Segments that wait, at most.
+const MOST_SEGMENTS: usize = 4096;
+/// A buffer that has this much room and nothing in it is given back.
+const KEPT_ROOM: usize = 64 << 10;
+
+/// The bytes of one direction.
+#[derive(Debug, Default)]
+pub struct Assembler {
+    /// Stream offset of what stands at `head`.
+    base: u64,
+    /// Everything before it is in order.
+    ready: u64,
+    buffer: Vec<u8>,
+    /// Bytes at the front of the buffer that were read.
+    head: usize,
+    /// By their start.
+    segments: Vec<Span>,
+}
+
+impl Assembler {
+    /// Offset of the first byte that is still there.
+    #[must_use]
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Bytes up to here are in order, from the base on.
+    #[must_use]
+    pub fn ready(&self) -> u64 {
+        self.ready
+    }
+
+    /// End of the farthest segment.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.base + (self.buffer.len() - self.head) as u64
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Bytes in order from `from` up to `to`, as far as they are there.
+    #[must_use]
+    pub fn bytes(&self, from: u64, to: u64) -> &[u8] {
+        let (from, to) = (from.max(self.base), to.min(self.ready));
+        if from >= to {
+            return &[];
+        }
+        &self.buffer[self.place(from)..self.place(to)]
+    }
+
+    /// Bytes of a segment that is there, in order or not.
+    #[must_use]
+    pub fn held_bytes(&self, from: u64, to: u64) -> &[u8] {
+        let (from, to) = (from.max(self.base), to.min(self.end()));
+        if from >= to {
+            return &[];
+        }
+        &self.buffer[self.place(from)..self.place(to)]
+    }
+
+    /// Index of an offset that lies between base and end.
+    #[allow(clippy::cast_possible_truncation, reason = "no farther than the buffer is long")]
+    fn place(&self, offset: u64) -> usize {
+        self.head + (offset - self.base) as usize
+    }
+
+    /// Puts a segment in its place.
+    pub fn put(&mut self, start: u64, data: &[u8], policy: Policy) -> Put {
+        let span = Span { start, end: start + data.len() as u64 };
+        if span.end <= self.base || data.is_empty() {
+            return Put::Old;
+        }
+        // What lies before the base was read, and counts.
+        let cut = usize::try_from(self.base.saturating_sub(start)).unwrap_or(usize::MAX);
+        let Some(data) = data.get(cut..) else { return Put::Old };
+        let from = span.start.max(self.base);
+        if span.end - self.base > MOST_BYTES as u64 || self.segments.len() >= MOST_SEGMENTS {
+            return Put::Full;
+        }
+        if from == self.end() {
+            self.buffer.extend_from_slice(data);
+            if from == self.ready {
+                self.ready = span.end;
+            }
+            self.segments.push(span);
+            return Put::Done { differs: false, new: data.len() };
+        }
+        self.put_among(span, from, data, policy)
+    }
+
+    /// Puts a segment in that leaves a gap, or overlaps others.
+    fn put_among(&mut self, span: Span, from: u64, data: &[u8], policy: Policy) -> Put {
+        if span.end > self.end() {
+            let most = self.place(span.end);
+            self.buffer.resize(most, 0);
+        }
+        let (mut differs, mut new) = (false, 0);
+        // Everything up to here was looked at.
+        let mut covered = from;
+        // Segments may overlap each other; those that begin behind this one's end do not touch it.
+        for index in 0..self.segments.len() {
+            let earlier = self.segments[index];
+            if earlier.start >= span.end {
+                break;
+            }
+            if earlier.end <= from {
+                continue;
+            }
+            if earlier.start > covered {
+                new += self.copy(from, data, covered, earlier.start);
+            }
+            let (start, end) = (earlier.start.max(from), earlier.end.min(span.end));
+            if start < end {
+                let mine = slice(from, data, start, end);
+                if self.buffer[self.place(start)..self.place(end)] != *mine {
+                    differs = true;
+                    if policy.takes_new(span, earlier) {
+                        self.copy(from, data, start, end);
+                    }
+                }
+            }
+            covered = covered.max(end);
+        }
+        if covered < span.end {
+            new += self.copy(from, data, covered, span.end);
+        }
+        let at = self.segments.partition_point(|other| other.start <= span.start);
+        self.segments.insert(at, span);
+        if span.start <= self.ready && span.end > self.ready {
+            self.ready = self.in_order_to(self.ready);
+        }
+        Put::Done { differs, new }
+    }
+
+    /// Copies `[start, end)` of a segment that begins at `from`; how many bytes.
+    fn copy(&mut self, from: u64, data: &[u8], start: u64, end: u64) -> usize {
+        let (at, to) = (self.place(start), self.place(end));
+        self.buffer[at..to].copy_from_slice(slice(from, data, start, end));
+        to - at
+    }
+
+    /// How far bytes are in order from `from` on.
+    fn in_order_to(&self, from: u64) -> u64 {
+        let mut end = from;
+        for span in &self.segments {
+            if span.start > end {
+                break;
+            }
+            end = end.max(span.end);
+        }
+        end
+    }
+
+    /// Forgets everything before `offset`.
+    pub fn forget(&mut self, offset: u64) {
+        if offset <= self.base {
+            return;
+        }
+        if offset >= self.end() {
+            self.buffer.clear();
+            self.head = 0;
+            if self.buffer.capacity() > KEPT_ROOM {
+                self.buffer = Vec::new();
+            }
+        } else {
+            self.head = self.place(offset);
+            if self.head >= self.buffer.len() / 2 {
+                self.buffer.drain(..self.head);
+                self.head = 0;
+            }
+        }
+        self.base = offset;
+        let gone = self.segments.iter().take_while(|span| span.end <= offset).count();
+        self.segments.drain(..gone);
+        self.ready = self.in_order_to(self.ready.max(offset));
+    }
+
+    /// Start of the first segment after the gap at the end of what is in order; none if there is no gap with something
+    /// behind it.
+    #[must_use]
+    pub fn after_gap(&self) -> Option<u64> {
+        self.segments.iter().map(|span| span.start).find(|start| *start > self.ready)
+    }
+}
+
+/// Bytes `[start, end)` of a segment that begins at `from`.
+#[allow(clippy::cast_possible_truncation, reason = "inside the segment")]
+fn slice(from: u64, data: &[u8], start: u64, end: u64) -> &[u8] {
+    &data[(start - from) as usize..(end - from) as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(policy: Policy, segments: &[(u64, &str)]) -> (String, bool) {
+        let mut assembler = Assembler::default();
+        let mut differs = false;
+        for (start, text) in segments {
+            if let Put::Done { differs: here, .. } = assembler.put(*start, text.as_bytes(), policy) {
+                differs |= here;
+            }
+        }
+        (String::from_utf8_lossy(assembler.bytes(0, assembler.ready())).into(), differs)
+    }
+
+    #[test]
+    fn segments_come_in_any_order() {
+        assert_eq!(stream(Policy::Bsd, &[(3, "def"), (6, "ghi"), (0, "abc")]), ("abcdefghi".into(), false));
+        assert_eq!(stream(Policy::Bsd, &[(0, "abc"), (1, "bcde"), (9, "x")]), ("abcde".into(), false));
+    }
+
+    #[test]
+    fn overlaps_are_settled_by_policy() {
+        // An earlier segment in the middle, and one over all of it.
+        let over: &[(u64, &str)] = &[(3, "EEE"), (0, "nnnnnnnnn")];
+        for (policy, text) in [
+            (Policy::Bsd, "nnnnnnnnn"),
+            (Policy::Linux, "nnnnnnnnn"),
+            (Policy::Windows, "nnnnnnnnn"),
+            (Policy::First, "nnnEEEnnn"),
+            (Policy::Last, "nnnnnnnnn"),
+        ] {
+            assert_eq!(stream(policy, over), (text.into(), true), "{policy:?}");
+        }
+        // One that begins with the earlier one and is longer.
+        let same: &[(u64, &str)] = &[(1, "EEE"), (1, "nnnnn"), (0, "0")];
+        for (policy, text) in [
+            (Policy::Bsd, "0EEEnn"),
+            (Policy::Linux, "0nnnnn"),
+            (Policy::Windows, "0EEEnn"),
+            (Policy::First, "0EEEnn"),
+            (Policy::Last, "0nnnnn"),
+        ] {
+            assert_eq!(stream(policy, same), (text.into(), true), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_read_stays() {
+        let mut assembler = Assembler::default();
+        assert_eq!(assembler.put(0, b"abcdef", Policy::Last), Put::Done { differs: false, new: 6 });
+        assembler.forget(4);
+        assert_eq!(assembler.put(0, b"XXXX", Policy::Last), Put::Old);
+        assert_eq!(assembler.put(2, b"XXYYZZ", Policy::Last), Put::Done { differs: true, new: 2 });
+        assert_eq!(assembler.bytes(0, 99), b"YYZZ");
+        assert_eq!(assembler.put(20, b"later", Policy::Last), Put::Done { differs: false, new: 5 });
+        assert_eq!((assembler.ready(), assembler.after_gap()), (8, Some(20)));
+        assembler.forget(20);
+        assert_eq!(assembler.bytes(20, 25), b"later");
+        assert_eq!(assembler.put(20 + MOST_BYTES as u64, b"far", Policy::Last), Put::Full);
+    }
+
+    proptest::proptest! {
+        /// Pieces of one text, in any order and with any overlap, make the text up to the first hole.
+        #[test]
+        fn pieces_of_one_text_make_it(
+            pieces in proptest::collection::vec((0u64..300, 1u64..80), 0..60), forget in 0u64..200,
+            policy in proptest::sample::select(Policy::NAMES.iter().map(|(_, p)| *p).collect::<Vec<_>>()),
+        ) {
+            let text: Vec<u8> = (0u32..400).map(|n| (n * 31 % 251).to_le_bytes()[0]).collect();
+            let mut there = vec![false; 400];
+            let mut assembler = Assembler::default();
+            for (turn, (start, length)) in pieces.iter().enumerate() {
+                let (from, to) = (usize::try_from(*start).unwrap(), usize::try_from(start + length).unwrap());
+                let put = assembler.put(*start, &text[from..to], policy);
+                let differs = matches!(put, Put::Done { differs: true, .. } | Put::Full);
+                proptest::prop_assert!(!differs);
+                there[from..to].fill(true);
+                if turn == pieces.len() / 2 {
+                    let upto = forget.min(assembler.ready());
+                    assembler.forget(upto);
+                }
+            }
+            let hole = there.iter().position(|known| !known).unwrap_or(400) as u64;
+            proptest::prop_assert_eq!(assembler.ready(), hole);
+            let base = usize::try_from(assembler.base()).unwrap();
+            let end = usize::try_from(hole).unwrap();
+            proptest::prop_assert_eq!(assembler.bytes(0, hole), &text[base.min(end)..end]);
+        }
+    }
+}

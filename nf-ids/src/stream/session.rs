@@ -1,0 +1,235 @@
+//! A TCP session: both sides, its state, and what a segment does to it.
+
+use super::segment::{ACK, FIN, RST, SYN, Segment};
+use super::{Event, Events, Settings, Side};
+use crate::decode::Decoded;
+use crate::flow::{self, Direction};
+
+/// Where a session is in its life (RFC 9293 §3.3.2), as someone between the two sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "named as in the RFC; the picture is at the top of the room")]
+pub enum State {
+    SynSent,
+    SynReceived,
+    Established,
+    FinWait1,
+    FinWait2,
+    TimeWait,
+    LastAck,
+    CloseWait,
+    Closing,
+    Closed,
+}
+
+/// What became of a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Its receiver would not take it: an IPS drops it.
+    pub refused: bool,
+    /// Its data is in the stream.
+    pub added: bool,
+    /// The session is picked up in its midst, at the answer to a handshake: the sender is the server.
+    pub turned: bool,
+}
+
+/// That a segment is not one that its receiver would take; the event tells why.
+pub(super) struct Refused;
+
+/// A session.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) state: State,
+    /// To the server, to the client: by who sends the data.
+    pub(super) sides: [Side; 2],
+    pub(super) events: Events,
+    pub(super) midstream: bool,
+    pub(super) asynchronous: bool,
+    /// Both have sent a SYN of their own.
+    pub(super) four_way: bool,
+    pub(super) timestamps: bool,
+    pub(super) confirmed: bool,
+    pub(super) reset: bool,
+    /// Who has reset it, and in which state.
+    pub(super) reset_from: Option<(Direction, State)>,
+    /// Other SYNs of the client that were not answered.
+    pub(super) syns: Vec<Syn>,
+    /// The flow ends.
+    pub(super) ending: bool,
+    pub(super) added: bool,
+}
+
+/// A SYN that waits for its answer beside the first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Syn {
+    pub(super) seq: u32,
+    pub(super) window: u32,
+    pub(super) scale: Option<u8>,
+    pub(super) timestamp: Option<(u32, u32)>,
+}
+
+impl Session {
+    /// Begins a session with a segment, if one can begin with it.
+    ///
+    /// The flow's direction is that of the segment; [`Taken::turned`] says that it must be turned round.
+    pub fn begin(
+        packet: &Decoded<'_>,
+        now_ns: u64,
+        settings: &Settings,
+        events: &mut Events,
+    ) -> (Option<Box<Session>>, Taken) {
+        let Some(segment) = Segment::of(packet, Direction::ToServer, now_ns) else {
+            return (None, Taken::default());
+        };
+        Self::check_flags(&segment, events);
+        let mut taken = Taken::default();
+        let session = Self::from_first(&segment, settings, events, &mut taken);
+        (session, taken)
+    }
+
+    fn check_flags(segment: &Segment<'_>, events: &mut Events) {
+        if segment.ack != 0 && !segment.has(ACK) && !segment.pseudo {
+            events.set(Event::BrokenAck);
+        }
+        if segment.has(FIN) && segment.has(SYN) {
+            events.set(Event::FinSyn);
+        }
+    }
+
+    /// A segment of a session that began.
+    pub fn segment(
+        &mut self,
+        packet: &Decoded<'_>,
+        direction: Direction,
+        now_ns: u64,
+        settings: &Settings,
+        events: &mut Events,
+    ) -> Taken {
+        let Some(segment) = Segment::of(packet, direction, now_ns) else { return Taken::default() };
+        Self::check_flags(&segment, events);
+        self.added = false;
+        let refused = !self.is_keep_alive(&segment)
+            && (self.is_outdated_window_update(&segment) || self.dispatch(&segment, settings).is_err());
+        events.add(std::mem::take(&mut self.events));
+        Taken { refused, added: self.added, turned: false }
+    }
+
+    /// A pure acknowledgement that shrinks the window and acknowledges nothing new is not to be trusted.
+    fn is_outdated_window_update(&mut self, segment: &Segment<'_>) -> bool {
+        if self.state < State::Established
+            || segment.flags & (SYN | FIN | RST) != 0
+            || !segment.has(ACK)
+            || !segment.data.is_empty()
+            || segment.sack
+        {
+            return false;
+        }
+        let ours = &self.sides[segment.direction.index()];
+        let theirs = &self.sides[segment.direction.other().index()];
+        let window = segment.window << theirs.scale;
+        let shrinks = window < theirs.window;
+        if !shrinks || segment.ack != theirs.last_ack {
+            return false;
+        }
+        let difference = theirs.window - window;
+        if ours.next_seq == segment.seq
+            || !super::segment::after(ours.next_seq, segment.seq.wrapping_add(difference))
+        {
+            return false;
+        }
+        self.events.set(Event::BadWindowUpdate);
+        true
+    }
+
+    pub(super) fn dispatch(&mut self, segment: &Segment<'_>, settings: &Settings) -> Result<(), Refused> {
+        match self.state {
+            State::SynSent => self.in_syn_sent(segment, settings),
+            State::SynReceived => self.in_syn_received(segment, settings),
+            State::Established => self.in_established(segment, settings),
+            State::Closed => self.in_closed(segment, settings),
+            _ => self.in_closing(segment, settings),
+        }
+    }
+
+    pub(super) fn refuse<T>(&mut self, event: Event) -> Result<T, Refused> {
+        self.events.set(event);
+        Err(Refused)
+    }
+
+    /// Both sides as the segment sees them: who sends it, and who receives it.
+    pub(super) fn both(&mut self, segment: &Segment<'_>) -> (&mut Side, &mut Side) {
+        let [client, server] = &mut self.sides;
+        if segment.to_server() { (client, server) } else { (server, client) }
+    }
+
+    /// Takes in the data of a segment.
+    pub(super) fn take_data(&mut self, segment: &Segment<'_>, settings: &Settings) {
+        let side = &mut self.sides[segment.direction.index()];
+        if side.take(segment, settings, &mut self.events) {
+            self.added = true;
+        }
+    }
+
+    /// Its state.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// It was reset.
+    #[must_use]
+    pub fn was_reset(&self) -> bool {
+        self.reset
+    }
+
+    /// What it means for the flow.
+    #[must_use]
+    pub fn flow_state(&self) -> flow::State {
+        match self.state {
+            State::SynSent | State::SynReceived => flow::State::New,
+            State::LastAck | State::TimeWait | State::Closed => flow::State::Closed,
+            _ => flow::State::Established,
+        }
+    }
+
+    /// Whether rules may take it for established: the handshake is complete.
+    #[must_use]
+    pub fn established(&self) -> bool {
+        self.state >= State::Established
+    }
+
+    /// Sequence numbers that the sides have used.
+    #[must_use]
+    pub fn sizes(&self) -> [u64; 2] {
+        [self.sides[0].size(), self.sides[1].size()]
+    }
+
+    /// Memory of both sides' data, in bytes.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.sides[0].data.held() + self.sides[1].data.held()
+    }
+
+    /// Whether a SYN begins a new session in the flow of this one.
+    #[must_use]
+    pub fn begins_anew(&self, packet: &Decoded<'_>, direction: Direction) -> bool {
+        let Some(flags) = packet.tcp_flags() else { return false };
+        if flags & (SYN | ACK | RST | FIN) != SYN {
+            return false;
+        }
+        if direction == Direction::ToServer && packet.tcp_seq() == Some(self.sides[0].isn) {
+            return false;
+        }
+        matches!(self.state, State::LastAck | State::TimeWait | State::Closed)
+    }
+
+    /// Whether its beginning was not seen.
+    #[must_use]
+    pub fn is_midstream(&self) -> bool {
+        self.midstream
+    }
+
+    /// Makes the server the client and the other way round.
+    pub fn turn_round(&mut self) {
+        self.sides.swap(0, 1);
+    }
+}
