@@ -8,6 +8,7 @@ use onvm_lib::packet::DropReason;
 use onvm_tests::traffic::{assert_datagrams_arrive, record, recorded, send_frames, serve};
 use onvm_tests::wire::{SERVER, SERVER_V6, Wire};
 use onvm_tests::{LIMIT, Lab, Manager, Process, made_capture, read_capture, sample, wait_until, with_dpdk};
+use rustix::process::Signal;
 
 /// What tshark makes of a capture: headers and every byte, but not the time, which is the driver's.
 fn tshark(path: &Path) -> Option<String> {
@@ -262,6 +263,23 @@ fn tagged_and_long_frames_arrive_to_the_byte() {
     send_frames(&wire, &frames);
     assert!(recorded(&lab, "out.pcap", frames.len()) == frames, "frames arrive changed or in another order");
     stop(manager, nfs);
+}
+
+#[test]
+fn a_manager_that_is_killed_leaves_nothing_behind() {
+    let Some(_wire) = Wire::unwired().filter(|_| with_dpdk()) else { return };
+    let there =
+        |name: &str| Command::new("ip").args(["link", "show", name]).output().unwrap().status.success();
+    let lab = Lab::new();
+    let ports = ["dpdk:net_tap7,iface=m7", "dpdk:net_null0"];
+    let (mut manager, _nfs) = start(&lab, ports, &[]);
+    wait_until("the device", || there("m7"));
+    manager.wait_until("packets", |l| l.packets("received") > 1000);
+    let files = format!("/var/run/dpdk/onvm-{}", manager.process.pid());
+    manager.process.signal(Signal::KILL);
+    let _ = manager.process.wait(LIMIT);
+    wait_until("the end of the device", || !there("m7"));
+    assert!(!Path::new(&files).exists(), "{files} is left behind");
 }
 
 #[test]
