@@ -302,7 +302,8 @@ impl XdpPort {
         queue.wait_for_room();
         self.kick(queue, books, failed);
         // A device may be unable to use this buffer, and able to use another.
-        let packet = match books.duplicate(&packet).filter(|_| queue.zero_copy) {
+        let copy = if queue.zero_copy { books.duplicate(&packet) } else { None };
+        let packet = match copy {
             Some(copy) => {
                 books.free(packet);
                 copy
@@ -336,10 +337,13 @@ impl XdpPort {
                 }
             }
         }
-        for packet in &failed[before..] {
-            self.counters.tx_packets -= 1;
-            self.counters.tx_bytes -= u64::from(packet.descriptor().length());
-        }
+        self.count_unsent(&failed[before..]);
+    }
+
+    /// These were counted as sent, and were not.
+    fn count_unsent(&mut self, failed: &[Packet]) {
+        self.counters.tx_packets -= failed.len() as u64;
+        self.counters.tx_bytes -= failed.iter().map(|p| u64::from(p.descriptor().length())).sum::<u64>();
     }
 
     /// Waits for what is being sent, but not for ever.
@@ -407,6 +411,7 @@ impl Port for XdpPort {
         self.turn = (self.turn + 1) % count.max(1);
         // Dropped by the device after the worker was told that they are sent.
         self.counters.tx_failed += failed.len() as u64;
+        self.count_unsent(&failed);
         failed.into_iter().for_each(|packet| books.free(packet));
         self.link = Some(link);
         Reception::Ready
@@ -419,7 +424,7 @@ impl Port for XdpPort {
             self.counters.tx_failed += burst.len() as u64;
             return;
         };
-        let (mut failed, mut too_long) = (Vec::new(), None);
+        let (mut failed, mut too_long, given) = (Vec::new(), None, burst.len());
         let count = u32::try_from(open.queues.len()).unwrap_or(1);
         for packet in burst.drain(..) {
             let length = packet.descriptor().length();
@@ -440,6 +445,12 @@ impl Port for XdpPort {
         }
         self.link = Some(open);
         self.counters.tx_failed += failed.len() as u64;
+        // Some may be of an earlier burst; the worker takes back no more than it has given.
+        while failed.len() > given
+            && let Some(packet) = failed.pop()
+        {
+            books.free(packet);
+        }
         *burst = failed;
     }
 
