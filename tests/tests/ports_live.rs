@@ -2,7 +2,8 @@
 
 use onvm_lib::packet::DropReason;
 use onvm_lib::protocol::{Request, Target};
-use onvm_tests::{Dice, LIMIT, Lab, Manager, read_capture};
+use onvm_tests::wire::{SERVER, Wire};
+use onvm_tests::{Dice, LIMIT, Lab, Manager, read_capture, wait_until};
 use serde_json::Value;
 
 fn add(lab: &Lab, spec: &str, number: Option<u8>) -> Result<u64, String> {
@@ -247,4 +248,31 @@ fn another_plan_brings_its_ports() {
     assert_eq!(states, ["empty", "finished"]);
     audited(&manager);
     manager.stop(LIMIT).assert_clean();
+}
+
+#[test]
+fn interfaces_are_taken_out_and_put_back_under_a_connection() {
+    let Some(wire) = Wire::new(1500) else { return };
+    let lab = Lab::new();
+    let manager = lab.manager(&["--port", "afpacket:m0", "--port", "afpacket:m1", "--chain", "1"]);
+    let mut nf = lab.nf("nf-forward", &["-r", "1"]);
+    lab.wait_for_running(1, 1);
+    let reaches =
+        || wire.at_client(&["ping", "-c", "1", "-W", "2", SERVER]).output().unwrap().status.success();
+    wait_until("the server", reaches);
+    let capture = lab.file("wire.pcapng");
+    for options in ["", ",rate=1Gbit;tx:1Gbit", ",fault=delay:1ms;reorder:1%", &format!(",capture={capture}")]
+    {
+        assert!(remove(&lab, "m1").is_ok());
+        assert!(!reaches(), "the port is gone");
+        assert_eq!(add(&lab, &format!("afpacket:m1{options}"), Some(1)), Ok(1));
+        wait_until("the server", reaches);
+    }
+    let link = &list(&lab)[1]["link"];
+    assert_eq!((&link["up"], &link["mtu"]), (&true.into(), &1500.into()), "{link}");
+    audited(&manager);
+    let ledger = manager.stop(LIMIT);
+    ledger.assert_clean();
+    assert!(ledger.0["ports"][1]["captured"].as_u64().unwrap() >= 2, "{}", ledger.0);
+    let _ = nf.wait(LIMIT).good();
 }

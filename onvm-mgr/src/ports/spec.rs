@@ -271,6 +271,18 @@ mod tests {
     }
 
     #[test]
+    fn files_are_seen_from_a_directory() {
+        let seen = |text: &str| text.parse::<Spec>().unwrap().in_directory(Path::new("/")).unwrap();
+        assert_eq!(seen("afpacket:eth0,rate=5"), "afpacket:eth0,rate=5");
+        assert_eq!(seen("afpacket:eth0,capture=a.pcapng"), "afpacket:interface=eth0,capture=/a.pcapng");
+        assert_eq!(seen("pcap:a,out=b,pps=5,capture=c"), "pcap:in=/a,out=/b,pps=5,capture=/c");
+        assert_eq!(seen("dpdk:net_null0,capture=c,rxq=2"), "dpdk:net_null0,rxq=2,capture=/c");
+        let spec: Spec = "null:capture=a.pcapng".parse().unwrap();
+        let refused = spec.in_directory(Path::new("/a,b")).unwrap_err().to_string();
+        assert!(refused.contains("has a comma"), "{refused}");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         assert_eq!(
             error("pacp:x"),
