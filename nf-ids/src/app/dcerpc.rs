@@ -37,15 +37,14 @@ impl Dcerpc {
         let (low, high) = if little { (two(12), two(14)) } else { (two(14), two(12)) };
         let number = u32::from(high) << 16 | u32::from(low);
         let (kind, flags) = (bytes[2], bytes[3]);
-        let auth = usize::from(two(10));
         if !matches!((kind, direction), (0, Direction::ToServer) | (2, Direction::ToClient)) {
             return;
         }
         let at = self.call(store, direction, number);
         let call = &mut self.calls[at];
-        let start = HEADER + 8 + if kind == 0 && flags & 0x80 != 0 { 16 } else { 0 };
-        let end = if auth > 0 { bytes.len().saturating_sub(auth + 8) } else { bytes.len() };
-        let stub = bytes.get(start..end.max(start)).unwrap_or_default();
+        // As Suricata has it: of requests all after the call's numbers, of responses all after the header; an object's
+        // number and the verifier at the end belong to it.
+        let stub = bytes.get(HEADER + if kind == 0 { 8 } else { 0 }..).unwrap_or_default();
         let kept = &mut call.stub[side(direction)];
         let room = stub.len().min(MOST_STUB.saturating_sub(kept.len()));
         kept.extend_from_slice(&stub[..room]);
