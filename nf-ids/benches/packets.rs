@@ -7,9 +7,12 @@
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
+use nf_ids::detect::{Alert, Detector, Sink, Tables, Watch};
 use nf_ids::engine::{Detection, Engine, Inspection, Judgement, Mode, Settings};
+use nf_ids::rules::{Context, RuleSet};
 use onvm_lib::capture::{LinkType, Reader};
 
 /// Bytes of captures that are kept in memory.
@@ -32,6 +35,40 @@ impl Detection for Nothing {
         black_box(seen.packet.payload.len());
         Judgement::default()
     }
+}
+
+/// Counts alerts.
+#[derive(Debug, Default)]
+struct Count(u64);
+
+impl Sink for Count {
+    fn alert(&mut self, alert: &Alert, _: &Inspection<'_>) {
+        self.0 += u64::from(black_box(alert.rule.sid) > 0);
+    }
+}
+
+/// Resident memory of this process in bytes.
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    text.split_whitespace().nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
+}
+
+/// Reads and compiles a rule file, and says what that took.
+fn compiled(path: &Path) -> Option<Arc<Tables>> {
+    let (start, before) = (Instant::now(), resident());
+    let mut set = RuleSet::new(Context::default());
+    set.add_file(path).ok()?;
+    let refused = set.refusals.len();
+    let (tables, more) = Tables::new(set.rules);
+    println!(
+        "{}: {} rules, {} refused, loaded in {:.2} s, {} MB",
+        path.file_name().unwrap_or_default().to_string_lossy(),
+        tables.size().rules,
+        refused + more.len(),
+        start.elapsed().as_secs_f64(),
+        resident().saturating_sub(before) / 1_000_000
+    );
+    Some(Arc::new(tables))
 }
 
 fn data() -> Option<PathBuf> {
@@ -111,5 +148,20 @@ fn main() {
     println!("{} packets, {} bytes each on average", frames.len(), bytes / frames.len().max(1));
     for (mode, name) in [(Mode::Ids, "looking on"), (Mode::Inline, "in line")] {
         measure(&format!("no rules, {name}"), mode, &frames, || Nothing);
+    }
+    let Some(folder) = data().map(|folder| folder.join("ids")) else {
+        println!("no rule sets are here: set ONVM_TEST_DATA");
+        return;
+    };
+    for (file, name) in [
+        ("etopen_1000_raw.rules.gz", "1,000 raw"),
+        ("etopen_1000.rules.gz", "1,000 mixed"),
+        ("etopen_2019_active.rules.gz", "all"),
+    ] {
+        let Some(tables) = compiled(&folder.join(file)) else { continue };
+        for (mode, how) in [(Mode::Ids, "looking on"), (Mode::Inline, "in line")] {
+            let watch = || Watch::new(Detector::new(tables.clone()), Count::default());
+            measure(&format!("{name} rules, {how}"), mode, &frames, watch);
+        }
     }
 }

@@ -15,13 +15,13 @@ use nf_ids::rules::{Context, RuleSet};
 const FLOORS: &[(&str, usize)] = &[
     ("T1", 12),
     ("T2", 12),
-    ("T3", 16),
+    ("T3", 17),
     ("T4", 9),
     ("T4d", 9),
-    ("T5", 47),
+    ("T5", 48),
     ("T5e", 43),
-    ("T6", 17),
-    ("T7", 20),
+    ("T6", 18),
+    ("T7", 34),
 ];
 
 /// An alert as it is compared: rule, protocol, ends.

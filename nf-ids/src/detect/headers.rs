@@ -1,7 +1,7 @@
 //! Tests of a packet's headers and of its flow.
 
 use crate::app::{self, Protocol};
-use crate::decode::{Decoded, Transport};
+use crate::decode::{Decoded, Net, Transport};
 use crate::engine::Inspection;
 use crate::flow::Direction;
 use crate::rules::{Checksummed, Compare, Field, HeaderBytes, HeaderTest, ProtocolSide, StreamSide, Way};
@@ -21,8 +21,6 @@ pub(crate) fn holds(test: &HeaderTest, seen: &Inspection<'_>) -> bool {
         HeaderTest::FragmentBits(bits) => packet.fragment_bits().is_some_and(|value| bits.holds(value)),
         HeaderTest::TcpFlags(bits) => packet.tcp_flags().is_some_and(|value| bits.holds(value)),
         HeaderTest::SameIp => (packet.is_ipv4() || packet.is_ipv6()) && packet.source == packet.destination,
-        HeaderTest::Source(list) => list.contains(packet.source),
-        HeaderTest::Destination(list) => list.contains(packet.destination),
         HeaderTest::StreamSize(side, compare) => stream_size(seen, *side, *compare),
         HeaderTest::DecodeEvent(event) => packet.has(*event),
         HeaderTest::StreamEvent(event) => seen.stream_events.has(*event),
@@ -62,7 +60,8 @@ fn number(field: Field, seen: &Inspection<'_>) -> Option<u64> {
             if packet.pseudo {
                 return None;
             }
-            packet.payload.len() as u64
+            // A message of IGMP is all header.
+            if igmp(packet).is_some() { 0 } else { packet.payload.len() as u64 }
         }
         Field::VlanLayers => packet.vlan_ids().len() as u64,
         Field::VlanId(_) => return None,
@@ -128,6 +127,16 @@ pub(crate) fn bytes<'a>(packet: &Decoded<'a>, header: HeaderBytes) -> Option<&'a
         HeaderBytes::Icmpv4 => packet.icmpv4_header(),
         HeaderBytes::Icmpv6 => packet.icmpv6_header(),
         HeaderBytes::Igmp => igmp(packet),
+        HeaderBytes::Source => match packet.net {
+            Net::V4(header) => header.get(12..16),
+            Net::V6(header) => header.get(8..24),
+            Net::None => None,
+        },
+        HeaderBytes::Destination => match packet.net {
+            Net::V4(header) => header.get(16..20),
+            Net::V6(header) => header.get(24..40),
+            Net::None => None,
+        },
     }
 }
 

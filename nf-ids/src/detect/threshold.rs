@@ -16,7 +16,7 @@ const MOST_UNIQUE: usize = 1024;
 pub(crate) struct Entry {
     count: u32,
     since_ns: u64,
-    /// At which count `backoff` says it next.
+    /// At which count `backoff` says it next; for the others 1 once it has begun.
     next: u32,
     unique: Vec<u64>,
 }
@@ -117,9 +117,9 @@ impl Thresholds {
             }
             return Said::Silent;
         }
-        if entry.count == 0 || of.now_ns.saturating_sub(entry.since_ns) > window {
-            entry.since_ns = of.now_ns;
-            entry.count = 0;
+        // The time runs on when a threshold is reached: it is that of the first match, not of the alert.
+        if entry.next == 0 || of.now_ns.saturating_sub(entry.since_ns) > window {
+            *entry = Entry { since_ns: of.now_ns, next: 1, ..Entry::default() };
         }
         entry.count = entry.count.saturating_add(1);
         let said = match t.kind {
@@ -230,6 +230,7 @@ mod tests {
         assert_eq!(count(ThresholdKind::Limit, 2, &times), 4);
         assert_eq!(count(ThresholdKind::Threshold, 2, &times), 4);
         assert_eq!(count(ThresholdKind::Both, 2, &times), 2);
+        assert_eq!(count(ThresholdKind::Threshold, 2, &[0, 1, 9, 11]), 1);
     }
 
     #[test]

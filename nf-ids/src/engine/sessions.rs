@@ -206,10 +206,11 @@ fn read_app<F>(
                     flow.kept.app.get_or_insert_with(|| Box::new(app::State::new(hints, &settings.app)));
                 let gap = usize::try_from(chunk.gap).unwrap_or(usize::MAX);
                 app.data(direction, chunk.bytes, gap, false);
-                let due = app
-                    .transactions()
-                    .last()
-                    .is_some_and(|id| app.progress(id, direction) == app::Progress::Complete);
+                // A message is complete, or the protocol is one of which only the name is known.
+                let due = match app.transactions().last() {
+                    Some(id) => app.progress(id, direction) == app::Progress::Complete,
+                    None => app.protocol().is_known(),
+                };
                 if due {
                     session.raw_is_due(direction);
                 }

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use crate::engine::{Mode, Settings};
 use crate::stream::Policy;
 
-pub use compile::read_rules;
+pub use compile::{Rules, check, compile, read_rules};
 
 /// Whether checksums are verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -81,6 +81,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub eve: Option<PathBuf>,
 
+    /// What --eve writes: alert, http, dns, tls, ssh, flow, stats, or all; a list
+    #[arg(long, value_name = "KINDS", default_value = "alert", help_heading = "Output")]
+    pub eve_types: String,
+
     /// Write alerts as one line of text each; `-` is standard output
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub fast: Option<PathBuf>,
@@ -131,6 +135,13 @@ impl Options {
     pub fn mode(&self, replay: bool) -> Mode {
         let inline = if replay { self.inline } else { !self.passive };
         if inline { Mode::Inline } else { Mode::Ids }
+    }
+
+    /// All files that the rules are made of.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let further = self.vars.iter().chain(&self.classification);
+        self.rules.iter().chain(further).cloned().collect()
     }
 
     /// How the engine is set.

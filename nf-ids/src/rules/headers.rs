@@ -2,12 +2,10 @@
 
 use super::builder::Builder;
 use super::compare::Compare;
-use super::list::Addresses;
 use super::option::unquote;
 use super::refusal::Fault;
 use super::rule::{Bits, BitsMode, Checksummed, Field, HeaderTest, ProtocolSide, StreamSide, Way};
 use super::test::{HeaderBytes, Place};
-use super::variables::Variables;
 use crate::decode::OptionKind;
 
 /// Fields whose value is a comparison with a number, and the largest.
@@ -60,6 +58,8 @@ const BUFFERS: &[(&str, HeaderBytes)] = &[
     ("icmpv4.hdr", HeaderBytes::Icmpv4),
     ("icmpv6.hdr", HeaderBytes::Icmpv6),
     ("igmp.hdr", HeaderBytes::Igmp),
+    ("ip.src", HeaderBytes::Source),
+    ("ip.dst", HeaderBytes::Destination),
 ];
 
 const OTHERS: &[&str] = &[
@@ -69,8 +69,6 @@ const OTHERS: &[&str] = &[
     "flags",
     "tcp.flags",
     "sameip",
-    "ip.src",
-    "ip.dst",
     "stream_size",
     "decode-event",
     "stream-event",
@@ -90,20 +88,15 @@ pub(crate) fn words() -> impl Iterator<Item = &'static str> {
 }
 
 /// Takes a keyword of this room; `None` if it is not of it.
-pub(crate) fn take(
-    b: &mut Builder,
-    word: &str,
-    value: Option<&str>,
-    v: &Variables,
-) -> Option<Result<(), Fault>> {
+pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>) -> Option<Result<(), Fault>> {
     if let Some((_, bytes)) = BUFFERS.iter().find(|(w, _)| *w == word) {
         return Some(b.stick(Place::Header(*bytes)));
     }
     let known = words().any(|w| w == word);
-    known.then(|| test(word, value, v).map(|test| b.header(test)))
+    known.then(|| test(word, value).map(|test| b.header(test)))
 }
 
-fn test(word: &str, value: Option<&str>, v: &Variables) -> Result<HeaderTest, Fault> {
+fn test(word: &str, value: Option<&str>) -> Result<HeaderTest, Fault> {
     if word == "sameip" {
         return Ok(HeaderTest::SameIp);
     }
@@ -135,8 +128,6 @@ fn test(word: &str, value: Option<&str>, v: &Variables) -> Result<HeaderTest, Fa
         }
         "fragbits" => bits(word, value, &[('M', 1), ('D', 2), ('R', 4)], 7).map(HeaderTest::FragmentBits),
         "flags" | "tcp.flags" => tcp_flags(word, value),
-        "ip.src" => Addresses::parse(value, v).map(HeaderTest::Source),
-        "ip.dst" => Addresses::parse(value, v).map(HeaderTest::Destination),
         "stream_size" => stream_size(value),
         "stream-event" => stream_event(word, value),
         "decode-event" | "engine-event" => match value.strip_prefix("stream.") {

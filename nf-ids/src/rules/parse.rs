@@ -77,8 +77,7 @@ fn take(builder: &mut Builder, option: &RuleOption<'_>, context: &Context) -> Re
     if meta::WORDS.contains(&word) {
         return meta::take(builder, word, value, &context.classes);
     }
-    let known = headers::take(builder, word, value, &context.variables)
-        .or_else(|| applayer::take(builder, word, value));
+    let known = headers::take(builder, word, value).or_else(|| applayer::take(builder, word, value));
     known.unwrap_or_else(|| {
         Err(Fault::new(word, "is not a keyword that is supported").or_nearest(word, keywords()))
     })

@@ -149,10 +149,6 @@ pub enum HeaderTest {
     TcpFlags(Bits),
     /// Source and destination are the same.
     SameIp,
-    /// `ip.src`-like lists as a keyword: addresses that the source must be in.
-    Source(Addresses),
-    /// The same for the destination.
-    Destination(Addresses),
     /// Bytes that were reassembled: of the client, of the server, both, or either.
     StreamSize(StreamSide, Compare),
     /// An event of the decoder.

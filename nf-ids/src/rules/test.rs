@@ -32,6 +32,10 @@ pub enum HeaderBytes {
     Icmpv6,
     /// `igmp.hdr`.
     Igmp,
+    /// `ip.src`: the source address, 4 or 16 bytes.
+    Source,
+    /// `ip.dst`.
+    Destination,
 }
 
 /// The tests of one buffer, in order.

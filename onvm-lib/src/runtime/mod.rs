@@ -113,19 +113,27 @@ pub struct Report {
     pub json: serde_json::Value,
     /// On a terminal, the reports of `-p` are drawn over each other.
     pub in_place: bool,
+    /// Standard output is taken by what the NF writes: the report goes to standard error.
+    pub aside: bool,
 }
 
 impl Report {
     /// A report; a value that cannot be JSON (a map with keys that are no strings) becomes null.
     #[must_use]
     pub fn new(text: String, value: &impl Serialize) -> Self {
-        Self { text, json: serde_json::to_value(value).unwrap_or_default(), in_place: false }
+        Self { text, json: serde_json::to_value(value).unwrap_or_default(), ..Self::default() }
     }
 
     /// The report, to be drawn over the one before.
     #[must_use]
     pub fn in_place(self) -> Self {
         Self { in_place: true, ..self }
+    }
+
+    /// The report, to standard error.
+    #[must_use]
+    pub fn aside(self) -> Self {
+        Self { aside: true, ..self }
     }
 }
 
@@ -282,7 +290,7 @@ fn print_report(common: &Common, name: &str, facts: &serde_json::Value, heading:
         format!("{}: {heading}\n{}", common.name.as_deref().unwrap_or(name), report.text)
     };
     // A capture may be going to standard output: reports then go to standard error.
-    let to_stderr = common.write.as_deref().is_some_and(|w| w.as_os_str() == "-");
+    let to_stderr = report.aside || common.write.as_deref().is_some_and(|w| w.as_os_str() == "-");
     if report.in_place
         && common.print_interval.is_some()
         && !common.json

@@ -1,0 +1,201 @@
+//! The network function: packets in bursts, rules that are exchanged between two of them, verdicts, answers.
+
+mod report;
+mod tell;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use onvm_lib::prelude::*;
+use onvm_lib::reload::{Reloader, Status, TOPIC};
+
+use crate::detect::{Detector, Watch};
+use crate::engine::{Engine, Mode, Verdict as Judged};
+use crate::options::{Options, Rules, compile};
+use crate::reject::{self, To};
+use tell::Tell;
+
+/// Answers to rejected packets a second: a sender that does not listen gets no more than that.
+const MOST_ANSWERS: u64 = 1000;
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What was counted beside what the engine counts.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub(crate) struct Counts {
+    /// Resets and ICMP errors made.
+    answers: u64,
+    /// Rejections without an answer: it must not be, there were too many, or there was no buffer.
+    unanswered: u64,
+}
+
+/// Looks for attacks in packets.
+#[derive(Debug)]
+pub struct Ids {
+    engine: Engine<Watch<Tell>>,
+    reloader: Reloader<Rules>,
+    /// The set in force: what it says of itself.
+    rules: Rules,
+    /// Hits of rules of sets that were in force before.
+    before: std::collections::BTreeMap<(u32, u32), u64>,
+    counts: Counts,
+    mode: Mode,
+    replay: bool,
+    /// Second of the last answers, and how many there were in it.
+    answered: (u64, u64),
+    finished: bool,
+}
+
+impl Ids {
+    /// Puts a new set in force if there is one. Flows keep what they remember by name.
+    fn reload(&mut self) {
+        let Some(fresh) = self.reloader.take() else { return };
+        let detector = &mut self.engine.detection.detector;
+        for (rule, hits) in detector.tables().rules().zip(detector.hits()) {
+            if *hits > 0 {
+                *self.before.entry((rule.gid, rule.sid)).or_default() += hits;
+            }
+        }
+        detector.replace(Arc::clone(&fresh.tables));
+        log::info!("{} rules are in force", fresh.tables.size().rules);
+        let old = std::mem::replace(&mut self.rules, fresh);
+        self.reloader.retire(old);
+    }
+
+    fn reloaded(&self) -> Status {
+        self.reloader.status()
+    }
+
+    /// Tells those who are to be told that a packet was rejected.
+    fn answer(&mut self, judged: Judged, index: usize, burst: &mut Burst<'_, ReadWrite>, now_ns: u64) {
+        let to: &[To] = match judged {
+            Judged::RejectSource => &[To::Sender],
+            Judged::RejectDestination => &[To::Receiver],
+            Judged::RejectBoth => &[To::Sender, To::Receiver],
+            Judged::Pass | Judged::Drop => &[],
+        };
+        for to in to {
+            if self.send_answer(*to, index, burst, now_ns) {
+                self.counts.answers += 1;
+            } else {
+                self.counts.unanswered += 1;
+            }
+        }
+    }
+
+    fn send_answer(&mut self, to: To, index: usize, burst: &mut Burst<'_, ReadWrite>, now_ns: u64) -> bool {
+        let second = now_ns / SECOND_NS;
+        if self.answered.0 != second {
+            self.answered = (second, 0);
+        }
+        if self.answered.1 >= MOST_ANSWERS {
+            return false;
+        }
+        let mut room = [0; reject::ROOM];
+        let packet = burst.packet(index);
+        let port = packet.port();
+        let Some(length) = reject::answer(packet.bytes(), to, &mut room) else { return false };
+        let Some(mut reply) = burst.make(length) else { return false };
+        reply.bytes_mut().copy_from_slice(&room[..length]);
+        let hash = wire::Headers::parse(&room[..length]).flow_hash(&room[..length]);
+        reply.set_hash(hash);
+        // To the sender it goes back; to the receiver it goes on.
+        if let Some(port) = port.filter(|_| to == To::Sender) {
+            reply.set_verdict(Verdict::Out(port));
+        }
+        self.answered.1 += 1;
+        true
+    }
+
+    /// Nothing follows: what is left is inspected and told.
+    fn finish(&mut self, now_ns: u64) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        self.engine.finish();
+        let counters = report::counters(self);
+        let tell = &mut self.engine.detection.sink;
+        tell.counters(now_ns, counters);
+        tell.flush();
+    }
+}
+
+impl NetworkFunction for Ids {
+    type Options = Options;
+    type Access = ReadWrite;
+    type State = ();
+    const NAME: &'static str = "nf-ids";
+    const ABOUT: &'static str = "Finds attacks by Suricata's rules, inline and offline";
+    /// Resets and ICMP errors.
+    const EMITS: bool = true;
+    const TICK: Duration = Duration::from_millis(100);
+
+    fn setup(options: &Options, setup: &Setup) -> Result<Self, SetupError> {
+        let reading = options.clone();
+        let (rules, reloader) = Reloader::start(&options.files(), options.watch, move |_| compile(&reading))?;
+        let mode = options.mode(setup.replay);
+        let (eve, fast) = (options.eve.as_deref(), options.fast.as_deref());
+        let tell = Tell::open(eve, fast, &options.eve_types, mode == Mode::Inline, setup.replay)?;
+        let watch = Watch::new(Detector::new(Arc::clone(&rules.tables)), tell);
+        Ok(Self {
+            engine: Engine::new(options.settings(setup.replay), watch),
+            reloader,
+            rules,
+            before: std::collections::BTreeMap::new(),
+            counts: Counts::default(),
+            mode,
+            replay: setup.replay,
+            answered: (0, 0),
+            finished: false,
+        })
+    }
+
+    fn burst(&mut self, burst: &mut Burst<'_, ReadWrite>) {
+        self.reload();
+        let turn_ns = burst.now_ns();
+        for index in 0..burst.len() {
+            let packet = burst.packet(index);
+            // Files without times have 0; the replay's clock then stands still.
+            let now_ns = if self.replay {
+                Some(packet.timestamp_ns()).filter(|t| *t > 0).unwrap_or(turn_ns)
+            } else {
+                turn_ns
+            };
+            let judged = self.engine.packet(packet.bytes(), now_ns);
+            if judged >= Judged::Drop && self.mode == Mode::Inline {
+                self.answer(judged, index, burst, now_ns);
+                burst.packet(index).set_verdict(Verdict::Drop(DropReason::Denied));
+            }
+        }
+    }
+
+    fn tick(&mut self, burst: &mut Burst<'_, ReadWrite>) {
+        self.reload();
+        self.engine.tick(burst.now_ns());
+        self.engine.detection.sink.flush();
+    }
+
+    fn message(&mut self, message: &Message) {
+        if message.topic == TOPIC {
+            self.reloader.request();
+        } else {
+            log::warn!("a message about {:?} says nothing to an IDS; it knows {TOPIC:?}", message.topic);
+        }
+    }
+
+    fn report(&self) -> Report {
+        let report = report::of(self);
+        if self.engine.detection.sink.takes_stdout() { report.aside() } else { report }
+    }
+
+    fn teardown(&mut self, burst: &mut Burst<'_, ReadWrite>) {
+        self.finish(burst.now_ns());
+    }
+}
+
+/// Runs the program; with `--check`, only looks at the rules.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    crate::options::check(&arguments).unwrap_or_else(onvm_lib::run::<Ids>)
+}
