@@ -16,6 +16,7 @@
 //! then the oldest is forgotten. How bytes are cut into segments never changes what is read.
 
 pub mod buffer;
+mod dcerpc;
 mod dhcp;
 mod dns;
 
@@ -31,6 +32,7 @@ pub mod probe;
 pub mod protocol;
 mod rfb;
 mod sip;
+mod smb;
 mod smtp;
 mod snmp;
 mod ssh;
@@ -274,6 +276,8 @@ impl State {
             Protocol::Dhcp => Box::new(Stored::new(first, dhcp::Dhcp)),
             Protocol::Ldap => Box::new(Stored::new(first, ldap::Ldap::default())),
             Protocol::Rfb => Box::new(Stored::new(first, rfb::Rfb::default())),
+            Protocol::Smb => Box::new(Stored::new(first, smb::Smb::default())),
+            Protocol::Dcerpc => Box::new(Stored::new(first, dcerpc::Dcerpc::default())),
             Protocol::Krb5 => Box::new(Stored::new(first, krb5::Krb5::new(self.hints.udp))),
             Protocol::Snmp => Box::new(Stored::new(first, snmp::Snmp)),
             Protocol::Mqtt => Box::new(Stored::new(first, mqtt::Mqtt::default())),
