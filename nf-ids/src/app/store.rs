@@ -128,9 +128,10 @@ impl Store {
 pub(super) trait Reader: std::fmt::Debug + Send {
     /// Bytes of one direction, in order; of UDP, a datagram.
     fn data(&mut self, store: &mut Store, direction: Direction, bytes: &[u8]) -> Step;
-    /// Bytes are lost; where the next message begins is not known any more, unless the protocol has lines.
-    fn gap(&mut self, _store: &mut Store, _direction: Direction, _length: usize) -> Step {
-        Step::Stop
+    /// Bytes are lost. Whether the reader finds the next message, as in protocols of lines; else the direction is not
+    /// read any more.
+    fn gap(&mut self, _store: &mut Store, _direction: Direction, _length: usize) -> bool {
+        false
     }
     /// Bytes held beside the store's.
     fn memory(&self) -> usize;
@@ -141,12 +142,14 @@ pub(super) trait Reader: std::fmt::Debug + Send {
 pub(super) struct Stored<R> {
     reader: R,
     store: Store,
+    /// Directions that cannot be read any more.
+    lost: [bool; 2],
 }
 
 impl<R: Reader> Stored<R> {
     /// With ids from `first`.
     pub(super) fn new(first: u64, reader: R) -> Stored<R> {
-        Stored { reader, store: Store { first, ..Store::default() } }
+        Stored { reader, store: Store { first, ..Store::default() }, lost: [false; 2] }
     }
 
     fn entry(&self, id: u64) -> Option<&Entry> {
@@ -156,11 +159,17 @@ impl<R: Reader> Stored<R> {
 
 impl<R: Reader> Parser for Stored<R> {
     fn data(&mut self, direction: Direction, bytes: &[u8]) -> Step {
+        if self.lost[side(direction)] {
+            return Step::Go;
+        }
         self.reader.data(&mut self.store, direction, bytes)
     }
 
     fn gap(&mut self, direction: Direction, length: usize) -> Step {
-        self.reader.gap(&mut self.store, direction, length)
+        if !self.reader.gap(&mut self.store, direction, length) {
+            self.lost[side(direction)] = true;
+        }
+        if self.lost == [true, true] { Step::Stop } else { Step::Go }
     }
 
     fn end(&mut self, direction: Direction) {

@@ -143,10 +143,11 @@ pub struct Matcher {
     leads: Vec<Lead>,
     /// The same for two bytes, without hashing.
     two_bitmap: Vec<u64>,
-    twos: HashMap<u16, Vec<Lead>>,
-    /// Patterns of one byte.
-    one_set: Vec<bool>,
-    ones: HashMap<u8, Vec<u32>>,
+    /// Sorted by window; there are few.
+    twos: Vec<(u16, Vec<Lead>)>,
+    /// Of each byte, where its patterns are in `ones`, from 1; 0 for none.
+    one_set: Vec<u16>,
+    ones: Vec<Vec<u32>>,
     patterns: Vec<Pattern>,
     text: Vec<u8>,
 }
@@ -202,19 +203,30 @@ impl Matcher {
     }
 
     fn add_one(&mut self, byte: u8, nocase: bool, pattern: u32) {
-        self.one_set.resize(256, false);
+        self.one_set.resize(256, 0);
         let both = [byte.to_ascii_lowercase(), byte.to_ascii_uppercase()];
         let bytes: &[u8] = if nocase && both[0] != both[1] { &both } else { &[byte] };
         for byte in bytes {
-            self.one_set[usize::from(*byte)] = true;
-            self.ones.entry(*byte).or_default().push(pattern);
+            let place = &mut self.one_set[usize::from(*byte)];
+            if *place == 0 {
+                self.ones.push(Vec::new());
+                *place = u16::try_from(self.ones.len()).unwrap_or(0);
+            }
+            self.ones[usize::from(*place) - 1].push(pattern);
         }
     }
 
     fn add_two(&mut self, window: u16, lead: Lead) {
         self.two_bitmap.resize(1024, 0);
         self.two_bitmap[usize::from(window >> 6)] |= 1 << (window & 63);
-        self.twos.entry(window).or_default().push(lead);
+        let at = match self.twos.binary_search_by_key(&window, |(w, _)| *w) {
+            Ok(at) => at,
+            Err(at) => {
+                self.twos.insert(at, (window, Vec::new()));
+                at
+            }
+        };
+        self.twos[at].1.push(lead);
     }
 
     fn place_fours(&mut self, mut fours: Vec<(u32, Lead)>) {
@@ -259,8 +271,9 @@ impl Matcher {
         }
         if !self.ones.is_empty() {
             for byte in text {
-                if self.one_set[usize::from(*byte)] {
-                    for pattern in self.ones.get(byte).into_iter().flatten() {
+                let place = usize::from(self.one_set[usize::from(*byte)]);
+                if place != 0 {
+                    for pattern in &self.ones[place - 1] {
                         if !found.has(*pattern) {
                             found.add(*pattern);
                         }
@@ -328,8 +341,10 @@ impl Matcher {
     fn search_twos(&self, text: &[u8], found: &mut Found) {
         for (at, pair) in text.windows(2).enumerate() {
             let window = u16::from_le_bytes([pair[0], pair[1]]) | FOLD_TWO;
-            if self.two_bitmap[usize::from(window >> 6)] >> (window & 63) & 1 == 1 {
-                for lead in self.twos.get(&window).into_iter().flatten() {
+            if self.two_bitmap[usize::from(window >> 6)] >> (window & 63) & 1 == 1
+                && let Ok(place) = self.twos.binary_search_by_key(&window, |(w, _)| *w)
+            {
+                for lead in &self.twos[place].1 {
                     self.compare(text, at, *lead, found);
                 }
             }

@@ -160,3 +160,63 @@ fn the_rules_of_all_cases_are_read() {
         }
     }
 }
+
+/// Numbers that look random and are the same in each run.
+fn random(seed: &mut u64, below: usize) -> usize {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    usize::try_from(*seed % below as u64).unwrap_or(0)
+}
+
+#[test]
+fn broken_rules_are_refused_and_never_panic() {
+    let own = [
+        "alert tcp [1.1.1.1,!$HOME_NET] any -> any [80,!81,90:] (msg:\"a\\;b\"; content:\"|0d 0a|x\"; depth:9; sid:1;)",
+        "drop http any any => any any (http.uri; content:\"a\"; pcre:\"/a(b+)$/UER\"; http.stat_code; bsize:3; sid:2;)",
+        "alert udp any any <> any 53 (byte_test:2,!&,0x80,2,relative,string,hex; byte_math:bytes 1, offset 0, oper +, \
+         rvalue 2, result x; byte_jump:1,x,from_end,post_offset -1; isdataat:!x,relative; sid:3;)",
+        "pass ip any any -> any any (flowbits:isset,a|b; flowint:c,>=,d; xbits:set,e,track ip_pair,expire 9; \
+         threshold:type both, track by_src, count 2, seconds 9; ttl:1<>9; ipopts:rr; flags:SA,12; sid:4;)",
+        "alert tls any any -> any any (ssl_state:!client_hello|unknown; tls_cert_notafter:>2015-01; file.data; \
+         xor:offset 1, extract 2 0; subslice:-3,2,truncate; from_base64:mode strict; entropy:value 1-2; sid:5;)",
+    ];
+    let mut corpus: Vec<Vec<u8>> = own.iter().map(|rule| rule.as_bytes().to_vec()).collect();
+    if let Some(data) = data() {
+        let text = text::read(&data.join("ids/etopen_1000.rules.gz")).unwrap();
+        corpus.extend(text.lines().take(200).map(|line| line.as_bytes().to_vec()));
+    }
+    let seed = &mut 0x5eed_u64;
+    for round in 0..6000 {
+        let mut rule = corpus[round % corpus.len()].clone();
+        for _ in 0..1 + random(seed, 4) {
+            let at = random(seed, rule.len());
+            match random(seed, 5) {
+                0 => drop(rule.remove(at)),
+                1 => rule.insert(at, b"\";:,|\\!$[]()<>-=&^/x9\0\xff\n"[random(seed, 24)]),
+                2 => rule.truncate(at + 1),
+                3 => rule[at] ^= 1 << random(seed, 8),
+                _ => {
+                    let end = at + random(seed, 20).min(rule.len() - at);
+                    let part = rule[at..end].to_vec();
+                    rule.splice(at..at, part);
+                }
+            }
+            if rule.is_empty() {
+                break;
+            }
+        }
+        let mut set = RuleSet::new(Context::default());
+        set.add_text(&String::from_utf8_lossy(&rule));
+        let _ = crate::detect::Tables::new(set.rules);
+    }
+}
+
+#[test]
+fn every_keyword_is_taken_by_its_room() {
+    for word in parse::keywords() {
+        let set = set(&format!("alert tcp any any -> any any ({word}:x; sid:1;)"));
+        let unknown = set.refusals.iter().any(|r| r.fault.reason == "is not a keyword that is supported");
+        assert!(!unknown, "{word} is listed and not known");
+    }
+}

@@ -273,9 +273,9 @@ impl Reader for Smtp {
         Step::Go
     }
 
-    fn gap(&mut self, _: &mut Store, direction: Direction, _: usize) -> Step {
+    fn gap(&mut self, _: &mut Store, direction: Direction, _: usize) -> bool {
         self.pending[side(direction)] = Pending::default();
-        Step::Go
+        true
     }
 
     fn memory(&self) -> usize {
