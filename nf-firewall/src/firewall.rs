@@ -14,7 +14,7 @@ use crate::engine::{Compiled, DEFAULT, Engine};
 use crate::fragments::{Decided, Fragments};
 use crate::logging::{Line, Logging};
 use crate::options::Options;
-use crate::packet::{Kind, NO_PORT, Seen};
+use crate::packet::{self, Kind, NO_PORT, Seen};
 use crate::reject;
 use crate::rules::load::load;
 use crate::rules::rate::Limit;
@@ -143,45 +143,68 @@ impl Firewall {
             let (header, headers) = (&seen.facts.header, &seen.headers);
             let looked = self.connections.look(place, key, header, headers, frame, now_ns);
             let Looked { state, mark, ticket: given } = looked;
-            (seen.facts.state, seen.facts.mark, ticket) = (state, mark, given);
+            (seen.facts.state, ticket) = (state, given);
+            if self.engine.compiled.set.marks_connections() {
+                seen.facts.mark = mark;
+            }
         }
-        let (rule, mut outcome) = self.by_rules(&mut seen, bytes, now_ns);
-        if matches!(outcome, Outcome::Allow | Outcome::Service(_))
-            && !self.connections.allowed(ticket, seen.facts.mark, now_ns)
-        {
-            outcome = Outcome::Drop(DropReason::TableFull);
+        let before = seen.facts.mark;
+        let (rule, mut outcome) = self.by_rules(place, &mut seen, bytes, now_ns);
+        if matches!(outcome, Outcome::Allow | Outcome::Service(_)) {
+            let keeps = self.engine.compiled.set.marks_connections();
+            let mark = Some(seen.facts.mark).filter(|mark| keeps && *mark != before);
+            if !self.connections.allowed(ticket, mark, now_ns) {
+                outcome = Outcome::Drop(DropReason::TableFull);
+            }
         }
-        if let Kind::FirstFragment(fragment) = seen.kind {
-            let action = match outcome {
-                Outcome::Drop(_) | Outcome::Reject(_) => Action::Deny,
-                Outcome::Allow => Action::Allow,
-                Outcome::Service(id) => Action::Service(id),
-            };
-            let decided = Decided { action, rule, generation: self.generation };
-            self.fragments.first(&seen.facts.header, fragment.id, now_ns, decided);
-        }
+        self.fragments_follow(&seen, frame, rule, outcome, now_ns);
         outcome
     }
 
+    /// Later fragments of the same datagram have the same outcome; in a tunnel those of the datagrams around it, too.
+    fn fragments_follow(&mut self, seen: &Seen, frame: &[u8], rule: u32, outcome: Outcome, now_ns: u64) {
+        let action = match outcome {
+            Outcome::Drop(_) | Outcome::Reject(_) => Action::Deny,
+            Outcome::Allow => Action::Allow,
+            Outcome::Service(id) => Action::Service(id),
+        };
+        let decided = Decided { action, rule, generation: self.generation };
+        if let Kind::FirstFragment(fragment) = seen.kind {
+            self.fragments.first(&seen.facts.header, fragment.id, now_ns, decided);
+        }
+        if seen.tunnelled {
+            for (header, id) in packet::carriers(frame) {
+                self.fragments.first(&header, id, now_ns, decided);
+            }
+        }
+    }
+
     /// What the rules say; the one that decided.
-    fn by_rules(&mut self, seen: &mut Seen, bytes: usize, now_ns: u64) -> (u32, Outcome) {
+    fn by_rules(&mut self, place: usize, seen: &mut Seen, bytes: usize, now_ns: u64) -> (u32, Outcome) {
         let Self { engine, hits, logging, .. } = self;
         let facts = &mut seen.facts;
-        let rule = engine.decide(facts, bytes, now_ns, |index, rule, facts| {
+        let rule = engine.decide(place, facts, bytes, now_ns, |index, rule, facts| {
             if let Some(hits) = hits.get_mut(index as usize) {
                 hits.add(bytes);
             }
             if let Some(mark) = rule.set_mark {
                 facts.mark = facts.mark & !mark.mask | mark.value & mark.mask;
             }
-            if rule.log.is_some() {
-                logging.matched(index, &Line { now_ns, rule, facts, bytes });
+            // What a limit may still drop is logged when that is known.
+            if rule.log.is_some() && !rule.may_drop() {
+                logging.matched(index, &Line { now_ns, rule, facts, bytes, limited: false });
             }
         });
         if rule == DEFAULT {
             self.counts.default.add(bytes);
-        } else if !engine.pass_limit(rule, facts, bytes, now_ns) {
-            if let Some(hits) = self.hits.get_mut(rule as usize) {
+            return (rule, engine.compiled.set.default.into());
+        }
+        let limited = !engine.pass_limit(rule, facts, bytes, now_ns);
+        if let Some(by) = engine.compiled.rule(rule).filter(|by| by.log.is_some() && by.may_drop()) {
+            logging.matched(rule, &Line { now_ns, rule: by, facts, bytes, limited });
+        }
+        if limited {
+            if let Some(hits) = hits.get_mut(rule as usize) {
                 hits.limited += 1;
             }
             return (rule, Outcome::Drop(DropReason::RateLimited));
@@ -201,8 +224,9 @@ impl Firewall {
         let mut room = [0; reject::ROOM];
         let packet = burst.packet(index);
         let port = packet.port();
-        let made =
-            self.seen.get(index).and_then(|seen| reject::answer(with, packet.bytes(), seen, &mut room));
+        // Without the port by which the packet came there is no way back: along the chain it would go on.
+        let seen = self.seen.get(index).filter(|_| port.is_some());
+        let made = seen.and_then(|seen| reject::answer(with, packet.bytes(), seen, &mut room));
         let sent = made.filter(|_| self.answers.take(now_ns)).is_some_and(|length| {
             let Some(mut reply) = burst.make(length) else { return false };
             reply.bytes_mut().copy_from_slice(&room[..length]);
@@ -298,7 +322,7 @@ impl NetworkFunction for Firewall {
         };
         let paths = std::slice::from_ref(&options.rules);
         let (compiled, reloader) = Reloader::start(paths, options.watch, compile)?;
-        let logging = Logging::new(options.log_file.as_deref(), &compiled.set.rules)?;
+        let logging = Logging::new(options.log_file.as_deref(), setup.replay, &compiled.set.rules)?;
         let limit = ANSWERS.parse().map(Limit::of)?;
         let timeouts = Timeouts::new(options.tcp_timeout);
         let connections = Connections::new(options.connections as usize, !options.no_pick_up, timeouts);
@@ -337,6 +361,9 @@ impl NetworkFunction for Firewall {
             }
             self.connections.fetch(&self.keys);
         }
+        let asked =
+            |seen: &Seen| matches!(seen.kind, Kind::Ip | Kind::FirstFragment(_)).then_some(seen.facts);
+        self.engine.foresee(self.seen.iter().map(asked));
         self.verdicts(burst);
     }
 
@@ -345,7 +372,6 @@ impl NetworkFunction for Firewall {
         if self.tracking {
             self.connections.sweep(burst.now_ns());
         }
-        self.logging.flush();
     }
 
     fn hand_over(&mut self) -> Option<State> {
@@ -383,6 +409,6 @@ impl NetworkFunction for Firewall {
     }
 
     fn teardown(&mut self, _burst: &mut Burst<'_, ReadWrite>) {
-        self.logging.flush();
+        self.logging.close();
     }
 }

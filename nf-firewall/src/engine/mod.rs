@@ -12,19 +12,23 @@
 //! | `checks` | the conditions beside the five fields |
 //! | `cache` | decisions of flows |
 //! | `buckets` | token buckets, per rule or per address |
+//! | `ahead` | the packets of a burst that the cache does not know, looked up together |
 
+mod ahead;
 pub(crate) mod buckets;
 pub(crate) mod cache;
 pub(crate) mod checks;
 pub(crate) mod expand;
 
-use onvm_classifier::{Classifier, Rule5};
+use onvm_classifier::{Classifier, NONE};
 
 use crate::rules::rate::Over;
-use crate::rules::{Action, Rule, RuleSet};
+use crate::rules::{Action, Rule, RuleSet, State};
+use ahead::Ahead;
 use buckets::Buckets;
 use cache::Cache;
 use checks::{Checks, Facts};
+use expand::Expanded;
 
 /// In place of a rule's index: no rule, but the default policy.
 pub(crate) const DEFAULT: u32 = u32::MAX;
@@ -46,18 +50,13 @@ pub(crate) struct Compiled {
 
 impl Compiled {
     pub(crate) fn new(set: RuleSet) -> Self {
-        let mut fives: Vec<Rule5> = Vec::with_capacity(set.rules.len());
-        let mut owners = Vec::with_capacity(set.rules.len());
-        let mut checks = Vec::with_capacity(set.rules.len());
+        let Expanded { fives, owners, mut checks } = expand::expand_all(&set.rules, expand::MOST_IN_ALL);
         let (mut all_checks, mut flags_asked) = (Checks::default(), 0);
-        for (index, rule) in set.rules.iter().enumerate() {
-            let mut check = expand::expand(&rule.matches, &mut fives);
+        for (rule, check) in set.rules.iter().zip(&mut checks) {
             if rule.limit.is_some_and(|limit| limit.over == Over::Next) {
                 check.add(Checks::LIMIT);
             }
-            owners.resize(fives.len(), u32::try_from(index).unwrap_or(DEFAULT));
-            checks.push(check);
-            all_checks.add(check);
+            all_checks.add(*check);
             flags_asked |= rule.matches.flags.iter().fold(0, |all, flags| all | flags.mask);
         }
         let classifier = Classifier::build(&fives);
@@ -135,6 +134,19 @@ impl Compiled {
         });
     }
 
+    /// As [`first`](Self::first) from the first rule on, given the first five-field rule that the packet matches; none
+    /// if that does not tell.
+    #[inline]
+    fn first_of(&self, five: u32, facts: &Facts, times: u64) -> Option<(u32, bool)> {
+        if five == NONE {
+            return Some((DEFAULT, true));
+        }
+        let owner = self.owner(five);
+        let (checks, rule) = (self.checks.get(owner as usize)?, self.rule(owner)?);
+        let depends = checks.has(Checks::MARK) || checks.has(Checks::LIMIT);
+        (!depends && checks.hold(&rule.matches, facts, times)).then_some((owner, true))
+    }
+
     fn owner(&self, five: u32) -> u32 {
         self.owners.get(five as usize).copied().unwrap_or(DEFAULT)
     }
@@ -162,6 +174,7 @@ pub(crate) struct Engine {
     pub(crate) compiled: Compiled,
     pub(crate) cache: Cache,
     pub(crate) buckets: Buckets,
+    ahead: Ahead,
     /// Schedules that hold, and the second for which that was found out.
     times: u64,
     second: u64,
@@ -170,7 +183,7 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(compiled: Compiled, cache: Cache) -> Self {
         let buckets = Buckets::new(&compiled.set.rules);
-        Self { compiled, cache, buckets, times: 0, second: u64::MAX }
+        Self { compiled, cache, buckets, ahead: Ahead::default(), times: 0, second: u64::MAX }
     }
 
     /// Puts another set in force; the one before is given back to be freed elsewhere.
@@ -195,16 +208,40 @@ impl Engine {
         }
     }
 
-    /// The rules that a packet of so many bytes matches, in order, up to the one that decides; each is told to
-    /// `matched`, which may set the packet's mark. Returns the index of the one that decides, or [`DEFAULT`].
+    /// A burst of packets with these facts comes; none for what rules are not asked about. The state of connections
+    /// need not be known yet. What the cache does not know is looked up at once for all of them.
+    pub(crate) fn foresee(&mut self, burst: impl ExactSizeIterator<Item = Option<Facts>>) {
+        let Self { compiled, cache, ahead, .. } = self;
+        ahead.begin(burst.len());
+        let states: &[State] = if compiled.all_checks.has(Checks::STATE) {
+            &[State::Established, State::New]
+        } else {
+            &[State::New]
+        };
+        for (place, facts) in burst.enumerate() {
+            let Some(facts) = facts else { continue };
+            let lacks = |state: &State| {
+                cache.lacks(&facts.header, compiled.further(&Facts { state: *state, ..facts }))
+            };
+            if states.iter().all(lacks) {
+                ahead.ask(place, facts.header);
+            }
+        }
+        ahead.look(&compiled.classifier);
+    }
+
+    /// The rules that the packet at a place of the foreseen burst matches, in order, up to the one that decides; each
+    /// is told to `matched`, which may set the packet's mark. Returns the index of the one that decides, or [`DEFAULT`].
     #[inline]
     pub(crate) fn decide(
         &mut self,
+        place: usize,
         facts: &mut Facts,
         bytes: usize,
         now_ns: u64,
         mut matched: impl FnMut(u32, &Rule, &mut Facts),
     ) -> u32 {
+        let mut known_five = self.ahead.of(place);
         let further = self.compiled.further(facts);
         if let Some(known) = self.cache.find(&facts.header, further) {
             if let Some(rule) = self.compiled.rule(known) {
@@ -217,9 +254,12 @@ impl Engine {
         let mut lasting = true;
         loop {
             let Self { compiled, buckets, times, .. } = self;
-            let (index, same) = compiled.first(facts, *times, from, |owner| {
-                let limit = compiled.rule(owner).and_then(|rule| rule.limit);
-                limit.is_none_or(|limit| buckets.has_room(owner, &limit, &header, bytes, now_ns))
+            let ahead = known_five.take().and_then(|five| compiled.first_of(five, facts, *times));
+            let (index, same) = ahead.unwrap_or_else(|| {
+                compiled.first(facts, *times, from, |owner| {
+                    let limit = compiled.rule(owner).and_then(|rule| rule.limit);
+                    limit.is_none_or(|limit| buckets.has_room(owner, &limit, &header, bytes, now_ns))
+                })
             });
             lasting &= same;
             let Some(rule) = compiled.rule(index) else { break };

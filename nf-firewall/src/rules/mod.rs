@@ -306,6 +306,11 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    /// Whether it decides, but a limit of its may drop what it decides on.
+    pub(crate) fn may_drop(&self) -> bool {
+        self.action.is_final() && self.limit.is_some_and(|limit| limit.over == rate::Over::Deny)
+    }
+
     /// One that does this with every packet.
     pub(crate) fn new(name: String, line: usize, action: Action) -> Self {
         Self { name, line, matches: Match::any(), limit: None, set_mark: None, log: None, action }
@@ -352,9 +357,25 @@ impl RuleSet {
         }
     }
 
+    /// An action in words: after the last rule there is only the default.
+    pub(crate) fn told(&self, action: Action) -> String {
+        match action {
+            Action::Skip(to) if to as usize >= self.rules.len() => {
+                format!("go on with the default, {}", self.default)
+            }
+            action => action.to_string(),
+        }
+    }
+
     /// Whether a rule asks for the state of connections.
     pub(crate) fn asks_for_states(&self) -> bool {
-        let all = States::ALL;
-        self.rules.iter().any(|rule| rule.matches.states != all || rule.matches.mark.is_some())
+        let marks = self.marks_connections();
+        let asks = |m: &Match| m.states != States::ALL || marks && m.mark.is_some();
+        self.rules.iter().any(|rule| asks(&rule.matches))
+    }
+
+    /// Whether a packet's mark becomes its connection's. The kernel's MARK is of the packet only.
+    pub(crate) fn marks_connections(&self) -> bool {
+        self.format != Format::Iptables
     }
 }

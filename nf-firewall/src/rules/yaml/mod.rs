@@ -5,7 +5,7 @@ mod members;
 mod rule;
 mod times;
 
-use onvm_lib::document::{Cursor, Report, Table, read as read_document};
+use onvm_lib::document::{Bounds, Cursor, Node, Report, Table, read_within};
 
 use super::{Action, Format, MOST_RULES, RuleSet};
 use groups::Groups;
@@ -13,11 +13,14 @@ use groups::Groups;
 pub(crate) use members::protocol_number;
 pub(crate) use rule::parse_masked;
 
+/// Enough for 300,000 rules with some conditions each; in memory that is half a gigabyte for a while.
+const BOUNDS: Bounds = Bounds { bytes: 64 << 20, nodes: 4_000_000 };
+
 const KEYS: [&str; 6] = ["default", "non-ip", "malformed", "stray-fragments", "groups", "rules"];
 
 /// Reads a rule file. What is wrong goes into the report; none if nothing could be read.
 pub(crate) fn read(text: &str, report: &Report) -> Option<RuleSet> {
-    let root = read_document(text, report)?;
+    let root = document(text, report)?;
     let cursor = Cursor::new(&root, report);
     let table = cursor.table(&KEYS)?;
     let mut set = RuleSet::new(Format::Yaml);
@@ -40,6 +43,11 @@ pub(crate) fn read(text: &str, report: &Report) -> Option<RuleSet> {
         set.rules.push(rule);
     }
     Some(set)
+}
+
+/// The tree of a rule file.
+pub(super) fn document(text: &str, report: &Report) -> Option<Node> {
+    read_within(BOUNDS, text, report)
 }
 
 fn policies(table: &Table<'_>, set: &mut RuleSet) {
