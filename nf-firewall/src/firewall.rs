@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::connections::{Connections, Key, Looked, Saved, Ticket, Timeouts};
 use crate::engine::buckets::Single;
 use crate::engine::cache::Cache;
-use crate::engine::{Compiled, DEFAULT, Engine};
+use crate::engine::{Changed, Compiled, DEFAULT, Engine};
 use crate::fragments::{Decided, Fragments};
 use crate::logging::{Line, Logging};
 use crate::options::Options;
@@ -18,8 +18,10 @@ use crate::packet::{self, Kind, NO_PORT, Seen};
 use crate::reject;
 use crate::rules::load::load;
 use crate::rules::rate::Limit;
-use crate::rules::{Action, RejectWith};
+use crate::rules::{Action, RejectWith, read_change};
 
+/// Topic of the message that changes one rule.
+const RULE: &str = "rule";
 /// Answers to rejected packets a second: a sender that does not listen gets no more than that.
 const ANSWERS: &str = "1000/s";
 
@@ -75,6 +77,15 @@ impl From<Action> for Outcome {
     }
 }
 
+/// Changes of single rules by messages.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Changes {
+    pub(crate) made: u64,
+    pub(crate) refused: u64,
+    /// Why the last one was refused; none if it was made.
+    pub(crate) last_error: Option<String>,
+}
+
 /// What is handed to a successor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct State {
@@ -100,6 +111,7 @@ pub(crate) struct Firewall {
     pub(crate) tracking: bool,
     pub(crate) logging: Logging,
     pub(crate) generation: u64,
+    pub(crate) changes: Changes,
     answers: Single,
     inner: bool,
     replay: bool,
@@ -260,6 +272,30 @@ impl Firewall {
         self.reloader.retire(old);
     }
 
+    /// Changes one rule as a message says. What it does holds until the file is read again.
+    fn change(&mut self, body: &str) -> Result<(), String> {
+        let (change, schedules) = read_change(body, &self.engine.compiled.set)?;
+        let Changed { at, removed, inserted } = self.engine.change(change, schedules)?;
+        let mut hits = Hits::default();
+        if removed {
+            let old = self.hits.remove(at);
+            self.logging.removed(at);
+            if inserted {
+                hits = old;
+            }
+        }
+        if inserted && let Some(rule) = self.engine.compiled.set.rules.get(at) {
+            self.hits.insert(at, hits);
+            self.logging.inserted(at, rule);
+            self.tracking |= self.engine.compiled.set.asks_of(&rule.matches);
+        }
+        // What was decided on first fragments is no longer by these indices.
+        self.generation += 1;
+        self.changes.made += 1;
+        self.changes.last_error = None;
+        Ok(())
+    }
+
     pub(crate) fn reloaded(&self) -> Status {
         self.reloader.status()
     }
@@ -312,13 +348,20 @@ impl NetworkFunction for Firewall {
     fn setup(options: &Options, setup: &Setup) -> Result<Self, SetupError> {
         let reading = options.reading();
         let strict = options.strict;
+        // The set of the file as it was read last: the next one mostly differs in a few rules.
+        let mut last: Option<Compiled> = None;
         let compile = move |path: &std::path::Path| {
             let loaded = load(path, &reading)?;
             if strict && !loaded.warnings.is_empty() {
                 return Err(loaded.warnings.join("\n"));
             }
             loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-            Ok(Compiled::new(loaded.set))
+            let compiled = match last.take() {
+                Some(before) => before.followed_by(loaded.set),
+                None => Compiled::new(loaded.set),
+            };
+            last = Some(compiled.clone());
+            Ok(compiled)
         };
         let paths = std::slice::from_ref(&options.rules);
         let (compiled, reloader) = Reloader::start(paths, options.watch, compile)?;
@@ -337,6 +380,7 @@ impl NetworkFunction for Firewall {
             fragments: Fragments::new(),
             logging,
             generation: 1,
+            changes: Changes::default(),
             answers: Single::new(limit),
             inner: options.inner,
             replay: setup.replay,
@@ -397,10 +441,20 @@ impl NetworkFunction for Firewall {
     }
 
     fn message(&mut self, message: &Message) {
-        if message.topic == TOPIC {
-            self.reloader.request();
-        } else {
-            log::warn!("a message about {:?} says nothing to a firewall; it knows {TOPIC:?}", message.topic);
+        match message.topic.as_str() {
+            TOPIC => self.reloader.request(),
+            RULE => {
+                if let Err(reason) = self.change(&message.body.to_string()) {
+                    log::error!("no rule was changed: {reason}");
+                    self.changes.refused += 1;
+                    self.changes.last_error = Some(reason);
+                }
+            }
+            other => {
+                log::warn!(
+                    "a message about {other:?} says nothing to a firewall; it knows {TOPIC:?}, {RULE:?}"
+                );
+            }
         }
     }
 

@@ -7,6 +7,7 @@ mod writer;
 
 use std::fmt::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::engine::buckets::Single;
 use crate::engine::checks::Facts;
@@ -42,7 +43,7 @@ impl Logging {
     ///
     /// # Errors
     /// Why the file cannot be opened, or the thread not be started.
-    pub(crate) fn new(path: Option<&Path>, patient: bool, rules: &[Rule]) -> Result<Self, String> {
+    pub(crate) fn new(path: Option<&Path>, patient: bool, rules: &[Arc<Rule>]) -> Result<Self, String> {
         let writer = Writer::open(path, patient)?;
         let json = path.is_some();
         let mut logging = Self { writer, json, rules: Vec::new(), lines: 0, suppressed: 0 };
@@ -51,12 +52,30 @@ impl Logging {
     }
 
     /// Other rules are in force.
-    pub(crate) fn set_rules(&mut self, rules: &[Rule]) {
+    pub(crate) fn set_rules(&mut self, rules: &[Arc<Rule>]) {
         self.rules = if rules.iter().any(|rule| rule.log.is_some()) {
             rules.iter().map(|rule| rule.log.as_ref().map(|log| (Single::new(log.limit), 0))).collect()
         } else {
             Vec::new()
         };
+    }
+
+    /// A rule was put at this index.
+    pub(crate) fn inserted(&mut self, index: usize, rule: &Rule) {
+        let entry = rule.log.as_ref().map(|log| (Single::new(log.limit), 0));
+        if entry.is_some() && index > self.rules.len() {
+            self.rules.resize(index, None);
+        }
+        if index <= self.rules.len() {
+            self.rules.insert(index, entry);
+        }
+    }
+
+    /// The rule at this index was taken out.
+    pub(crate) fn removed(&mut self, index: usize) {
+        if index < self.rules.len() {
+            self.rules.remove(index);
+        }
     }
 
     /// Writes a line for a packet that a rule matched, if the rule logs and may.

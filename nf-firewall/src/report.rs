@@ -24,6 +24,13 @@ pub(crate) fn of(firewall: &Firewall) -> Report {
         compiled.five_field_rules(),
         status.failures
     );
+    let changes = &firewall.changes;
+    if changes.made + changes.refused > 0 {
+        let _ = writeln!(text, "{} rules changed by messages, {} refused", changes.made, changes.refused);
+    }
+    if let Some(error) = &changes.last_error {
+        let _ = writeln!(text, "the last change was refused: {error}");
+    }
     if let Some(error) = &status.last_error {
         let _ = writeln!(
             text,
@@ -164,6 +171,7 @@ fn machine(firewall: &Firewall, hit: &[(usize, &Hits)]) -> serde_json::Value {
             "failures": status.failures,
             "last_error": status.last_error,
         },
+        "changes": firewall.changes,
         "cache": { "size": cache.size(), "hits": cache.hits, "misses": cache.misses, "rested": cache.rested, "rate": share(cache.hits, cache.hits + cache.misses) },
         "fragments": { "followed": firewall.fragments.followed, "stray": firewall.fragments.stray },
         "limited_addresses": firewall.engine.buckets.addresses(),

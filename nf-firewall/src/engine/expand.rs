@@ -4,6 +4,8 @@
 //! the field with most parts is given to the classifier wider than it is, and checked exactly afterwards. So is a set
 //! that would be too many as a whole: then every rule gets fewer.
 
+use std::borrow::Borrow;
+
 use ipnet::IpNet;
 use onvm_classifier::{Ports, Rule5};
 
@@ -53,7 +55,7 @@ pub(crate) struct Expanded {
 }
 
 /// All rules of a set; each as exactly as there is room for `most` in all.
-pub(crate) fn expand_all(rules: &[Rule], most: usize) -> Expanded {
+pub(crate) fn expand_all<R: Borrow<Rule>>(rules: &[R], most: usize) -> Expanded {
     // With one part for each family all sets have room: there are fewer rules than half of what there is room for.
     for limit in [MOST, MOST / 8, MOST / 64, MOST / 512] {
         if let Some(expanded) = expand_up_to(rules, limit, most) {
@@ -69,11 +71,11 @@ pub(crate) fn expand_all(rules: &[Rule], most: usize) -> Expanded {
 }
 
 /// None if it would be more than `most`.
-fn expand_up_to(rules: &[Rule], limit: usize, most: usize) -> Option<Expanded> {
+fn expand_up_to<R: Borrow<Rule>>(rules: &[R], limit: usize, most: usize) -> Option<Expanded> {
     let mut all = Expanded { fives: Vec::with_capacity(rules.len()), ..Expanded::default() };
     all.checks.reserve_exact(rules.len());
     for (index, rule) in (0..).zip(rules) {
-        all.checks.push(expand(&rule.matches, limit, &mut all.fives));
+        all.checks.push(expand(&rule.borrow().matches, limit, &mut all.fives));
         if all.fives.len() > most {
             return None;
         }

@@ -12,18 +12,24 @@
 //! | `checks` | the conditions beside the five fields |
 //! | `cache` | decisions of flows |
 //! | `buckets` | token buckets, per rule or per address |
+//! | `change`, `diff` | sets that differ in a few rules from the one before |
 //! | `ahead` | the packets of a burst that the cache does not know, looked up together |
 
 mod ahead;
 pub(crate) mod buckets;
 pub(crate) mod cache;
+mod change;
 pub(crate) mod checks;
+mod diff;
 pub(crate) mod expand;
+
+use std::sync::Arc;
 
 use onvm_classifier::{Classifier, NONE};
 
 use crate::rules::rate::Over;
-use crate::rules::{Action, Rule, RuleSet, State};
+use crate::rules::schedule::Schedule;
+use crate::rules::{Action, At, Change, Format, MOST_RULES, Rule, RuleSet, State};
 use ahead::Ahead;
 use buckets::Buckets;
 use cache::Cache;
@@ -34,7 +40,7 @@ use expand::Expanded;
 pub(crate) const DEFAULT: u32 = u32::MAX;
 
 /// A set of rules, ready to decide.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Compiled {
     pub(crate) set: RuleSet,
     classifier: Classifier,
@@ -46,21 +52,27 @@ pub(crate) struct Compiled {
     all_checks: Checks,
     /// TCP flags that any rule asks for.
     flags_asked: u16,
+    /// Hashes of the rules' names.
+    names: Vec<u64>,
 }
 
 impl Compiled {
     pub(crate) fn new(set: RuleSet) -> Self {
-        let Expanded { fives, owners, mut checks } = expand::expand_all(&set.rules, expand::MOST_IN_ALL);
+        let Expanded { fives, owners, checks } = expand::expand_all(&set.rules, expand::MOST_IN_ALL);
+        let classifier = Classifier::build(&fives);
+        Self::assembled(set, classifier, owners, checks)
+    }
+
+    /// Of a classifier for these rules; `checks` are those that the five fields leave.
+    fn assembled(set: RuleSet, classifier: Classifier, owners: Vec<u32>, mut checks: Vec<Checks>) -> Self {
         let (mut all_checks, mut flags_asked) = (Checks::default(), 0);
         for (rule, check) in set.rules.iter().zip(&mut checks) {
-            if rule.limit.is_some_and(|limit| limit.over == Over::Next) {
-                check.add(Checks::LIMIT);
-            }
+            check.set(Checks::LIMIT, rule.limit.is_some_and(|limit| limit.over == Over::Next));
             all_checks.add(*check);
             flags_asked |= rule.matches.flags.iter().fold(0, |all, flags| all | flags.mask);
         }
-        let classifier = Classifier::build(&fives);
-        Self { set, classifier, owners, checks, all_checks, flags_asked }
+        let names = set.rules.iter().map(|rule| change::hash(&rule.name)).collect();
+        Self { set, classifier, owners, checks, all_checks, flags_asked, names }
     }
 
     /// Number of five-field rules.
@@ -69,7 +81,7 @@ impl Compiled {
     }
 
     pub(crate) fn rule(&self, index: u32) -> Option<&Rule> {
-        self.set.rules.get(index as usize)
+        self.set.rules.get(index as usize).map(Arc::as_ref)
     }
 
     /// The action of a rule, or of the default policy.
@@ -168,6 +180,14 @@ impl Compiled {
     }
 }
 
+/// What a change did to the list of rules: at this index one went, and one came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Changed {
+    pub(crate) at: usize,
+    pub(crate) removed: bool,
+    pub(crate) inserted: bool,
+}
+
 /// A compiled set at work: with its cache and its buckets.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -192,6 +212,51 @@ impl Engine {
         self.cache.forget();
         self.second = u64::MAX;
         std::mem::replace(&mut self.compiled, compiled)
+    }
+
+    /// Changes a rule of the set in force; which indices are concerned.
+    ///
+    /// # Errors
+    /// Why it cannot be done.
+    pub(crate) fn change(&mut self, change: Change, schedules: Vec<Schedule>) -> Result<Changed, String> {
+        let compiled = &mut self.compiled;
+        if compiled.set.format == Format::Iptables {
+            return Err("rules of chains lean on each other: change the file".into());
+        }
+        if compiled.is_worn() {
+            return Err(
+                "so much was changed that lookups suffer: put the changes into the file and reload".into()
+            );
+        }
+        let find = |name: &str| compiled.find(name).ok_or_else(|| format!("there is no rule {name:?}"));
+        let (at, old, new) = match change {
+            Change::Insert(At::End, rule) => (compiled.set.rules.len(), false, Some(rule)),
+            Change::Insert(At::Before(name), rule) => (find(&name)?, false, Some(rule)),
+            Change::Insert(At::After(name), rule) => (find(&name)? + 1, false, Some(rule)),
+            Change::Replace(name, rule) => (find(&name)?, true, Some(rule)),
+            Change::Remove(name) => (find(&name)?, true, None),
+        };
+        if !old && compiled.set.rules.len() >= MOST_RULES {
+            return Err(format!("there are {MOST_RULES} rules, the most that there may be"));
+        }
+        if let Some(rule) = &new
+            && compiled.find(&rule.name).is_some_and(|other| !old || other != at)
+        {
+            return Err(format!("there is a rule {:?} already", rule.name));
+        }
+        if old {
+            compiled.remove(at);
+            self.buckets.removed(at);
+        }
+        let inserted = new.is_some();
+        if let Some(rule) = new {
+            self.buckets.inserted(at, &rule);
+            compiled.insert(at, rule);
+        }
+        compiled.set.schedules = schedules;
+        self.cache.forget();
+        self.second = u64::MAX;
+        Ok(Changed { at, removed: old, inserted })
     }
 
     /// A burst of this time begins: schedules are looked at once a second.

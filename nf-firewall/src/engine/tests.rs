@@ -9,7 +9,7 @@ fn engine(text: &str, cache: usize) -> Engine {
     Engine::new(Compiled::new(loaded.set), Cache::new(cache))
 }
 
-fn facts(source: [u8; 4], destination: [u8; 4], sport: u16, dport: u16, protocol: u8) -> Facts {
+pub(super) fn facts(source: [u8; 4], destination: [u8; 4], sport: u16, dport: u16, protocol: u8) -> Facts {
     let header = Header::v4(source.into(), destination.into(), sport, dport, protocol);
     Facts {
         header,

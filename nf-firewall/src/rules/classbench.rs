@@ -21,7 +21,7 @@ pub(crate) fn read(file: &str, text: &str) -> Result<RuleSet, String> {
     for (index, filter) in filters.iter().enumerate() {
         let mut rule = Rule::new(format!("{}", index + 1), filter.line, Action::Allow);
         rule.matches = matches(&filter.rule);
-        set.rules.push(rule);
+        set.rules.push(std::sync::Arc::new(rule));
     }
     Ok(set)
 }

@@ -22,8 +22,9 @@ pub(crate) mod shadow;
 pub(crate) mod yaml;
 
 use std::fmt;
+use std::sync::Arc;
 
-pub(crate) use yaml::parse_masked;
+pub(crate) use yaml::{At, Change, parse_masked, read_change};
 
 use addresses::Addresses;
 use flags::FlagMatch;
@@ -332,7 +333,8 @@ pub(crate) enum Format {
 #[derive(Clone, Debug)]
 pub(crate) struct RuleSet {
     pub(crate) format: Format,
-    pub(crate) rules: Vec<Rule>,
+    /// Apart from each other, so that one is put between others without moving them.
+    pub(crate) rules: Vec<Arc<Rule>>,
     /// What becomes of packets that no rule decides.
     pub(crate) default: Action,
     /// What becomes of frames that carry no IP.
@@ -369,9 +371,12 @@ impl RuleSet {
 
     /// Whether a rule asks for the state of connections.
     pub(crate) fn asks_for_states(&self) -> bool {
-        let marks = self.marks_connections();
-        let asks = |m: &Match| m.states != States::ALL || marks && m.mark.is_some();
-        self.rules.iter().any(|rule| asks(&rule.matches))
+        self.rules.iter().any(|rule| self.asks_of(&rule.matches))
+    }
+
+    /// Whether these conditions are about the state of connections.
+    pub(crate) fn asks_of(&self, matches: &Match) -> bool {
+        matches.states != States::ALL || self.marks_connections() && matches.mark.is_some()
     }
 
     /// Whether a packet's mark becomes its connection's. The kernel's MARK is of the packet only.

@@ -7,6 +7,8 @@
 //! Who hides a rule alone also matches its lowest packet, and the classifier knows all that do; so this takes a set of
 //! any size. Those that hide one together are looked for among pairs of rules, in the first thousands.
 
+use std::sync::Arc;
+
 use onvm_classifier::Header;
 
 use super::ranges::{Number, Ranges};
@@ -106,7 +108,7 @@ fn hiding(set: &RuleSet) -> Vec<bool> {
 
 /// For each rule, how many of those before it may set a mark.
 fn marked(set: &RuleSet) -> Vec<usize> {
-    let count = |before: &mut usize, rule: &Rule| {
+    let count = |before: &mut usize, rule: &Arc<Rule>| {
         let here = *before;
         *before += usize::from(rule.set_mark.is_some());
         Some(here)
@@ -176,7 +178,7 @@ fn holds(one: &Match, other: &Match, but: Option<Field>) -> bool {
 }
 
 /// Earlier rules that hide a rule together: they agree in all fields but one, and there they add up.
-fn together(earlier: &[Rule], rule: &Match, hides: impl Fn(usize) -> bool) -> Option<Vec<usize>> {
+fn together(earlier: &[Arc<Rule>], rule: &Match, hides: impl Fn(usize) -> bool) -> Option<Vec<usize>> {
     FIELDS
         .into_iter()
         .find_map(|field| {

@@ -74,7 +74,8 @@ fn shown(rule: &Rule) -> String {
 fn told(file: &str, set: &RuleSet, hidden: &Hidden) -> String {
     const MOST: usize = 4;
     let Some(rule) = set.rules.get(hidden.rule) else { return String::new() };
-    let by: Vec<&Rule> = hidden.by.iter().filter_map(|index| set.rules.get(*index)).collect();
+    let by: Vec<&Rule> =
+        hidden.by.iter().filter_map(|index| set.rules.get(*index).map(AsRef::as_ref)).collect();
     let mut names: Vec<String> = by.iter().take(MOST).map(|rule| shown(rule)).collect();
     if by.len() > MOST {
         names.push(format!("{} more", by.len() - MOST));

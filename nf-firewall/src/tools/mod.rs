@@ -8,7 +8,6 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use onvm_lib::runtime::Common;
 
 use crate::options::Options;
 
@@ -22,7 +21,7 @@ struct Cli {
     #[command(flatten)]
     own: Options,
     #[command(flatten)]
-    common: Common,
+    common: onvm_lib::runtime::Common,
 }
 
 /// Does what one of the tools' options asks for; none if there is none.

@@ -98,7 +98,8 @@ pub(crate) fn read(file: &str, text: &str, choices: &Choices) -> Result<Loaded, 
         Some(chain) => {
             // A chain of the user's returns to nobody: what it does not decide is denied.
             set.default = chain.policy.unwrap_or(Action::Deny);
-            set.rules = flatten::flatten(&chains, wanted, family, &mut findings);
+            let rules = flatten::flatten(&chains, wanted, family, &mut findings);
+            set.rules = rules.into_iter().map(std::sync::Arc::new).collect();
             set.schedules = schedules;
         }
     }

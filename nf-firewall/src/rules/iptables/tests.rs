@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::rules::{RejectWith, Rule, Unreachable};
 
@@ -11,7 +13,7 @@ fn loaded(rules: &str) -> Loaded {
         .unwrap()
 }
 
-fn rules(text: &str) -> Vec<Rule> {
+fn rules(text: &str) -> Vec<Arc<Rule>> {
     let loaded = loaded(text);
     assert_eq!(loaded.warnings, Vec::<String>::new());
     loaded.set.rules

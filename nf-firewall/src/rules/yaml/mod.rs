@@ -1,5 +1,6 @@
 //! The rule language of our own. `README.md` is its reference.
 
+mod change;
 mod groups;
 mod members;
 mod rule;
@@ -10,6 +11,7 @@ use onvm_lib::document::{Bounds, Cursor, Node, Report, Table, read_within};
 use super::{Action, Format, MOST_RULES, RuleSet};
 use groups::Groups;
 
+pub(crate) use change::{At, Change, read_change};
 pub(crate) use members::protocol_number;
 pub(crate) use rule::parse_masked;
 
@@ -40,7 +42,7 @@ pub(crate) fn read(text: &str, report: &Report) -> Option<RuleSet> {
         if let Some(before) = names.insert(rule.name.clone(), rule.line) {
             cursor.error(format!("the rule of line {before} is called {:?}, too", rule.name));
         }
-        set.rules.push(rule);
+        set.rules.push(std::sync::Arc::new(rule));
     }
     Some(set)
 }
