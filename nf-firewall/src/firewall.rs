@@ -10,16 +10,18 @@ use serde::{Deserialize, Serialize};
 use crate::connections::{Connections, Key, Looked, Saved, Ticket, Timeouts};
 use crate::engine::buckets::Single;
 use crate::engine::cache::Cache;
-use crate::engine::{Compiled, DEFAULT, Engine};
+use crate::engine::{Changed, Compiled, DEFAULT, Engine};
 use crate::fragments::{Decided, Fragments};
 use crate::logging::{Line, Logging};
 use crate::options::Options;
-use crate::packet::{Kind, NO_PORT, Seen};
+use crate::packet::{self, Kind, NO_PORT, Seen};
 use crate::reject;
 use crate::rules::load::load;
 use crate::rules::rate::Limit;
-use crate::rules::{Action, RejectWith};
+use crate::rules::{Action, RejectWith, read_change};
 
+/// Topic of the message that changes one rule.
+const RULE: &str = "rule";
 /// Answers to rejected packets a second: a sender that does not listen gets no more than that.
 const ANSWERS: &str = "1000/s";
 
@@ -75,6 +77,15 @@ impl From<Action> for Outcome {
     }
 }
 
+/// Changes of single rules by messages.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Changes {
+    pub(crate) made: u64,
+    pub(crate) refused: u64,
+    /// Why the last one was refused; none if it was made.
+    pub(crate) last_error: Option<String>,
+}
+
 /// What is handed to a successor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct State {
@@ -100,6 +111,7 @@ pub(crate) struct Firewall {
     pub(crate) tracking: bool,
     pub(crate) logging: Logging,
     pub(crate) generation: u64,
+    pub(crate) changes: Changes,
     answers: Single,
     inner: bool,
     replay: bool,
@@ -143,45 +155,68 @@ impl Firewall {
             let (header, headers) = (&seen.facts.header, &seen.headers);
             let looked = self.connections.look(place, key, header, headers, frame, now_ns);
             let Looked { state, mark, ticket: given } = looked;
-            (seen.facts.state, seen.facts.mark, ticket) = (state, mark, given);
+            (seen.facts.state, ticket) = (state, given);
+            if self.engine.compiled.set.marks_connections() {
+                seen.facts.mark = mark;
+            }
         }
-        let (rule, mut outcome) = self.by_rules(&mut seen, bytes, now_ns);
-        if matches!(outcome, Outcome::Allow | Outcome::Service(_))
-            && !self.connections.allowed(ticket, seen.facts.mark, now_ns)
-        {
-            outcome = Outcome::Drop(DropReason::TableFull);
+        let before = seen.facts.mark;
+        let (rule, mut outcome) = self.by_rules(place, &mut seen, bytes, now_ns);
+        if matches!(outcome, Outcome::Allow | Outcome::Service(_)) {
+            let keeps = self.engine.compiled.set.marks_connections();
+            let mark = Some(seen.facts.mark).filter(|mark| keeps && *mark != before);
+            if !self.connections.allowed(ticket, mark, now_ns) {
+                outcome = Outcome::Drop(DropReason::TableFull);
+            }
         }
-        if let Kind::FirstFragment(fragment) = seen.kind {
-            let action = match outcome {
-                Outcome::Drop(_) | Outcome::Reject(_) => Action::Deny,
-                Outcome::Allow => Action::Allow,
-                Outcome::Service(id) => Action::Service(id),
-            };
-            let decided = Decided { action, rule, generation: self.generation };
-            self.fragments.first(&seen.facts.header, fragment.id, now_ns, decided);
-        }
+        self.fragments_follow(&seen, frame, rule, outcome, now_ns);
         outcome
     }
 
+    /// Later fragments of the same datagram have the same outcome; in a tunnel those of the datagrams around it, too.
+    fn fragments_follow(&mut self, seen: &Seen, frame: &[u8], rule: u32, outcome: Outcome, now_ns: u64) {
+        let action = match outcome {
+            Outcome::Drop(_) | Outcome::Reject(_) => Action::Deny,
+            Outcome::Allow => Action::Allow,
+            Outcome::Service(id) => Action::Service(id),
+        };
+        let decided = Decided { action, rule, generation: self.generation };
+        if let Kind::FirstFragment(fragment) = seen.kind {
+            self.fragments.first(&seen.facts.header, fragment.id, now_ns, decided);
+        }
+        if seen.tunnelled {
+            for (header, id) in packet::carriers(frame) {
+                self.fragments.first(&header, id, now_ns, decided);
+            }
+        }
+    }
+
     /// What the rules say; the one that decided.
-    fn by_rules(&mut self, seen: &mut Seen, bytes: usize, now_ns: u64) -> (u32, Outcome) {
+    fn by_rules(&mut self, place: usize, seen: &mut Seen, bytes: usize, now_ns: u64) -> (u32, Outcome) {
         let Self { engine, hits, logging, .. } = self;
         let facts = &mut seen.facts;
-        let rule = engine.decide(facts, bytes, now_ns, |index, rule, facts| {
+        let rule = engine.decide(place, facts, bytes, now_ns, |index, rule, facts| {
             if let Some(hits) = hits.get_mut(index as usize) {
                 hits.add(bytes);
             }
             if let Some(mark) = rule.set_mark {
                 facts.mark = facts.mark & !mark.mask | mark.value & mark.mask;
             }
-            if rule.log.is_some() {
-                logging.matched(index, &Line { now_ns, rule, facts, bytes });
+            // What a limit may still drop is logged when that is known.
+            if rule.log.is_some() && !rule.may_drop() {
+                logging.matched(index, &Line { now_ns, rule, facts, bytes, limited: false });
             }
         });
         if rule == DEFAULT {
             self.counts.default.add(bytes);
-        } else if !engine.pass_limit(rule, facts, bytes, now_ns) {
-            if let Some(hits) = self.hits.get_mut(rule as usize) {
+            return (rule, engine.compiled.set.default.into());
+        }
+        let limited = !engine.pass_limit(rule, facts, bytes, now_ns);
+        if let Some(by) = engine.compiled.rule(rule).filter(|by| by.log.is_some() && by.may_drop()) {
+            logging.matched(rule, &Line { now_ns, rule: by, facts, bytes, limited });
+        }
+        if limited {
+            if let Some(hits) = hits.get_mut(rule as usize) {
                 hits.limited += 1;
             }
             return (rule, Outcome::Drop(DropReason::RateLimited));
@@ -201,8 +236,9 @@ impl Firewall {
         let mut room = [0; reject::ROOM];
         let packet = burst.packet(index);
         let port = packet.port();
-        let made =
-            self.seen.get(index).and_then(|seen| reject::answer(with, packet.bytes(), seen, &mut room));
+        // Without the port by which the packet came there is no way back: along the chain it would go on.
+        let seen = self.seen.get(index).filter(|_| port.is_some());
+        let made = seen.and_then(|seen| reject::answer(with, packet.bytes(), seen, &mut room));
         let sent = made.filter(|_| self.answers.take(now_ns)).is_some_and(|length| {
             let Some(mut reply) = burst.make(length) else { return false };
             reply.bytes_mut().copy_from_slice(&room[..length]);
@@ -234,6 +270,30 @@ impl Firewall {
         log::info!("{} rules are in force", rules.len());
         drop(known);
         self.reloader.retire(old);
+    }
+
+    /// Changes one rule as a message says. What it does holds until the file is read again.
+    fn change(&mut self, body: &str) -> Result<(), String> {
+        let (change, schedules) = read_change(body, &self.engine.compiled.set)?;
+        let Changed { at, removed, inserted } = self.engine.change(change, schedules)?;
+        let mut hits = Hits::default();
+        if removed {
+            let old = self.hits.remove(at);
+            self.logging.removed(at);
+            if inserted {
+                hits = old;
+            }
+        }
+        if inserted && let Some(rule) = self.engine.compiled.set.rules.get(at) {
+            self.hits.insert(at, hits);
+            self.logging.inserted(at, rule);
+            self.tracking |= self.engine.compiled.set.asks_of(&rule.matches);
+        }
+        // What was decided on first fragments is no longer by these indices.
+        self.generation += 1;
+        self.changes.made += 1;
+        self.changes.last_error = None;
+        Ok(())
     }
 
     pub(crate) fn reloaded(&self) -> Status {
@@ -288,17 +348,24 @@ impl NetworkFunction for Firewall {
     fn setup(options: &Options, setup: &Setup) -> Result<Self, SetupError> {
         let reading = options.reading();
         let strict = options.strict;
+        // The set of the file as it was read last: the next one mostly differs in a few rules.
+        let mut last: Option<Compiled> = None;
         let compile = move |path: &std::path::Path| {
             let loaded = load(path, &reading)?;
             if strict && !loaded.warnings.is_empty() {
                 return Err(loaded.warnings.join("\n"));
             }
             loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-            Ok(Compiled::new(loaded.set))
+            let compiled = match last.take() {
+                Some(before) => before.followed_by(loaded.set),
+                None => Compiled::new(loaded.set),
+            };
+            last = Some(compiled.clone());
+            Ok(compiled)
         };
         let paths = std::slice::from_ref(&options.rules);
         let (compiled, reloader) = Reloader::start(paths, options.watch, compile)?;
-        let logging = Logging::new(options.log_file.as_deref(), &compiled.set.rules)?;
+        let logging = Logging::new(options.log_file.as_deref(), setup.replay, &compiled.set.rules)?;
         let limit = ANSWERS.parse().map(Limit::of)?;
         let timeouts = Timeouts::new(options.tcp_timeout);
         let connections = Connections::new(options.connections as usize, !options.no_pick_up, timeouts);
@@ -313,6 +380,7 @@ impl NetworkFunction for Firewall {
             fragments: Fragments::new(),
             logging,
             generation: 1,
+            changes: Changes::default(),
             answers: Single::new(limit),
             inner: options.inner,
             replay: setup.replay,
@@ -337,6 +405,9 @@ impl NetworkFunction for Firewall {
             }
             self.connections.fetch(&self.keys);
         }
+        let asked =
+            |seen: &Seen| matches!(seen.kind, Kind::Ip | Kind::FirstFragment(_)).then_some(seen.facts);
+        self.engine.foresee(self.seen.iter().map(asked));
         self.verdicts(burst);
     }
 
@@ -345,7 +416,6 @@ impl NetworkFunction for Firewall {
         if self.tracking {
             self.connections.sweep(burst.now_ns());
         }
-        self.logging.flush();
     }
 
     fn hand_over(&mut self) -> Option<State> {
@@ -371,10 +441,20 @@ impl NetworkFunction for Firewall {
     }
 
     fn message(&mut self, message: &Message) {
-        if message.topic == TOPIC {
-            self.reloader.request();
-        } else {
-            log::warn!("a message about {:?} says nothing to a firewall; it knows {TOPIC:?}", message.topic);
+        match message.topic.as_str() {
+            TOPIC => self.reloader.request(),
+            RULE => {
+                if let Err(reason) = self.change(&message.body.to_string()) {
+                    log::error!("no rule was changed: {reason}");
+                    self.changes.refused += 1;
+                    self.changes.last_error = Some(reason);
+                }
+            }
+            other => {
+                log::warn!(
+                    "a message about {other:?} says nothing to a firewall; it knows {TOPIC:?}, {RULE:?}"
+                );
+            }
         }
     }
 
@@ -383,6 +463,6 @@ impl NetworkFunction for Firewall {
     }
 
     fn teardown(&mut self, _burst: &mut Burst<'_, ReadWrite>) {
-        self.logging.flush();
+        self.logging.close();
     }
 }

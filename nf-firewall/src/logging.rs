@@ -1,15 +1,18 @@
-//! Log lines of rules: to a file as JSON, one object a line, or as text to standard error.
+//! Log lines of rules: to a file as JSON, one object a line, or as text to standard error. A thread writes them
+//! (`writer`).
 //!
 //! Every rule that logs has a bucket of lines; what goes beyond it is counted and told with the next line that may be.
 
-use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+mod writer;
+
+use std::fmt::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::engine::buckets::Single;
 use crate::engine::checks::Facts;
 use crate::rules::{Action, Rule, UNTAGGED};
+use writer::Writer;
 
 /// What one line says.
 #[derive(Debug)]
@@ -18,46 +21,61 @@ pub(crate) struct Line<'a> {
     pub(crate) rule: &'a Rule,
     pub(crate) facts: &'a Facts,
     pub(crate) bytes: usize,
+    /// The rule's limit drops it.
+    pub(crate) limited: bool,
 }
 
 /// Where log lines go.
 #[derive(Debug)]
 pub(crate) struct Logging {
-    file: Option<BufWriter<File>>,
+    writer: Writer,
+    /// As objects; else for people.
+    json: bool,
     /// By rule, for those that log; with the lines that were left out since the last.
     rules: Vec<Option<(Single, u64)>>,
     pub(crate) lines: u64,
     /// Lines left out because there were too many.
     pub(crate) suppressed: u64,
-    /// Lines that could not be written.
-    pub(crate) failed: u64,
 }
 
 impl Logging {
-    /// To this file, at its end; without one to standard error.
+    /// To this file, at its end; without one to standard error. A `patient` one waits for a slow reader.
     ///
     /// # Errors
-    /// Why the file cannot be opened.
-    pub(crate) fn new(path: Option<&Path>, rules: &[Rule]) -> Result<Self, String> {
-        let file = match path {
-            None => None,
-            Some(path) => {
-                let file = File::options().create(true).append(true).open(path);
-                Some(BufWriter::new(file.map_err(|error| format!("{}: {error}", path.display()))?))
-            }
-        };
-        let mut logging = Self { file, rules: Vec::new(), lines: 0, suppressed: 0, failed: 0 };
+    /// Why the file cannot be opened, or the thread not be started.
+    pub(crate) fn new(path: Option<&Path>, patient: bool, rules: &[Arc<Rule>]) -> Result<Self, String> {
+        let writer = Writer::open(path, patient)?;
+        let json = path.is_some();
+        let mut logging = Self { writer, json, rules: Vec::new(), lines: 0, suppressed: 0 };
         logging.set_rules(rules);
         Ok(logging)
     }
 
     /// Other rules are in force.
-    pub(crate) fn set_rules(&mut self, rules: &[Rule]) {
+    pub(crate) fn set_rules(&mut self, rules: &[Arc<Rule>]) {
         self.rules = if rules.iter().any(|rule| rule.log.is_some()) {
             rules.iter().map(|rule| rule.log.as_ref().map(|log| (Single::new(log.limit), 0))).collect()
         } else {
             Vec::new()
         };
+    }
+
+    /// A rule was put at this index.
+    pub(crate) fn inserted(&mut self, index: usize, rule: &Rule) {
+        let entry = rule.log.as_ref().map(|log| (Single::new(log.limit), 0));
+        if entry.is_some() && index > self.rules.len() {
+            self.rules.resize(index, None);
+        }
+        if index <= self.rules.len() {
+            self.rules.insert(index, entry);
+        }
+    }
+
+    /// The rule at this index was taken out.
+    pub(crate) fn removed(&mut self, index: usize) {
+        if index < self.rules.len() {
+            self.rules.remove(index);
+        }
     }
 
     /// Writes a line for a packet that a rule matched, if the rule logs and may.
@@ -70,22 +88,23 @@ impl Logging {
         }
         let left_out = std::mem::take(left_out);
         self.lines += 1;
-        let written = match &mut self.file {
-            Some(file) => writeln!(file, "{}", json(line, left_out)),
-            None => writeln!(std::io::stderr().lock(), "{}", text(line, left_out)),
-        };
-        if written.is_err() {
-            self.failed += 1;
-        }
+        let written = if self.json { json(line, left_out).to_string() } else { text(line, left_out) };
+        self.writer.write(written + "\n");
     }
 
-    /// Time has passed: what was written becomes visible.
-    pub(crate) fn flush(&mut self) {
-        if let Some(file) = &mut self.file
-            && file.flush().is_err()
-        {
-            self.failed += 1;
-        }
+    /// Lines that were lost because the reader does not keep up.
+    pub(crate) fn lost(&self) -> u64 {
+        self.writer.lost
+    }
+
+    /// Lines that could not be written.
+    pub(crate) fn failed(&self) -> u64 {
+        self.writer.failed()
+    }
+
+    /// Waits for the last lines to be written; for a reader that does not read not for long.
+    pub(crate) fn close(&mut self) {
+        self.writer.close();
     }
 }
 
@@ -94,13 +113,13 @@ fn prefix(rule: &Rule) -> &str {
 }
 
 fn json(line: &Line<'_>, left_out: u64) -> serde_json::Value {
-    let Line { now_ns, rule, facts, bytes } = line;
+    let Line { now_ns, rule, facts, bytes, limited } = line;
     let header = &facts.header;
     let mut object = serde_json::json!({
         "time_ns": now_ns,
         "rule": rule.name,
         "line": rule.line,
-        "action": rule.action.to_string(),
+        "action": told(rule.action, *limited),
         "from": header.source(),
         "to": header.destination(),
         "protocol": header.protocol(),
@@ -139,12 +158,12 @@ fn json(line: &Line<'_>, left_out: u64) -> serde_json::Value {
 }
 
 fn text(line: &Line<'_>, left_out: u64) -> String {
-    let Line { rule, facts, bytes, .. } = line;
+    let Line { rule, facts, bytes, limited, .. } = line;
     let mut text = format!(
         "nf-firewall: {}{}: {}: {:?}, {bytes} bytes",
         prefix(rule),
         rule.name,
-        told(rule.action),
+        told(rule.action, *limited),
         facts.header
     );
     if left_out > 0 {
@@ -153,6 +172,10 @@ fn text(line: &Line<'_>, left_out: u64) -> String {
     text
 }
 
-fn told(action: Action) -> String {
-    if action == Action::Continue { "seen".into() } else { action.to_string() }
+fn told(action: Action, limited: bool) -> String {
+    match action {
+        _ if limited => "deny (over its limit)".into(),
+        Action::Continue => "seen".into(),
+        action => action.to_string(),
+    }
 }

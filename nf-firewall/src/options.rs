@@ -23,7 +23,8 @@ pub(crate) struct Options {
     #[arg(long, help_heading = "Rules")]
     pub(crate) watch: bool,
 
-    /// Refuse a file with anything that cannot be expressed, or that is probably not what was meant
+    /// Refuse a file with anything that cannot be expressed, or that is probably not what was meant; with --check also
+    /// one with rules that decide nothing
     #[arg(long, help_heading = "Rules")]
     pub(crate) strict: bool,
 

@@ -65,12 +65,7 @@ impl Seen {
         let fragment = if headers.is_fragment() { headers.fragment(frame) } else { None };
         let protocol = headers.protocol().unwrap_or(0);
         let ports = headers.ports(frame);
-        let (sport, dport) = ports.unwrap_or((0, 0));
-        let header = match headers.net() {
-            Net::Ipv4 => headers.ipv4(frame).map(|ip| Header::v4(ip.src(), ip.dst(), sport, dport, protocol)),
-            _ => headers.ipv6(frame).map(|ip| Header::v6(ip.src(), ip.dst(), sport, dport, protocol)),
-        };
-        let Some(header) = header else { return Kind::Malformed };
+        let Some(header) = header(headers, frame) else { return Kind::Malformed };
         self.facts.header = header;
         match headers.problem() {
             None | Some(Problem::CutPayload) => {}
@@ -103,6 +98,34 @@ impl Seen {
             Some(fragment) if fragment.is_first() => Kind::FirstFragment(fragment),
             _ => Kind::Ip,
         }
+    }
+}
+
+/// Datagrams around what the innermost tunnel carries of which this frame has the first fragment only, and their ids:
+/// what is decided on it holds for the others.
+pub(crate) fn carriers(frame: &[u8]) -> Vec<(Header, u32)> {
+    let mut all = Vec::new();
+    let mut headers = Headers::parse(frame);
+    // The innermost one has no next.
+    while let Some(inner) = headers.inner(frame).filter(|inner| matches!(inner.net(), Net::Ipv4 | Net::Ipv6))
+    {
+        if let Some(fragment) =
+            headers.fragment(frame).filter(|fragment| fragment.is_first() && fragment.more)
+        {
+            all.extend(header(&headers, frame).map(|header| (header, fragment.id)));
+        }
+        headers = inner;
+    }
+    all
+}
+
+/// The five fields.
+fn header(headers: &Headers, frame: &[u8]) -> Option<Header> {
+    let protocol = headers.protocol().unwrap_or(0);
+    let (sport, dport) = headers.ports(frame).unwrap_or((0, 0));
+    match headers.net() {
+        Net::Ipv4 => headers.ipv4(frame).map(|ip| Header::v4(ip.src(), ip.dst(), sport, dport, protocol)),
+        _ => headers.ipv6(frame).map(|ip| Header::v6(ip.src(), ip.dst(), sport, dport, protocol)),
     }
 }
 

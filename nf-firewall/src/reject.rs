@@ -230,7 +230,7 @@ mod tests {
             let mut table = crate::connections::Connections::new(4, true, crate::connections::Timeouts::new(60));
             table.fetch(&[key]);
             let looked = table.look(0, key, &seen.facts.header, &seen.headers, &frame, 1);
-            table.allowed(looked.ticket, 1, 1);
+            table.allowed(looked.ticket, Some(1), 1);
             let mut room = [0; ROOM];
             for (_, with) in RejectWith::NAMES {
                 if let Some(length) = answer(with, &frame, &seen, &mut room) {

@@ -24,6 +24,13 @@ pub(crate) fn of(firewall: &Firewall) -> Report {
         compiled.five_field_rules(),
         status.failures
     );
+    let changes = &firewall.changes;
+    if changes.made + changes.refused > 0 {
+        let _ = writeln!(text, "{} rules changed by messages, {} refused", changes.made, changes.refused);
+    }
+    if let Some(error) = &changes.last_error {
+        let _ = writeln!(text, "the last change was refused: {error}");
+    }
     if let Some(error) = &status.last_error {
         let _ = writeln!(
             text,
@@ -45,7 +52,8 @@ pub(crate) fn of(firewall: &Firewall) -> Report {
     };
     for (index, hits) in &shown {
         if let Some(rule) = rules.get(*index) {
-            row(hits, &format!("{}: {} (line {})", rule.name, rule.action, rule.line));
+            let action = firewall.engine.compiled.set.told(rule.action);
+            row(hits, &format!("{}: {action} (line {})", rule.name, rule.line));
         }
     }
     let (counts, set) = (&firewall.counts, &compiled.set);
@@ -106,8 +114,12 @@ fn rest(firewall: &Firewall, text: &mut String) {
     }
     let logging = &firewall.logging;
     if logging.lines > 0 {
-        let (suppressed, failed) = (logging.suppressed, logging.failed);
-        let _ = writeln!(text, "{} log lines, {suppressed} left out, {failed} not written", logging.lines);
+        let (suppressed, lost, failed) = (logging.suppressed, logging.lost(), logging.failed());
+        let _ = writeln!(
+            text,
+            "{} log lines, {suppressed} left out, {lost} lost to a slow reader, {failed} not written",
+            logging.lines
+        );
     }
 }
 
@@ -124,7 +136,7 @@ fn machine(firewall: &Firewall, hit: &[(usize, &Hits)]) -> serde_json::Value {
             let rule = compiled.set.rules.get(*index)?;
             let Hits { packets, bytes, limited } = hits;
             Some(json!({
-                "number": index + 1, "name": rule.name, "line": rule.line, "action": rule.action.to_string(),
+                "number": index + 1, "name": rule.name, "line": rule.line, "action": compiled.set.told(rule.action),
                 "packets": packets, "bytes": bytes, "limited": limited,
             }))
         })
@@ -159,9 +171,10 @@ fn machine(firewall: &Firewall, hit: &[(usize, &Hits)]) -> serde_json::Value {
             "failures": status.failures,
             "last_error": status.last_error,
         },
+        "changes": firewall.changes,
         "cache": { "size": cache.size(), "hits": cache.hits, "misses": cache.misses, "rested": cache.rested, "rate": share(cache.hits, cache.hits + cache.misses) },
         "fragments": { "followed": firewall.fragments.followed, "stray": firewall.fragments.stray },
         "limited_addresses": firewall.engine.buckets.addresses(),
-        "log": { "lines": firewall.logging.lines, "left_out": firewall.logging.suppressed, "failed": firewall.logging.failed },
+        "log": { "lines": firewall.logging.lines, "left_out": firewall.logging.suppressed, "lost": firewall.logging.lost(), "failed": firewall.logging.failed() },
     })
 }

@@ -245,6 +245,10 @@ fn limits_are_kept_over_the_captures_time() {
         (&first["rule"], &first["from"], &first["to_port"]),
         (&"few".into(), &"10.0.0.1".into(), &2.into())
     );
+    // A line says what became of the packet.
+    let actions: Vec<Value> =
+        lines.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["action"].clone()).collect();
+    assert_eq!((&actions[4], &actions[5]), (&"allow".into(), &"deny (over its limit)".into()));
     let told = &json["report"]["log"];
     assert_eq!(told["lines"].as_u64().unwrap(), lines.lines().count() as u64);
     assert!(told["left_out"].as_u64().unwrap() > 900, "{told}");
@@ -259,6 +263,61 @@ fn tunnels_are_looked_into_when_asked() {
     assert_eq!(Case::new(rules, &frames).replay(&[]).1.len(), 1);
     let (json, out) = Case::new(rules, &frames).replay(&["--inner"]);
     assert_eq!((out.len(), hits(&json, "telnet"), &json["report"]["unanswered"]), (0, 1, &1.into()));
+}
+
+#[test]
+fn fragments_of_a_tunnel_follow_what_it_carries() {
+    let inner = |port: u16| {
+        let data = [7; 200];
+        Packet::raw().ipv4([1; 4].into(), [2; 4].into()).udp(5, port).payload(&data).to_vec().unwrap()
+    };
+    let part = |id, inner: &[u8], from: usize, to: usize| {
+        let fragment = Fragment { id, offset: u32::try_from(from).unwrap(), more: to < inner.len() };
+        vec(side(false).protocol(4).fragment(fragment).payload(&inner[from..to]))
+    };
+    let (dns, web) = (inner(53), inner(80));
+    let frames = [
+        (0, part(1, &dns, 0, 104)),
+        (1, part(2, &web, 0, 104)),
+        (2, part(1, &dns, 104, dns.len())),
+        (3, part(2, &web, 104, web.len())),
+        (4, part(3, &dns, 104, dns.len())),
+    ];
+    let rules = "rules: [{name: dns, protocol: udp, to-port: 53, action: allow}]\n";
+    let (json, out) = Case::new(rules, &frames).replay(&["--inner"]);
+    assert_eq!((out.len(), hits(&json, "dns")), (2, 2), "{out:?}");
+    assert_eq!(json["report"]["stray_fragments"]["packets"], 1);
+}
+
+#[test]
+fn marks_of_connections_can_be_changed_and_cleared() {
+    let frames = [
+        (0, vec(syn(80))),
+        (1, vec(side(true).tcp(80, 1000).flags(Flags(0x12)).seq(500).ack(101))),
+        (2, vec(side(false).tcp(1000, 80).flags(Flags::ACK).seq(101).ack(501))),
+    ];
+    let rules = "default: allow\n\
+                 rules:\n\
+                 \x20 - {name: first, state: new, mark: 0, set-mark: 5, action: continue}\n\
+                 \x20 - {name: clear, state: established, mark: 5, set-mark: 0, action: continue}\n";
+    let (json, out) = Case::new(rules, &frames).replay(&[]);
+    assert_eq!((out.len(), hits(&json, "first"), hits(&json, "clear")), (3, 1, 1));
+    // A mark of iptables is the packet's alone.
+    let rules = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m mark --mark 0x1 -j DROP\n\
+                 -A FORWARD -j MARK --set-xmark 0x1/0xffffffff\n-A FORWARD -j ACCEPT\nCOMMIT\n";
+    assert_eq!(Case::new(rules, &frames).replay(&["--track"]).1.len(), 3);
+}
+
+#[test]
+fn what_is_sent_to_a_group_is_new() {
+    let to = |address: [u8; 4]| {
+        let base = Packet::ethernet(MacAddr([2; 6]), MacAddr([4; 6]));
+        vec(base.ipv4([10, 0, 0, 1].into(), address.into()).udp(5353, 5353))
+    };
+    let frames = [(0, to([224, 0, 0, 251])), (1, to([255; 4])), (2, to([224, 0, 0, 251]))];
+    let rules = "rules: [{name: new, state: new, action: allow}]\n";
+    let (json, out) = Case::new(rules, &frames).replay(&[]);
+    assert_eq!((out.len(), hits(&json, "new")), (3, 3));
 }
 
 #[test]
@@ -335,5 +394,21 @@ fn lookups_of_published_sets_equal_their_goldens() {
         let golden = std::fs::read_to_string(unpacked(&format!("{set}_golden"))).unwrap();
         let done = run(&["--rules", text(&rules), "--lookup", text(&trace)]);
         assert!(told(&done.stdout) == golden, "{set}: {}", told(&done.stderr));
+    }
+}
+
+#[test]
+fn tools_take_the_programs_own_command_line() {
+    let case = Case::new("rules:\n- {name: a, action: deny}\n", &[]);
+    let rules = case.path("rules");
+    let done = run(&["-r", "1", "-d", "2", "--rules", text(&rules), "--check"]);
+    assert!(done.status.success(), "{}", told(&done.stderr));
+    let done = run(&["-r", "1", "--rules", text(&rules), "--check", "--bogus"]);
+    assert_eq!(done.status.code(), Some(2), "what would not run is not right");
+    let packet = "udp 10.0.0.1:1 > 10.0.0.2:2";
+    for tool in [["--explain", packet], ["--lookup", "/nowhere"]] {
+        let done = run(&["--rules", "/nowhere", tool[0], tool[1], "--json"]);
+        let json: Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!((&json["ok"], done.status.code()), (&false.into(), Some(1)), "{json}");
     }
 }

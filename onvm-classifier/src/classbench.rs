@@ -96,7 +96,14 @@ fn filter(fields: &mut Fields<'_>) -> Result<Filter, Mistake> {
         return Err(fields.mistake("filter", "a filter begins with `@`".into()));
     }
     let source = fields.prefix("source prefix")?;
+    fields.skip_blanks();
+    let before = fields.at;
     let destination = fields.prefix("destination prefix")?;
+    if source.addr().is_ipv4() != destination.addr().is_ipv4() {
+        fields.at = before;
+        let reason = format!("{source} and {destination} are of different families: no packet matches");
+        return Err(fields.mistake("destination prefix", reason));
+    }
     let source_ports = fields.ports("source ports")?;
     let destination_ports = fields.ports("destination ports")?;
     let (protocol, protocol_mask) = fields.masked("protocol", 0xFF)?;

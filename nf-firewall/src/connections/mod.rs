@@ -11,7 +11,10 @@
 //! | established | there were packets both ways |
 //! | related | an ICMP error about a connection |
 //! | invalid | TCP that fits no connection and begins none, an ICMP answer to no question, an error about nothing |
-//! | untracked | multicast, neighbour discovery, and what a router tells its link: they have no connections |
+//! | untracked | neighbour discovery, listeners to groups, and what a router tells its link: they have no connections |
+//!
+//! What is sent to a group or to all begins a connection as any other packet does, to which no answer ever belongs:
+//! answers come from a host's own address. It is new, as for netfilter.
 //!
 //! *Floods.* The table is bounded and its memory taken at the start. A packet that is denied leaves nothing behind.
 //! When there is no room, connections that were never answered go first, then those not yet in both directions, then
@@ -253,7 +256,6 @@ impl Connections {
         let now = self.tick(now_ns);
         let Some(key) = key else { return Looked::only(State::Untracked) };
         let looked = match header.protocol() {
-            _ if is_group(header.destination()) => Looked::only(State::Untracked),
             TCP => self.tcp(place, key, headers, frame, now),
             icmp::PROTOCOL if !header.is_v6() => {
                 let kind = headers.icmp(frame).map_or(u8::MAX, |message| message.kind());
@@ -374,12 +376,13 @@ impl Connections {
         }
     }
 
-    /// The packet is allowed: what it begins is kept, with this mark. False if there is no room for it.
-    pub(crate) fn allowed(&mut self, ticket: Ticket, mark: u32, now_ns: u64) -> bool {
+    /// The packet is allowed: what it begins is kept, with this mark; none if rules have set none. False if there is
+    /// no room for it.
+    pub(crate) fn allowed(&mut self, ticket: Ticket, mark: Option<u32>, now_ns: u64) -> bool {
         match ticket {
             Ticket::Nothing => true,
             Ticket::Known(key) => {
-                if mark != 0
+                if let Some(mark) = mark
                     && let Some(connection) = self.table.find(key.hash, &key.flow)
                 {
                     connection.mark = mark;
@@ -393,7 +396,7 @@ impl Connections {
                     self.counts.refused += 1;
                     return false;
                 }
-                let connection = Connection { mark, ..connection };
+                let connection = Connection { mark: mark.unwrap_or(0), ..connection };
                 match self.table.insert(key.hash, key.flow, connection, |_, c| c.rank(now)) {
                     Inserted::New => {}
                     Inserted::Replaced(_) => self.counts.expired += 1,
@@ -446,12 +449,5 @@ fn phase_name(phase: Phase) -> &'static str {
         Phase::LastAck => "last-ack",
         Phase::TimeWait => "time-wait",
         Phase::Closed => "closed",
-    }
-}
-
-fn is_group(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_multicast(),
     }
 }

@@ -6,6 +6,7 @@
 //! A limit's buckets have a number of their own, which stays with the rule's name when another set comes into force: who
 //! is over a limit stays so.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -65,14 +66,14 @@ pub(crate) struct Buckets {
 }
 
 impl Buckets {
-    pub(crate) fn new(rules: &[Rule]) -> Self {
+    pub(crate) fn new<R: Borrow<Rule>>(rules: &[R]) -> Self {
         let mut buckets = Self::default();
         buckets.set_rules(rules);
         buckets
     }
 
     /// Other rules are in force. Limits that are the same under the same name go on.
-    pub(crate) fn set_rules(&mut self, rules: &[Rule]) {
+    pub(crate) fn set_rules<R: Borrow<Rule>>(&mut self, rules: &[R]) {
         if self.limits.len() > MOST_UNUSED + self.numbers.len() {
             *self = Self::default();
         }
@@ -81,6 +82,7 @@ impl Buckets {
         self.limits = vec![None; before.len()];
         self.of_rule.clear();
         for (index, rule) in rules.iter().enumerate() {
+            let rule = rule.borrow();
             let Some(limit) = rule.limit else { continue };
             let same = known.get(&rule.name).copied().filter(|n| before[*n as usize] == Some(limit));
             let number = same.unwrap_or_else(|| {
@@ -92,6 +94,34 @@ impl Buckets {
             self.numbers.insert(rule.name.clone(), number);
             self.of_rule.resize(index, None);
             self.of_rule.push(Some(number));
+        }
+    }
+
+    /// A rule was put at this index.
+    pub(crate) fn inserted(&mut self, index: usize, rule: &Rule) {
+        let number = rule.limit.map(|limit| {
+            let known = self.numbers.get(&rule.name).copied();
+            let same = known.filter(|number| self.limits[*number as usize] == Some(limit));
+            let number = same.unwrap_or_else(|| {
+                self.limits.push(Some(limit));
+                self.own.push(None);
+                u32::try_from(self.limits.len() - 1).unwrap_or(u32::MAX)
+            });
+            self.numbers.insert(rule.name.clone(), number);
+            number
+        });
+        if number.is_some() && index > self.of_rule.len() {
+            self.of_rule.resize(index, None);
+        }
+        if index <= self.of_rule.len() {
+            self.of_rule.insert(index, number);
+        }
+    }
+
+    /// The rule at this index was taken out. Its limit is known on, for a rule of the same name that may follow.
+    pub(crate) fn removed(&mut self, index: usize) {
+        if index < self.of_rule.len() {
+            self.of_rule.remove(index);
         }
     }
 

@@ -105,6 +105,18 @@ impl Cache {
         fold.finish() as usize & (self.entries.len() - 1) & !(WAYS - 1)
     }
 
+    /// Whether [`find`](Self::find) would find nothing now; nothing is counted.
+    #[inline]
+    pub(crate) fn lacks(&self, header: &Header, further: u128) -> bool {
+        if self.entries.is_empty() || self.rest > 0 {
+            return true;
+        }
+        let at = self.bucket(header, further);
+        let is_it =
+            |entry: &Entry| entry.epoch == self.epoch && entry.header == *header && entry.further == further;
+        !self.entries[at..at + WAYS].iter().any(is_it)
+    }
+
     #[inline]
     pub(crate) fn find(&mut self, header: &Header, further: u128) -> Option<u32> {
         if self.entries.is_empty() {

@@ -87,6 +87,10 @@ impl Checks {
         self.0 |= other.0;
     }
 
+    pub(crate) fn set(&mut self, other: Self, there: bool) {
+        self.0 = if there { self.0 | other.0 } else { self.0 & !other.0 };
+    }
+
     #[inline]
     pub(crate) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0

@@ -1,17 +1,22 @@
 //! A rule's addresses, ports and protocols as five-field rules of the classifier.
 //!
 //! A rule with sets in several fields becomes the product of their parts. What would be too many is not expanded:
-//! the field with most parts is given to the classifier wider than it is, and checked exactly afterwards.
+//! the field with most parts is given to the classifier wider than it is, and checked exactly afterwards. So is a set
+//! that would be too many as a whole: then every rule gets fewer.
+
+use std::borrow::Borrow;
 
 use ipnet::IpNet;
 use onvm_classifier::{Ports, Rule5};
 
 use super::checks::Checks;
-use crate::rules::Match;
 use crate::rules::ranges::Ranges;
+use crate::rules::{Match, Rule};
 
-/// Most five-field rules that one rule becomes.
+/// Most five-field rules that one rule becomes, for each family of addresses.
 pub(crate) const MOST: usize = 4096;
+/// Most five-field rules that a set becomes; each takes a quarter of a kilobyte.
+pub(crate) const MOST_IN_ALL: usize = 2 << 20;
 /// Most protocols that are told apart by the classifier; sets of more are checked afterwards.
 const MOST_PROTOCOLS: usize = 4;
 
@@ -39,24 +44,64 @@ impl Parts {
     }
 }
 
-/// Appends the five-field rules of a rule; what of it remains to be checked afterwards.
-pub(crate) fn expand(rule: &Match, into: &mut Vec<Rule5>) -> Checks {
+/// Five-field rules of a set, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Expanded {
+    pub(crate) fives: Vec<Rule5>,
+    /// For each of them the rule that it is part of.
+    pub(crate) owners: Vec<u32>,
+    /// For each rule what of it remains to be checked afterwards.
+    pub(crate) checks: Vec<Checks>,
+}
+
+/// All rules of a set; each as exactly as there is room for `most` in all.
+pub(crate) fn expand_all<R: Borrow<Rule>>(rules: &[R], most: usize) -> Expanded {
+    // With one part for each family all sets have room: there are fewer rules than half of what there is room for.
+    for limit in [MOST, MOST / 8, MOST / 64, MOST / 512] {
+        if let Some(expanded) = expand_up_to(rules, limit, most) {
+            if limit < MOST {
+                log::warn!(
+                    "the rules have so many parts that each becomes {limit} for the classifier at most"
+                );
+            }
+            return expanded;
+        }
+    }
+    expand_up_to(rules, 1, usize::MAX).unwrap_or_default()
+}
+
+/// None if it would be more than `most`.
+fn expand_up_to<R: Borrow<Rule>>(rules: &[R], limit: usize, most: usize) -> Option<Expanded> {
+    let mut all = Expanded { fives: Vec::with_capacity(rules.len()), ..Expanded::default() };
+    all.checks.reserve_exact(rules.len());
+    for (index, rule) in (0..).zip(rules) {
+        all.checks.push(expand(&rule.borrow().matches, limit, &mut all.fives));
+        if all.fives.len() > most {
+            return None;
+        }
+        all.owners.resize(all.fives.len(), index);
+    }
+    Some(all)
+}
+
+/// Appends the five-field rules of a rule, so many for each family at most; what of it remains to be checked afterwards.
+pub(crate) fn expand(rule: &Match, limit: usize, into: &mut Vec<Rule5>) -> Checks {
     let mut checks = Checks::of(rule);
     let both = rule.source.is_all() && rule.destination.is_all();
     if both {
         // Without an address it is for both families in one.
-        push(parts(rule, vec![None], vec![None], &mut checks), rule, &mut checks, into);
+        push(parts(rule, vec![None], vec![None], &mut checks), rule, limit, &mut checks, into);
         return checks;
     }
     if !rule.source.v4.is_empty() && !rule.destination.v4.is_empty() {
         let sides = [rule.source.v4_prefixes(), rule.destination.v4_prefixes()];
         let [sources, destinations] = sides.map(|side| side.into_iter().map(Some).collect::<Vec<_>>());
-        push(parts(rule, sources, destinations, &mut checks), rule, &mut checks, into);
+        push(parts(rule, sources, destinations, &mut checks), rule, limit, &mut checks, into);
     }
     if !rule.source.v6.is_empty() && !rule.destination.v6.is_empty() {
         let sides = [rule.source.v6_prefixes(), rule.destination.v6_prefixes()];
         let [sources, destinations] = sides.map(|side| side.into_iter().map(Some).collect::<Vec<_>>());
-        push(parts(rule, sources, destinations, &mut checks), rule, &mut checks, into);
+        push(parts(rule, sources, destinations, &mut checks), rule, limit, &mut checks, into);
     }
     checks
 }
@@ -97,13 +142,14 @@ fn cover(nets: &[Option<IpNet>]) -> Option<IpNet> {
 }
 
 /// Widens fields until there are few enough parts, and appends the product.
-fn push(mut parts: Parts, rule: &Match, checks: &mut Checks, into: &mut Vec<Rule5>) {
-    while parts.product() > MOST {
+fn push(mut parts: Parts, rule: &Match, limit: usize, checks: &mut Checks, into: &mut Vec<Rule5>) {
+    while parts.product() > limit.max(1) {
         let sizes = [
             parts.sources.len(),
             parts.destinations.len(),
             parts.source_ports.len(),
             parts.destination_ports.len(),
+            parts.protocols.len(),
         ];
         let widest = (0..sizes.len()).max_by_key(|field| sizes[*field]).unwrap_or(0);
         let hull = |set: &Ranges<u16>| {
@@ -123,9 +169,13 @@ fn push(mut parts: Parts, rule: &Match, checks: &mut Checks, into: &mut Vec<Rule
                 parts.source_ports = hull(&rule.source_ports);
                 checks.add(Checks::SOURCE_PORT);
             }
-            _ => {
+            3 => {
                 parts.destination_ports = hull(&rule.destination_ports);
                 checks.add(Checks::DESTINATION_PORT);
+            }
+            _ => {
+                parts.protocols = vec![(0, 0)];
+                checks.add(Checks::PROTOCOL);
             }
         }
     }
@@ -156,7 +206,7 @@ mod tests {
 
     fn expanded(rule: &Match) -> (Vec<Rule5>, Checks) {
         let mut into = Vec::new();
-        let checks = expand(rule, &mut into);
+        let checks = expand(rule, MOST, &mut into);
         (into, checks)
     }
 
@@ -173,6 +223,29 @@ mod tests {
         assert_eq!(rules.len(), 8);
         assert!(checks.is_empty());
         assert_eq!(expanded(&Match::any()).0, [Rule5::ANY]);
+    }
+
+    #[test]
+    fn a_set_of_too_many_parts_is_widened_as_a_whole() {
+        let every_other = |n: u16| Ranges::of((0..n).map(|n| (2 * n, 2 * n)));
+        let matches = Match {
+            source_ports: every_other(32),
+            destination_ports: every_other(32),
+            protocols: Ranges::of([(6, 6), (17, 17)]),
+            ..Match::any()
+        };
+        let rule = Rule { matches, ..Rule::new("r".into(), 1, crate::rules::Action::Deny) };
+        let rules = vec![rule; 100];
+        let parts = |most| expand_all(&rules, most).fives.len();
+        assert_eq!((parts(1 << 20), parts(10_000), parts(1000), parts(10)), (204_800, 6400, 200, 100));
+        let all = expand_all(&rules, 1000);
+        assert!(
+            all.checks
+                .iter()
+                .all(|checks| checks.has(Checks::SOURCE_PORT) && checks.has(Checks::DESTINATION_PORT))
+        );
+        assert_eq!((all.owners.len(), all.owners[199], all.checks.len()), (200, 99, 100));
+        assert!(expand_all(&rules, 10).checks[0].has(Checks::PROTOCOL));
     }
 
     #[test]

@@ -12,25 +12,35 @@
 //! | `checks` | the conditions beside the five fields |
 //! | `cache` | decisions of flows |
 //! | `buckets` | token buckets, per rule or per address |
+//! | `change`, `diff` | sets that differ in a few rules from the one before |
+//! | `ahead` | the packets of a burst that the cache does not know, looked up together |
 
+mod ahead;
 pub(crate) mod buckets;
 pub(crate) mod cache;
+mod change;
 pub(crate) mod checks;
+mod diff;
 pub(crate) mod expand;
 
-use onvm_classifier::{Classifier, Rule5};
+use std::sync::Arc;
+
+use onvm_classifier::{Classifier, NONE};
 
 use crate::rules::rate::Over;
-use crate::rules::{Action, Rule, RuleSet};
+use crate::rules::schedule::Schedule;
+use crate::rules::{Action, At, Change, Format, MOST_RULES, Rule, RuleSet, State};
+use ahead::Ahead;
 use buckets::Buckets;
 use cache::Cache;
 use checks::{Checks, Facts};
+use expand::Expanded;
 
 /// In place of a rule's index: no rule, but the default policy.
 pub(crate) const DEFAULT: u32 = u32::MAX;
 
 /// A set of rules, ready to decide.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Compiled {
     pub(crate) set: RuleSet,
     classifier: Classifier,
@@ -42,26 +52,27 @@ pub(crate) struct Compiled {
     all_checks: Checks,
     /// TCP flags that any rule asks for.
     flags_asked: u16,
+    /// Hashes of the rules' names.
+    names: Vec<u64>,
 }
 
 impl Compiled {
     pub(crate) fn new(set: RuleSet) -> Self {
-        let mut fives: Vec<Rule5> = Vec::with_capacity(set.rules.len());
-        let mut owners = Vec::with_capacity(set.rules.len());
-        let mut checks = Vec::with_capacity(set.rules.len());
+        let Expanded { fives, owners, checks } = expand::expand_all(&set.rules, expand::MOST_IN_ALL);
+        let classifier = Classifier::build(&fives);
+        Self::assembled(set, classifier, owners, checks)
+    }
+
+    /// Of a classifier for these rules; `checks` are those that the five fields leave.
+    fn assembled(set: RuleSet, classifier: Classifier, owners: Vec<u32>, mut checks: Vec<Checks>) -> Self {
         let (mut all_checks, mut flags_asked) = (Checks::default(), 0);
-        for (index, rule) in set.rules.iter().enumerate() {
-            let mut check = expand::expand(&rule.matches, &mut fives);
-            if rule.limit.is_some_and(|limit| limit.over == Over::Next) {
-                check.add(Checks::LIMIT);
-            }
-            owners.resize(fives.len(), u32::try_from(index).unwrap_or(DEFAULT));
-            checks.push(check);
-            all_checks.add(check);
+        for (rule, check) in set.rules.iter().zip(&mut checks) {
+            check.set(Checks::LIMIT, rule.limit.is_some_and(|limit| limit.over == Over::Next));
+            all_checks.add(*check);
             flags_asked |= rule.matches.flags.iter().fold(0, |all, flags| all | flags.mask);
         }
-        let classifier = Classifier::build(&fives);
-        Self { set, classifier, owners, checks, all_checks, flags_asked }
+        let names = set.rules.iter().map(|rule| change::hash(&rule.name)).collect();
+        Self { set, classifier, owners, checks, all_checks, flags_asked, names }
     }
 
     /// Number of five-field rules.
@@ -70,7 +81,7 @@ impl Compiled {
     }
 
     pub(crate) fn rule(&self, index: u32) -> Option<&Rule> {
-        self.set.rules.get(index as usize)
+        self.set.rules.get(index as usize).map(Arc::as_ref)
     }
 
     /// The action of a rule, or of the default policy.
@@ -135,6 +146,19 @@ impl Compiled {
         });
     }
 
+    /// As [`first`](Self::first) from the first rule on, given the first five-field rule that the packet matches; none
+    /// if that does not tell.
+    #[inline]
+    fn first_of(&self, five: u32, facts: &Facts, times: u64) -> Option<(u32, bool)> {
+        if five == NONE {
+            return Some((DEFAULT, true));
+        }
+        let owner = self.owner(five);
+        let (checks, rule) = (self.checks.get(owner as usize)?, self.rule(owner)?);
+        let depends = checks.has(Checks::MARK) || checks.has(Checks::LIMIT);
+        (!depends && checks.hold(&rule.matches, facts, times)).then_some((owner, true))
+    }
+
     fn owner(&self, five: u32) -> u32 {
         self.owners.get(five as usize).copied().unwrap_or(DEFAULT)
     }
@@ -156,12 +180,21 @@ impl Compiled {
     }
 }
 
+/// What a change did to the list of rules: at this index one went, and one came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Changed {
+    pub(crate) at: usize,
+    pub(crate) removed: bool,
+    pub(crate) inserted: bool,
+}
+
 /// A compiled set at work: with its cache and its buckets.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) compiled: Compiled,
     pub(crate) cache: Cache,
     pub(crate) buckets: Buckets,
+    ahead: Ahead,
     /// Schedules that hold, and the second for which that was found out.
     times: u64,
     second: u64,
@@ -170,7 +203,7 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(compiled: Compiled, cache: Cache) -> Self {
         let buckets = Buckets::new(&compiled.set.rules);
-        Self { compiled, cache, buckets, times: 0, second: u64::MAX }
+        Self { compiled, cache, buckets, ahead: Ahead::default(), times: 0, second: u64::MAX }
     }
 
     /// Puts another set in force; the one before is given back to be freed elsewhere.
@@ -179,6 +212,51 @@ impl Engine {
         self.cache.forget();
         self.second = u64::MAX;
         std::mem::replace(&mut self.compiled, compiled)
+    }
+
+    /// Changes a rule of the set in force; which indices are concerned.
+    ///
+    /// # Errors
+    /// Why it cannot be done.
+    pub(crate) fn change(&mut self, change: Change, schedules: Vec<Schedule>) -> Result<Changed, String> {
+        let compiled = &mut self.compiled;
+        if compiled.set.format == Format::Iptables {
+            return Err("rules of chains lean on each other: change the file".into());
+        }
+        if compiled.is_worn() {
+            return Err(
+                "so much was changed that lookups suffer: put the changes into the file and reload".into()
+            );
+        }
+        let find = |name: &str| compiled.find(name).ok_or_else(|| format!("there is no rule {name:?}"));
+        let (at, old, new) = match change {
+            Change::Insert(At::End, rule) => (compiled.set.rules.len(), false, Some(rule)),
+            Change::Insert(At::Before(name), rule) => (find(&name)?, false, Some(rule)),
+            Change::Insert(At::After(name), rule) => (find(&name)? + 1, false, Some(rule)),
+            Change::Replace(name, rule) => (find(&name)?, true, Some(rule)),
+            Change::Remove(name) => (find(&name)?, true, None),
+        };
+        if !old && compiled.set.rules.len() >= MOST_RULES {
+            return Err(format!("there are {MOST_RULES} rules, the most that there may be"));
+        }
+        if let Some(rule) = &new
+            && compiled.find(&rule.name).is_some_and(|other| !old || other != at)
+        {
+            return Err(format!("there is a rule {:?} already", rule.name));
+        }
+        if old {
+            compiled.remove(at);
+            self.buckets.removed(at);
+        }
+        let inserted = new.is_some();
+        if let Some(rule) = new {
+            self.buckets.inserted(at, &rule);
+            compiled.insert(at, rule);
+        }
+        compiled.set.schedules = schedules;
+        self.cache.forget();
+        self.second = u64::MAX;
+        Ok(Changed { at, removed: old, inserted })
     }
 
     /// A burst of this time begins: schedules are looked at once a second.
@@ -195,16 +273,40 @@ impl Engine {
         }
     }
 
-    /// The rules that a packet of so many bytes matches, in order, up to the one that decides; each is told to
-    /// `matched`, which may set the packet's mark. Returns the index of the one that decides, or [`DEFAULT`].
+    /// A burst of packets with these facts comes; none for what rules are not asked about. The state of connections
+    /// need not be known yet. What the cache does not know is looked up at once for all of them.
+    pub(crate) fn foresee(&mut self, burst: impl ExactSizeIterator<Item = Option<Facts>>) {
+        let Self { compiled, cache, ahead, .. } = self;
+        ahead.begin(burst.len());
+        let states: &[State] = if compiled.all_checks.has(Checks::STATE) {
+            &[State::Established, State::New]
+        } else {
+            &[State::New]
+        };
+        for (place, facts) in burst.enumerate() {
+            let Some(facts) = facts else { continue };
+            let lacks = |state: &State| {
+                cache.lacks(&facts.header, compiled.further(&Facts { state: *state, ..facts }))
+            };
+            if states.iter().all(lacks) {
+                ahead.ask(place, facts.header);
+            }
+        }
+        ahead.look(&compiled.classifier);
+    }
+
+    /// The rules that the packet at a place of the foreseen burst matches, in order, up to the one that decides; each
+    /// is told to `matched`, which may set the packet's mark. Returns the index of the one that decides, or [`DEFAULT`].
     #[inline]
     pub(crate) fn decide(
         &mut self,
+        place: usize,
         facts: &mut Facts,
         bytes: usize,
         now_ns: u64,
         mut matched: impl FnMut(u32, &Rule, &mut Facts),
     ) -> u32 {
+        let mut known_five = self.ahead.of(place);
         let further = self.compiled.further(facts);
         if let Some(known) = self.cache.find(&facts.header, further) {
             if let Some(rule) = self.compiled.rule(known) {
@@ -217,9 +319,12 @@ impl Engine {
         let mut lasting = true;
         loop {
             let Self { compiled, buckets, times, .. } = self;
-            let (index, same) = compiled.first(facts, *times, from, |owner| {
-                let limit = compiled.rule(owner).and_then(|rule| rule.limit);
-                limit.is_none_or(|limit| buckets.has_room(owner, &limit, &header, bytes, now_ns))
+            let ahead = known_five.take().and_then(|five| compiled.first_of(five, facts, *times));
+            let (index, same) = ahead.unwrap_or_else(|| {
+                compiled.first(facts, *times, from, |owner| {
+                    let limit = compiled.rule(owner).and_then(|rule| rule.limit);
+                    limit.is_none_or(|limit| buckets.has_room(owner, &limit, &header, bytes, now_ns))
+                })
             });
             lasting &= same;
             let Some(rule) = compiled.rule(index) else { break };

@@ -3,8 +3,6 @@
 //! The TCP flags that some sets have are not regarded, as by ClassBench's own lookups and by those whose results are
 //! published: the flags that the generator writes are noise.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use onvm_classifier::{Ports, Rule5, classbench};
 
@@ -23,7 +21,7 @@ pub(crate) fn read(file: &str, text: &str) -> Result<RuleSet, String> {
     for (index, filter) in filters.iter().enumerate() {
         let mut rule = Rule::new(format!("{}", index + 1), filter.line, Action::Allow);
         rule.matches = matches(&filter.rule);
-        set.rules.push(rule);
+        set.rules.push(std::sync::Arc::new(rule));
     }
     Ok(set)
 }
@@ -47,10 +45,9 @@ fn matches(rule: &Rule5) -> Match {
     }
 }
 
-/// Whether an address could begin a filter: ClassBench has no other lines.
+/// Whether a line could be a filter: no other kind of file has lines that begin so (YAML keeps the sign for itself).
 pub(crate) fn looks_like(line: &str) -> bool {
-    let word = line.trim_start().strip_prefix('@').and_then(|rest| rest.split(['/', ' ', '\t']).next());
-    word.is_some_and(|word| word.parse::<IpAddr>().is_ok())
+    line.trim_start().starts_with('@')
 }
 
 #[cfg(test)]
@@ -70,7 +67,7 @@ mod tests {
         );
         assert_eq!(set.rules[1].matches.protocols, Ranges::all());
         assert!(set.rules[1].matches.source.v6.is_empty(), "a prefix of IPv4 is no prefix of IPv6");
-        assert!(looks_like("@10.0.0.0/8 ...") && !looks_like("- name: x") && !looks_like("@x/3"));
+        assert!(looks_like("@10.0.0.0/8 ...") && !looks_like("- name: x"));
         let error = read("set", "@10.0.0.0/8 1.2.3.4/32 0 : 65536 0 : 1 0x06/0xFF\n").unwrap_err();
         assert!(error.starts_with("set:1:"), "{error}");
     }

@@ -1,6 +1,6 @@
 //! Reads a rule file of any kind.
 
-use std::fmt::Write;
+use std::io::Read;
 use std::path::Path;
 
 use onvm_lib::document::{Report, Severity};
@@ -31,18 +31,33 @@ pub(crate) struct Loaded {
 /// # Errors
 /// All that is wrong with it, a line each, with file, line and column.
 pub(crate) fn load(path: &Path, reading: &Reading) -> Result<Loaded, String> {
+    let text = text_of(path)?;
+    read(&path.display().to_string(), &text, reading)
+}
+
+/// The text of a file, or of a device or pipe as far as its end.
+///
+/// # Errors
+/// It cannot be read, is longer than any file of this kind, or is no text.
+pub(crate) fn text_of(path: &Path) -> Result<String, String> {
     let name = path.display().to_string();
-    let length = std::fs::metadata(path).map_err(|error| format!("{name}: {error}"))?.len();
-    if length > MAX_BYTES {
-        return Err(format!("{name}: {length} bytes are more than {MAX_BYTES}"));
+    let failed = |error: std::io::Error| format!("{name}: {error}");
+    let too_long = || format!("{name}: it is longer than {MAX_BYTES} bytes");
+    let file = std::fs::File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.len() > MAX_BYTES {
+        return Err(too_long());
     }
-    let bytes = std::fs::read(path).map_err(|error| format!("{name}: {error}"))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    // What is no plain file has no length before it is read, and may have no end.
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(too_long());
+    }
+    String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
         format!("{name}:{line}: this is not UTF-8 text")
-    })?;
-    read(&name, &text, reading)
+    })
 }
 
 /// Reads the text of a rule file of this name.
@@ -50,6 +65,8 @@ pub(crate) fn load(path: &Path, reading: &Reading) -> Result<Loaded, String> {
 /// # Errors
 /// As [`load`].
 pub(crate) fn read(name: &str, text: &str, reading: &Reading) -> Result<Loaded, String> {
+    // A byte order mark is no text.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match reading.format.unwrap_or_else(|| recognised(text)) {
         Format::Yaml => {
             let report = Report::new(name);
@@ -82,11 +99,11 @@ pub(crate) fn recognised(text: &str) -> Format {
 
 fn lines(report: &Report) -> Vec<String> {
     let mut all: Vec<String> = report.to_string().lines().map(str::to_string).collect();
-    let errors = report.count(Severity::Error);
-    if errors >= Report::MOST {
-        let mut more = String::new();
-        let _ = write!(more, "{}: there is more than these {errors}", report.file());
-        all.push(more);
+    for (severity, what) in [(Severity::Error, "mistakes"), (Severity::Warning, "warnings")] {
+        let more = report.count(severity).saturating_sub(Report::MOST);
+        if more > 0 {
+            all.push(format!("{}: and {more} {what} more", report.file()));
+        }
     }
     all
 }
@@ -106,6 +123,36 @@ mod tests {
         );
         assert_eq!(recognised(""), Format::Yaml);
         assert_eq!(recognised("*alias: 1"), Format::Yaml);
+        assert_eq!(recognised("@300.0.0.0/8 1.2.3.4/32 0 : 1 0 : 1 0x06/0xFF"), Format::Classbench);
+        let marked = "\u{feff}*filter\n:FORWARD DROP [0:0]\nCOMMIT\n";
+        assert_eq!(read("f", marked, &Reading::default()).unwrap().set.format, Format::Iptables);
+    }
+
+    #[test]
+    fn what_has_no_end_is_refused() {
+        let told = load(Path::new("/dev/zero"), &Reading::default()).unwrap_err();
+        assert!(told.starts_with("/dev/zero: it is longer than"), "{told}");
+    }
+
+    #[test]
+    fn a_thousand_warnings_hide_no_mistake() {
+        let mut rules = String::from("rules:\n");
+        for n in 0..1100 {
+            rules += &format!(" - {{from: 10.0.{}.{}/8, action: deny}}\n", n / 200, n % 200 + 1);
+        }
+        assert!(read("f", &rules, &Reading::default()).is_ok());
+        rules += " - {from: 10.0.0.0/8, action: alow}\n";
+        let told = read("f", &rules, &Reading::default()).unwrap_err();
+        assert!(told.contains("f:1102:31: rules[1100].action: \"alow\" is not a choice"), "{told}");
+    }
+
+    #[test]
+    fn a_hundred_thousand_rules_are_no_mistake() {
+        // As many values as they have; aliases count as what they stand for.
+        let report = Report::new("f");
+        let some = "a, ".repeat(1300);
+        let text = format!("- &some [{some}]\n{}", "- *some\n".repeat(1000));
+        assert!(yaml::document(&text, &report).is_some(), "{report}");
     }
 
     const FILES: [&str; 5] = [

@@ -22,8 +22,9 @@ pub(crate) mod shadow;
 pub(crate) mod yaml;
 
 use std::fmt;
+use std::sync::Arc;
 
-pub(crate) use yaml::parse_masked;
+pub(crate) use yaml::{At, Change, parse_masked, read_change};
 
 use addresses::Addresses;
 use flags::FlagMatch;
@@ -306,6 +307,11 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    /// Whether it decides, but a limit of its may drop what it decides on.
+    pub(crate) fn may_drop(&self) -> bool {
+        self.action.is_final() && self.limit.is_some_and(|limit| limit.over == rate::Over::Deny)
+    }
+
     /// One that does this with every packet.
     pub(crate) fn new(name: String, line: usize, action: Action) -> Self {
         Self { name, line, matches: Match::any(), limit: None, set_mark: None, log: None, action }
@@ -327,7 +333,8 @@ pub(crate) enum Format {
 #[derive(Clone, Debug)]
 pub(crate) struct RuleSet {
     pub(crate) format: Format,
-    pub(crate) rules: Vec<Rule>,
+    /// Apart from each other, so that one is put between others without moving them.
+    pub(crate) rules: Vec<Arc<Rule>>,
     /// What becomes of packets that no rule decides.
     pub(crate) default: Action,
     /// What becomes of frames that carry no IP.
@@ -352,9 +359,28 @@ impl RuleSet {
         }
     }
 
+    /// An action in words: after the last rule there is only the default.
+    pub(crate) fn told(&self, action: Action) -> String {
+        match action {
+            Action::Skip(to) if to as usize >= self.rules.len() => {
+                format!("go on with the default, {}", self.default)
+            }
+            action => action.to_string(),
+        }
+    }
+
     /// Whether a rule asks for the state of connections.
     pub(crate) fn asks_for_states(&self) -> bool {
-        let all = States::ALL;
-        self.rules.iter().any(|rule| rule.matches.states != all || rule.matches.mark.is_some())
+        self.rules.iter().any(|rule| self.asks_of(&rule.matches))
+    }
+
+    /// Whether these conditions are about the state of connections.
+    pub(crate) fn asks_of(&self, matches: &Match) -> bool {
+        matches.states != States::ALL || self.marks_connections() && matches.mark.is_some()
+    }
+
+    /// Whether a packet's mark becomes its connection's. The kernel's MARK is of the packet only.
+    pub(crate) fn marks_connections(&self) -> bool {
+        self.format != Format::Iptables
     }
 }

@@ -6,16 +6,16 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use onvm_lib::document::nearest;
 
-/// Minutes of a day.
-const DAY: u16 = 24 * 60;
+/// Seconds of a day.
+pub(crate) const DAY: u32 = 24 * 60 * 60;
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
-/// From one minute of the day up to another, which is not part of it. One that ends before it begins goes on past
+/// From one second of the day up to another, which is not part of it. One that ends before it begins goes on past
 /// midnight, and belongs to the day on which it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Hours {
-    from: u16,
-    to: u16,
+    pub(crate) from: u32,
+    pub(crate) to: u32,
 }
 
 /// When a rule holds.
@@ -36,13 +36,14 @@ impl Schedule {
         let Ok(at) = Timestamp::from_nanosecond(i128::from(now_ns)) else { return false };
         let local = at.to_zoned(self.zone.clone());
         let today = local.weekday().to_monday_zero_offset().unsigned_abs() % 7;
-        let minute = u16::from(local.hour().unsigned_abs()) * 60 + u16::from(local.minute().unsigned_abs());
+        let part = |number: i8| u32::from(number.unsigned_abs());
+        let second = part(local.hour()) * 3600 + part(local.minute()) * 60 + part(local.second());
         let on = |day: u8| self.days >> (day % 7) & 1 == 1;
         self.hours.iter().any(|hours| {
             if hours.from < hours.to {
-                on(today) && (hours.from..hours.to).contains(&minute)
+                on(today) && (hours.from..hours.to).contains(&second)
             } else {
-                on(today) && minute >= hours.from || on(today + 6) && minute < hours.to
+                on(today) && second >= hours.from || on(today + 6) && second < hours.to
             }
         })
     }
@@ -59,8 +60,11 @@ impl fmt::Display for Schedule {
 
 impl fmt::Display for Hours {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [from, to] = [self.from, self.to].map(|minute| (minute / 60, minute % 60));
-        write!(f, "{:02}:{:02}-{:02}:{:02}", from.0, from.1, to.0, to.1)
+        let clock = |second: u32| {
+            let minutes = format!("{:02}:{:02}", second / 3600, second / 60 % 60);
+            if second.is_multiple_of(60) { minutes } else { format!("{minutes}:{:02}", second % 60) }
+        };
+        write!(f, "{}-{}", clock(self.from), clock(self.to))
     }
 }
 
@@ -98,13 +102,29 @@ pub(crate) fn hours(text: &str) -> Result<Hours, String> {
     let minute = |text: &str| {
         let (hour, minute) = text.trim().split_once(':')?;
         let (hour, minute) = (hour.parse::<u16>().ok()?, minute.parse::<u16>().ok()?);
-        Some(hour * 60 + minute).filter(|all| *all <= DAY && hour <= 24 && minute < 60)
+        let second = u32::from(hour) * 3600 + u32::from(minute) * 60;
+        Some(second).filter(|all| *all <= DAY && hour <= 24 && minute < 60)
     };
     let (from, to) = (minute(from).ok_or_else(wrong)?, minute(to).ok_or_else(wrong)?);
     if from == to || from == DAY {
         return Err(format!("{text:?} holds no minute; the whole day is 00:00-24:00"));
     }
     Ok(Hours { from, to })
+}
+
+/// Most different schedules of a set: each is a bit in what a packet is compared with.
+pub(crate) const MOST: usize = 64;
+
+/// The index of a schedule in the set; the same schedule stands there once. None when there are [`MOST`] others.
+pub(crate) fn add(schedule: Schedule, schedules: &mut Vec<Schedule>) -> Option<u16> {
+    let at = schedules.iter().position(|known| *known == schedule);
+    let at = at.or_else(|| {
+        (schedules.len() < MOST).then(|| {
+            schedules.push(schedule);
+            schedules.len() - 1
+        })
+    });
+    u16::try_from(at?).ok()
 }
 
 /// The whole day.

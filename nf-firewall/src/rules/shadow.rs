@@ -7,6 +7,8 @@
 //! Who hides a rule alone also matches its lowest packet, and the classifier knows all that do; so this takes a set of
 //! any size. Those that hide one together are looked for among pairs of rules, in the first thousands.
 
+use std::sync::Arc;
+
 use onvm_classifier::Header;
 
 use super::ranges::{Number, Ranges};
@@ -40,26 +42,34 @@ pub(crate) struct Findings {
 pub(crate) fn find(compiled: &Compiled) -> Findings {
     let set = &compiled.set;
     let hiding = hiding(set);
+    let marked = marked(set);
+    // A mark that a rule between the two may set is another one for the later.
+    let hides = |one: usize, other: usize| {
+        hiding[one] && (set.rules[one].matches.mark.is_none() || marked[one] == marked[other])
+    };
     let mut findings = Findings { hidden: Vec::new(), looked_at: set.rules.len() };
     let mut pairs = 0usize;
     for (index, rule) in set.rules.iter().enumerate() {
+        pairs = pairs.saturating_add(index);
+        if pairs > MOST_PAIRS {
+            findings.looked_at = findings.looked_at.min(index);
+        }
+        if is_marker(rule) {
+            continue;
+        }
         let mut by = None;
         if let Some(lowest) = lowest(&rule.matches) {
             compiled.matching(&lowest, |other| {
                 let other = other as usize;
-                let earlier = other < index && hiding[other] && by.is_none_or(|known| other < known);
+                let earlier = other < index && hides(other, index) && by.is_none_or(|known| other < known);
                 if earlier && holds(&set.rules[other].matches, &rule.matches, None) {
                     by = Some(other);
                 }
             });
         }
         let mut by = by.map(|one| vec![one]);
-        pairs = pairs.saturating_add(index);
         if by.is_none() && pairs <= MOST_PAIRS {
-            by = together(&set.rules[..index], &rule.matches, |n| hiding[n]);
-        }
-        if pairs > MOST_PAIRS {
-            findings.looked_at = findings.looked_at.min(index);
+            by = together(&set.rules[..index], &rule.matches, |n| hides(n, index));
         }
         if let Some(by) = by {
             let same_action = by.iter().all(|n| set.rules[*n].action == rule.action);
@@ -94,6 +104,23 @@ fn hiding(set: &RuleSet) -> Vec<bool> {
         }
     }
     hiding
+}
+
+/// For each rule, how many of those before it may set a mark.
+fn marked(set: &RuleSet) -> Vec<usize> {
+    let count = |before: &mut usize, rule: &Arc<Rule>| {
+        let here = *before;
+        *before += usize::from(rule.set_mark.is_some());
+        Some(here)
+    };
+    set.rules.iter().scan(0, count).collect()
+}
+
+/// Whether a rule only leads past others: it stands for the end of a chain, or for a jump, and for no rule that
+/// somebody wrote to decide something.
+fn is_marker(rule: &Rule) -> bool {
+    let counts_only = rule.log.is_none() && rule.set_mark.is_none();
+    matches!(rule.action, Action::Skip(_)) || rule.action == Action::Continue && counts_only
 }
 
 /// A field in which rules may differ.
@@ -151,7 +178,7 @@ fn holds(one: &Match, other: &Match, but: Option<Field>) -> bool {
 }
 
 /// Earlier rules that hide a rule together: they agree in all fields but one, and there they add up.
-fn together(earlier: &[Rule], rule: &Match, hides: impl Fn(usize) -> bool) -> Option<Vec<usize>> {
+fn together(earlier: &[Arc<Rule>], rule: &Match, hides: impl Fn(usize) -> bool) -> Option<Vec<usize>> {
     FIELDS
         .into_iter()
         .find_map(|field| {
@@ -253,6 +280,25 @@ mod tests {
                       \x20 - {state: [related, invalid, untracked], action: deny}\n\
                       \x20 - {protocol: tcp, action: deny}\n";
         assert_eq!(found(states), [(2, vec![0, 1], false)]);
+    }
+
+    #[test]
+    fn a_mark_set_between_makes_a_difference() {
+        let rules = "  - {mark: 1, action: deny}\n\
+                     \x20 - {set-mark: 1, action: continue}\n\
+                     \x20 - {mark: 1, action: allow}\n\
+                     \x20 - {mark: 1, protocol: tcp, action: deny}\n";
+        assert_eq!(found(rules), [(3, vec![2], false)]);
+    }
+
+    #[test]
+    fn ways_out_of_chains_are_no_rules() {
+        let text = "*filter\n:FORWARD DROP [0:0]\n:a - [0:0]\n-A FORWARD -p tcp -g a\n-A FORWARD -p udp -j a\n\
+                    -A a -j DROP\nCOMMIT\n";
+        let iptables = crate::rules::iptables::Choices { chain: "FORWARD".into(), ..Default::default() };
+        let set = read("f", text, &Reading { iptables, ..Reading::default() }).unwrap().set;
+        assert_eq!(set.rules.len(), 3);
+        assert_eq!(find(&Compiled::new(set)).hidden, []);
     }
 
     #[test]

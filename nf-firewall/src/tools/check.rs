@@ -22,7 +22,7 @@ pub(super) fn run(options: &Options, json: bool) -> ExitCode {
             let _ = print(&format!("{}\n", json!({ "file": file, "ok": false, "errors": errors })));
             return ExitCode::FAILURE;
         }
-        Err(errors) => return failed(&errors),
+        Err(errors) => return failed(&errors, false),
     };
     let compiled = Compiled::new(set);
     let findings = shadow::find(&compiled);
@@ -74,7 +74,8 @@ fn shown(rule: &Rule) -> String {
 fn told(file: &str, set: &RuleSet, hidden: &Hidden) -> String {
     const MOST: usize = 4;
     let Some(rule) = set.rules.get(hidden.rule) else { return String::new() };
-    let by: Vec<&Rule> = hidden.by.iter().filter_map(|index| set.rules.get(*index)).collect();
+    let by: Vec<&Rule> =
+        hidden.by.iter().filter_map(|index| set.rules.get(*index).map(AsRef::as_ref)).collect();
     let mut names: Vec<String> = by.iter().take(MOST).map(|rule| shown(rule)).collect();
     if by.len() > MOST {
         names.push(format!("{} more", by.len() - MOST));
@@ -83,8 +84,8 @@ fn told(file: &str, set: &RuleSet, hidden: &Hidden) -> String {
     let end = if hidden.same_action {
         "with the same action: it is superfluous".to_string()
     } else {
-        let actions: Vec<String> = by.iter().take(1).map(|rule| rule.action.to_string()).collect();
-        format!("and {} it instead of {}", actions.join(""), rule.action)
+        let action = by.first().map_or(String::new(), |rule| set.told(rule.action));
+        format!("with the action {action} instead of {}", set.told(rule.action))
     };
     format!(
         "{file}:{}: warning: rule {:?} is {kind}: {} {verb} all that it matches, {end}",

@@ -11,25 +11,33 @@ use crate::engine::checks::Facts;
 use crate::engine::{Compiled, DEFAULT};
 use crate::options::Options;
 use crate::packet::NO_PORT;
-use crate::rules::load::load;
+use crate::rules::load::{load, text_of};
 use crate::rules::{State, UNTAGGED};
 
 /// Looks a trace up.
-pub(super) fn run(options: &Options, trace: &Path) -> ExitCode {
+pub(super) fn run(options: &Options, trace: &Path, json: bool) -> ExitCode {
     match looked_up(options, trace) {
-        Ok(text) => print(&text),
-        Err(reason) => failed(&reason),
+        Ok(numbers) if json => print(&format!("{}\n", serde_json::json!({ "ok": true, "rules": numbers }))),
+        Ok(numbers) => {
+            let mut text = String::with_capacity(numbers.len() * 6);
+            for number in numbers {
+                let _ = writeln!(text, "{number}");
+            }
+            print(&text)
+        }
+        Err(reason) => failed(&reason, json),
     }
 }
 
-fn looked_up(options: &Options, trace: &Path) -> Result<String, String> {
+/// For each line of the trace the number of its rule, from 1; 0 for none.
+fn looked_up(options: &Options, trace: &Path) -> Result<Vec<u32>, String> {
     let loaded = load(&options.rules, &options.reading())?;
     let compiled = Compiled::new(loaded.set);
     let name = trace.display().to_string();
-    let text = std::fs::read_to_string(trace).map_err(|error| format!("{name}: {error}"))?;
+    let text = text_of(trace)?;
     let headers = classbench::trace(&name, &text).map_err(|error| error.to_string())?;
     let times = compiled.times(crate::now_ns());
-    let mut numbers = String::with_capacity(headers.len() * 6);
+    let mut numbers = Vec::with_capacity(headers.len());
     for header in headers {
         // A trace has five fields; the rest is that of a first packet without more to it.
         let facts = Facts {
@@ -43,7 +51,7 @@ fn looked_up(options: &Options, trace: &Path) -> Result<String, String> {
             mark: 0,
         };
         let (index, _) = compiled.first(&facts, times, 0, |_| true);
-        let _ = writeln!(numbers, "{}", if index == DEFAULT { 0 } else { index + 1 });
+        numbers.push(if index == DEFAULT { 0 } else { index + 1 });
     }
     Ok(numbers)
 }

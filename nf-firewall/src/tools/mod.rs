@@ -14,13 +14,14 @@ use crate::options::Options;
 /// Options that make the program one of these tools.
 const TOOLS: [&str; 3] = ["--check", "--explain", "--lookup"];
 
+/// The command line that the program has when it runs: what is right for one is right for the other.
 #[derive(Parser)]
+#[command(args_override_self = true)]
 struct Cli {
     #[command(flatten)]
     own: Options,
-    /// Print machine-readable JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    common: onvm_lib::runtime::Common,
 }
 
 /// Does what one of the tools' options asks for; none if there is none.
@@ -34,7 +35,11 @@ pub(crate) fn run(arguments: &[OsString]) -> Option<ExitCode> {
         return None;
     }
     let mut command = Cli::command().name("nf-firewall").version(env!("CARGO_PKG_VERSION"));
-    let cli = match command.try_get_matches_from_mut(arguments).and_then(|m| Cli::from_arg_matches(&m)) {
+    // A service id is asked for by what runs; a tool takes any, and that of the command line comes after it.
+    let program = arguments.first().cloned();
+    let id = ["--service-id", "1"].map(OsString::from);
+    let words = program.into_iter().chain(id).chain(arguments.iter().skip(1).cloned());
+    let cli = match command.try_get_matches_from_mut(words).and_then(|m| Cli::from_arg_matches(&m)) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -42,16 +47,21 @@ pub(crate) fn run(arguments: &[OsString]) -> Option<ExitCode> {
         }
     };
     if let Some(packet) = &cli.own.explain {
-        return Some(explain::run(&cli.own, packet, cli.json));
+        return Some(explain::run(&cli.own, packet, cli.common.json));
     }
     if let Some(trace) = &cli.own.lookup {
-        return Some(lookup::run(&cli.own, trace));
+        return Some(lookup::run(&cli.own, trace, cli.common.json));
     }
-    Some(check::run(&cli.own, cli.json))
+    Some(check::run(&cli.own, cli.common.json))
 }
 
-/// Says on standard error why a tool could not do its work.
-fn failed(reason: &str) -> ExitCode {
+/// Says why a tool could not do its work: on standard error, or for machines, which read the output.
+fn failed(reason: &str, json: bool) -> ExitCode {
+    if json {
+        let errors: Vec<&str> = reason.lines().collect();
+        let _ = print(&format!("{}\n", serde_json::json!({ "ok": false, "errors": errors })));
+        return ExitCode::FAILURE;
+    }
     for line in reason.lines() {
         eprintln!("nf-firewall: {line}");
     }
@@ -64,7 +74,7 @@ fn print(text: &str) -> ExitCode {
     let written = std::io::stdout().lock().write_all(text.as_bytes());
     match written {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            failed(&format!("standard output: {error}"))
+            failed(&format!("standard output: {error}"), false)
         }
         _ => ExitCode::SUCCESS,
     }

@@ -67,7 +67,8 @@ impl<'a> Cursor<'a> {
         self.error(format!("{what} is needed, not {}", self.node.value.described()));
     }
 
-    /// A mapping with these keys; others are errors. Nothing is an empty mapping.
+    /// A mapping with these keys; others are errors, and so is one of these without a value (`key:`): what was meant
+    /// to narrow something would leave it open. Nothing is an empty mapping.
     #[must_use]
     pub fn table(&self, known: &[&str]) -> Option<Table<'a>> {
         let entries = self.mapping()?;
@@ -79,6 +80,13 @@ impl<'a> Cursor<'a> {
             };
             let path = joined(&self.path, &key.text);
             self.report.add(Severity::Error, Some(key.place), &path, message);
+        }
+        for (key, node) in entries {
+            if node.value == Value::Null && known.contains(&key.text.as_str()) {
+                let path = joined(&self.path, &key.text);
+                let message = "this key has no value; give it one, or leave the key out";
+                self.report.add(Severity::Error, Some(key.place), &path, message);
+            }
         }
         Some(Table { cursor: self.clone(), entries })
     }
@@ -119,10 +127,15 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The members of a list, or the value itself where it is no list.
+    /// The members of a list, or the value itself where it is no list. A list without members is an error: it would
+    /// say "nothing" where leaving the key out says "anything".
     #[must_use]
     pub fn one_or_many(&self) -> Vec<Cursor<'a>> {
         match &self.node.value {
+            Value::List(all) if all.is_empty() => {
+                self.error("this list is empty; give it members, or leave the key out");
+                Vec::new()
+            }
             Value::List(all) => self.members(all),
             _ => vec![self.clone()],
         }
@@ -229,6 +242,8 @@ impl<'a> Cursor<'a> {
     /// `text`, which stands here, is not `what`; the nearest of `known` is named, or else `otherwise`.
     pub fn unknown(&self, text: &str, known: &[&str], what: &str, otherwise: &str) {
         if self.report.is_full() {
+            // Nobody sees the word; looking for it takes time.
+            self.error("");
             return;
         }
         let text_shown = shortened(text);
@@ -266,7 +281,7 @@ pub struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// The value of a key, if it is there and not empty (`key:`).
+    /// The value of a key, if it is there and not empty (`key:`, which [`Cursor::table`] has told).
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Cursor<'a>> {
         let (_, node) = self.entries.iter().find(|(k, _)| k.text == key)?;
@@ -278,7 +293,7 @@ impl<'a> Table<'a> {
     #[must_use]
     pub fn need(&self, key: &str) -> Option<Cursor<'a>> {
         let found = self.get(key);
-        if found.is_none() {
+        if found.is_none() && !self.entries.iter().any(|(k, _)| k.text == key) {
             self.cursor.error(format!("the key {key:?} is missing"));
         }
         found

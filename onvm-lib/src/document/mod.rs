@@ -18,7 +18,8 @@
 //! ```
 //!
 //! Files are YAML 1.2 with anchors and aliases, without tags, merge keys and second documents. A file that would take
-//! more than [`MAX_BYTES`], [`MAX_DEPTH`] or [`MAX_NODES`] is refused, so that none can fill the memory or the stack.
+//! more than [`MAX_BYTES`], [`MAX_DEPTH`] or [`MAX_NODES`] is refused, so that none can fill the memory or the stack;
+//! [`read_within`] takes other bounds. A key without a value and a list without members are mistakes where keys are known.
 
 mod cursor;
 mod duration;
@@ -32,7 +33,7 @@ mod tests;
 pub use cursor::{Cursor, Table};
 pub use duration::{LONGEST_DURATION, duration};
 pub use nearest::nearest;
-pub use parse::{MAX_BYTES, MAX_DEPTH, MAX_NODES, read};
+pub use parse::{Bounds, MAX_BYTES, MAX_DEPTH, MAX_NODES, read, read_within};
 pub use report::{Problem, Report, Severity};
 
 /// Where something stands in a file.

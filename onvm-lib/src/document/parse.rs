@@ -10,22 +10,38 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 use super::report::{Report, Severity};
 use super::{Key, Node, Place, Value, joined, shortened};
 
-/// Longest file, in bytes.
+/// Longest file that [`read`] takes, in bytes.
 pub const MAX_BYTES: usize = 16 << 20;
 /// Lists and mappings within each other, at most.
 pub const MAX_DEPTH: usize = 64;
-/// Values and keys in a file, at most, with each alias counted as what it stands for.
+/// Values and keys in a file that [`read`] takes, at most, with each alias counted as what it stands for.
 pub const MAX_NODES: usize = 1_000_000;
+
+/// How much a file may hold. A value or key takes about 100 bytes of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Longest file, in bytes.
+    pub bytes: usize,
+    /// Values and keys at most, with each alias counted as what it stands for.
+    pub nodes: usize,
+}
 
 /// Reads a file's text. What is wrong goes into `report`; none where YAML itself is broken, or a bound is passed. An
 /// empty file is [`Value::Null`].
 #[must_use]
 pub fn read(text: &str, report: &Report) -> Option<Node> {
-    if text.len() > MAX_BYTES {
-        report.add(Severity::Error, None, "", format!("{} bytes are more than {MAX_BYTES}", text.len()));
+    read_within(Bounds { bytes: MAX_BYTES, nodes: MAX_NODES }, text, report)
+}
+
+/// As [`read`], with bounds of the caller's: for files that are long by their nature, as lists of rules.
+#[must_use]
+pub fn read_within(bounds: Bounds, text: &str, report: &Report) -> Option<Node> {
+    if text.len() > bounds.bytes {
+        let message = format!("{} bytes are more than {}", text.len(), bounds.bytes);
+        report.add(Severity::Error, None, "", message);
         return None;
     }
-    let mut builder = Builder::new(report);
+    let mut builder = Builder::new(bounds.nodes, report);
     // A byte order mark is no text.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(wrong) = text.char_indices().find(|(_, c)| *c == '\0') {
@@ -93,6 +109,7 @@ struct Builder<'a> {
     open: Vec<Open>,
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
+    most: usize,
     documents: usize,
     root: Option<Node>,
 }
@@ -100,8 +117,8 @@ struct Builder<'a> {
 type Refusal = (Place, String);
 
 impl<'a> Builder<'a> {
-    fn new(report: &'a Report) -> Self {
-        Self { report, open: Vec::new(), anchors: HashMap::new(), nodes: 0, documents: 0, root: None }
+    fn new(most: usize, report: &'a Report) -> Self {
+        Self { report, open: Vec::new(), anchors: HashMap::new(), nodes: 0, most, documents: 0, root: None }
     }
 
     fn refuse(&self, place: Place, message: &str) {
@@ -152,7 +169,9 @@ impl<'a> Builder<'a> {
                 }
             }
             Event::Alias(anchor) => match self.anchors.get(&anchor) {
-                Some((_, size)) if self.nodes + size > MAX_NODES => return Err(too_many(place)),
+                Some((_, size)) if self.nodes + size > self.most => {
+                    return Err(too_many(place, self.most));
+                }
                 Some((node, size)) => {
                     let (node, size) = (Node { place, ..node.clone() }, *size);
                     self.complete(node, 0, size)?;
@@ -187,8 +206,8 @@ impl<'a> Builder<'a> {
     /// A value is complete: it goes into what is open.
     fn complete(&mut self, node: Node, anchor: usize, size: usize) -> Result<(), Refusal> {
         self.nodes += size;
-        if self.nodes > MAX_NODES {
-            return Err(too_many(node.place));
+        if self.nodes > self.most {
+            return Err(too_many(node.place, self.most));
         }
         if anchor > 0 {
             self.anchors.insert(anchor, (node.clone(), count(&node)));
@@ -226,8 +245,8 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn too_many(place: Place) -> Refusal {
-    (place, format!("more than {MAX_NODES} values, each alias counted as what it stands for"))
+fn too_many(place: Place, most: usize) -> Refusal {
+    (place, format!("more than {most} values, each alias counted as what it stands for"))
 }
 
 /// Values and keys in a node. Its depth is bounded, so this is.

@@ -29,20 +29,39 @@ pub struct Problem {
 
 /// What is wrong with one file. Prints as one line each, in the order of the file:
 /// `FILE:LINE:COLUMN: PATH: MESSAGE`, warnings with `warning: ` before the path.
+///
+/// Of each severity [`Report::MOST`] are kept; the others are counted only, so that warnings never stand in the way of
+/// an error.
 #[derive(Debug)]
 pub struct Report {
     file: String,
-    problems: RefCell<Vec<Problem>>,
+    found: RefCell<Found>,
+}
+
+/// Problems by severity: those that are kept, and the number of all.
+#[derive(Debug, Default)]
+struct Found {
+    errors: (Vec<Problem>, usize),
+    warnings: (Vec<Problem>, usize),
+}
+
+impl Found {
+    fn of(&mut self, severity: Severity) -> &mut (Vec<Problem>, usize) {
+        match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        }
+    }
 }
 
 impl Report {
-    /// More problems than this are not kept: nobody reads them.
+    /// More problems of a severity than this are counted and not kept: nobody reads them.
     pub const MOST: usize = 1000;
 
     /// An empty one.
     #[must_use]
     pub fn new(file: impl Into<String>) -> Self {
-        Self { file: file.into(), problems: RefCell::default() }
+        Self { file: file.into(), found: RefCell::default() }
     }
 
     /// The file's name, as the user wrote it.
@@ -51,24 +70,31 @@ impl Report {
         &self.file
     }
 
-    /// Adds a problem, unless it is known, or there are [`Self::MOST`] already.
+    /// Adds a problem, unless it is known; if there are [`Self::MOST`] of its severity already, it is counted only.
     pub fn add(&self, severity: Severity, place: Option<Place>, path: &str, message: impl Into<String>) {
-        let mut problems = self.problems.borrow_mut();
+        let mut found = self.found.borrow_mut();
+        let (kept, number) = found.of(severity);
+        if kept.len() >= Self::MOST {
+            *number += 1;
+            return;
+        }
         let problem = Problem { severity, place, path: path.into(), message: message.into() };
-        if problems.len() < Self::MOST && !problems.contains(&problem) {
-            problems.push(problem);
+        if !kept.contains(&problem) {
+            *number += 1;
+            kept.push(problem);
         }
     }
 
-    /// Whether it takes no more.
+    /// Whether further errors are counted only.
     pub(super) fn is_full(&self) -> bool {
-        self.problems.borrow().len() >= Self::MOST
+        self.found.borrow().errors.0.len() >= Self::MOST
     }
 
-    /// All problems, in the order of the file.
+    /// All problems that are kept, in the order of the file.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        let mut all = self.problems.borrow().clone();
+        let found = self.found.borrow();
+        let mut all: Vec<Problem> = found.errors.0.iter().chain(&found.warnings.0).cloned().collect();
         all.sort_by_key(|p| p.place);
         all
     }
@@ -79,10 +105,10 @@ impl Report {
         self.count(Severity::Error) > 0
     }
 
-    /// Problems that are so bad.
+    /// Problems that are so bad, with those that are not kept.
     #[must_use]
     pub fn count(&self, severity: Severity) -> usize {
-        self.problems.borrow().iter().filter(|p| p.severity == severity).count()
+        self.found.borrow_mut().of(severity).1
     }
 }
 

@@ -54,7 +54,6 @@ fn values_are_read_by_type() {
     assert_eq!((get("e").boolean(), get("f").fraction(0.0..=1.0)), (Some(true), Some(0.5)));
     assert_eq!(get("g").choice(&[("fast", 1), ("slow", 2)]), Some(1));
     assert!(all.get("h").is_none());
-    assert!(!report.has_errors());
     assert_eq!(get("i").number(0..=9u8), None);
     assert_eq!(get("g").choice(&[("fats", 1)]), None);
     assert_eq!(get("g").boolean(), None);
@@ -62,7 +61,38 @@ fn values_are_read_by_type() {
         report.to_string(),
         "f:7:4: g: \"fast\" is not a choice; did you mean \"fats\"?\n\
          f:7:4: g: true or false is needed, not fast\n\
+         f:8:1: h: this key has no value; give it one, or leave the key out\n\
          f:9:4: i: a whole number is needed, not the text \"5\"\n"
+    );
+}
+
+#[test]
+fn warnings_hide_no_error() {
+    let report = Report::new("f");
+    let place = |line| Some(Place { line, column: 1 });
+    (1..=2 * Report::MOST).for_each(|line| report.add(Severity::Warning, place(line), "a", "odd"));
+    assert!(!report.has_errors());
+    report.add(Severity::Error, place(5000), "b", "wrong");
+    assert!(report.has_errors() && report.to_string().ends_with("f:5000:1: b: wrong\n"));
+    (1..=3 * Report::MOST).for_each(|line| report.add(Severity::Error, place(line), "c", "wrong"));
+    assert_eq!(report.count(Severity::Error), 3 * Report::MOST + 1, "what is not kept is counted");
+    assert_eq!(report.count(Severity::Warning), 2 * Report::MOST);
+    assert_eq!(report.problems().len(), 2 * Report::MOST);
+}
+
+#[test]
+fn what_has_no_value_does_not_mean_anything() {
+    let told = problems("from:\nto: ~\nstate: []\nx:\n", |root| {
+        let table = root.table(&["from", "to", "state"]).unwrap();
+        assert!(table.get("from").is_none() && table.need("to").is_none());
+        assert_eq!(table.get("state").unwrap().one_or_many().len(), 0);
+    });
+    assert_eq!(
+        told,
+        "f.yaml:1:1: from: this key has no value; give it one, or leave the key out\n\
+         f.yaml:2:1: to: this key has no value; give it one, or leave the key out\n\
+         f.yaml:3:8: state: this list is empty; give it members, or leave the key out\n\
+         f.yaml:4:1: x: unknown key; keys are from, to, state\n"
     );
 }
 
@@ -101,6 +131,12 @@ fn bounds_hold() {
     }
     assert!(syntax(&laughs).contains("more than 1000000 values"));
     assert!(syntax(&"x".repeat(MAX_BYTES + 1)).contains("bytes are more than"));
+    let within = |nodes| {
+        let report = Report::new("f");
+        let _ = read_within(Bounds { bytes: 20, nodes }, "[a, b, c]", &report);
+        report.to_string()
+    };
+    assert_eq!((within(4).as_str(), within(3).contains("more than 3 values")), ("", true));
 }
 
 #[test]

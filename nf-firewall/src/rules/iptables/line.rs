@@ -1,32 +1,19 @@
 //! One `-A` line: its conditions and its target.
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
+use onvm_lib::document::nearest;
 
 use super::super::addresses::Addresses;
 use super::super::flags::FlagMatch;
 use super::super::icmp::{self, IcmpMatch};
 use super::super::ranges::Ranges;
 use super::super::rate::{Limit, Over};
-use super::super::yaml::protocol_number;
-use super::super::{Masked, Match, RejectWith, State, States, Unreachable, parse_masked};
+use super::super::schedule::Schedule;
+use super::super::{Masked, Match, RejectWith, States, Unreachable, parse_masked};
 use super::Interface;
-use super::words;
-
-/// Which of the two programs a line is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    /// All addresses of the family.
-    pub(super) fn all(self) -> Addresses {
-        if self == Self::V4 { Addresses::all_v4() } else { Addresses::all_v6() }
-    }
-}
+use super::family::Family;
+use super::names::{MODULES, OPTIONS, UNREAD, protocol, state};
+use super::time::Time;
+use super::words::{self, Word};
 
 /// What follows `-j` or `-g`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,47 +40,35 @@ pub(super) struct Line {
     pub(super) limit: Option<Limit>,
     pub(super) comment: Option<String>,
     pub(super) target: Target,
+    /// Where the target stands, from 1.
+    pub(super) column: usize,
+    /// When it holds.
+    pub(super) time: Option<Schedule>,
     /// Why it has no counterpart here.
     pub(super) inexpressible: Option<String>,
 }
 
-/// Matches whose options are read; `-m` names them.
-const MODULES: [&str; 14] = [
-    "tcp",
-    "udp",
-    "sctp",
-    "dccp",
-    "udplite",
-    "icmp",
-    "icmp6",
-    "icmpv6",
-    "multiport",
-    "state",
-    "conntrack",
-    "comment",
-    "limit",
-    "mark",
-];
-
 /// Reads a line.
 ///
 /// # Errors
-/// What is wrong with it; what is right and has no counterpart is no error.
+/// The column and what is wrong there; what is right and has no counterpart is no error.
 pub(super) fn parse(
     text: &str,
     number: usize,
     family: Family,
     interfaces: &[Interface],
-) -> Result<Line, String> {
-    let words = words::split(text)?;
+) -> Result<Line, (usize, String)> {
+    let words = words::split(text).map_err(|column| (column, "a quote is not closed".to_string()))?;
     // `iptables-save -c` puts counters in front.
-    let skip = usize::from(words.first().is_some_and(|word| word.starts_with('[')));
+    let skip = usize::from(words.first().is_some_and(|word| word.text.starts_with('[')));
     let mut reader = Reader {
         words: &words[skip.min(words.len())..],
         at: 0,
         family,
         interfaces,
         either_ports: None,
+        time: None,
+        foreign: false,
         line: Line {
             chain: String::new(),
             number,
@@ -101,39 +76,55 @@ pub(super) fn parse(
             limit: None,
             comment: None,
             target: Target::Count,
+            column: 1,
+            time: None,
             inexpressible: None,
         },
         m: Match { source: family.all(), destination: family.all(), ..Match::any() },
     };
-    if !matches!(reader.word().as_deref(), Some("-A" | "--append")) {
-        return Err(format!("{text:?} is not a line of iptables-save"));
-    }
-    reader.line.chain = reader.value("-A")?;
-    while let Some(word) = reader.word() {
-        if word == "!" {
-            let option = reader.value("!")?;
-            reader.option(&option, true)?;
-        } else {
-            reader.option(&word, false)?;
+    match reader.read() {
+        Ok(()) => Ok(reader.finish()),
+        // What was read last is what is wrong; what is missing would stand at the end.
+        Err(reason) => {
+            let last = reader.at.checked_sub(1).and_then(|at| reader.words.get(at));
+            Err((last.map_or(text.chars().count() + 1, |word| word.column), reason))
         }
     }
-    Ok(reader.finish())
 }
 
 struct Reader<'a> {
-    words: &'a [String],
+    words: &'a [Word],
     at: usize,
     family: Family,
     interfaces: &'a [Interface],
     /// `--ports`: the source port or the destination port.
     either_ports: Option<(Ranges<u16>, bool)>,
+    time: Option<Time>,
+    /// A match or target has been named whose options are not known.
+    foreign: bool,
     line: Line,
     m: Match,
 }
 
 impl Reader<'_> {
+    fn read(&mut self) -> Result<(), String> {
+        if !matches!(self.word().as_deref(), Some("-A" | "--append")) {
+            return Err("this is not a line of iptables-save: it begins with -A".into());
+        }
+        self.line.chain = self.value("-A")?;
+        while let Some(word) = self.word() {
+            if word == "!" {
+                let option = self.value("!")?;
+                self.option(&option, true)?;
+            } else {
+                self.option(&word, false)?;
+            }
+        }
+        Ok(())
+    }
+
     fn word(&mut self) -> Option<String> {
-        let word = self.words.get(self.at).cloned();
+        let word = self.words.get(self.at).map(|word| word.text.clone());
         self.at += 1;
         word
     }
@@ -148,24 +139,24 @@ impl Reader<'_> {
 
     /// The values of an option that is not known, up to the next one.
     fn pass_over(&mut self) {
-        while self.words.get(self.at).is_some_and(|word| !word.starts_with('-') && word != "!") {
+        while self.words.get(self.at).is_some_and(|word| !word.text.starts_with('-') && word.text != "!") {
             self.at += 1;
         }
     }
 
     fn option(&mut self, option: &str, not: bool) -> Result<(), String> {
         match option {
-            "-s" | "--source" | "--src" => {
+            "-s" | "--source" | "--src" | "--src-range" => {
                 let set = self.addresses(option, not)?;
                 self.m.source = self.m.source.intersection(&set);
             }
-            "-d" | "--destination" | "--dst" => {
+            "-d" | "--destination" | "--dst" | "--dst-range" => {
                 let set = self.addresses(option, not)?;
                 self.m.destination = self.m.destination.intersection(&set);
             }
             "-p" | "--protocol" => {
                 let name = self.value(option)?;
-                let set = protocol(&name).ok_or_else(|| format!("{name:?} is not a protocol"))?;
+                let set = protocol(&name)?;
                 let set = if not { set.complement() } else { set };
                 self.m.protocols = self.m.protocols.intersection(&set);
             }
@@ -180,11 +171,19 @@ impl Reader<'_> {
             "-m" | "--match" => {
                 let name = self.value(option)?;
                 if !MODULES.contains(&name.as_str()) {
+                    self.foreign = true;
                     self.cannot(format!("the match {name} is not known"));
                 }
             }
             "-j" | "--jump" => self.target()?,
-            "-g" | "--goto" => self.line.target = Target::Goto(self.value(option)?),
+            "-g" | "--goto" => {
+                self.line.target = Target::Goto(self.value(option)?);
+                self.line.column = self.column();
+            }
+            "--timestart" | "--timestop" | "--weekdays" => {
+                let text = self.value(option)?;
+                self.time.get_or_insert_default().value(option, &text, not)?;
+            }
             "-c" | "--set-counters" => self.at += 2,
             "--sport" | "--source-port" | "--sports" | "--source-ports" => {
                 let set = self.ports(option, not)?;
@@ -202,6 +201,14 @@ impl Reader<'_> {
             }
             "--icmp-type" | "--icmpv6-type" => self.icmp(option, not)?,
             "--state" | "--ctstate" => self.states(option, not)?,
+            other => self.module_option(other, not)?,
+        }
+        Ok(())
+    }
+
+    /// Options that have less to do with headers.
+    fn module_option(&mut self, option: &str, not: bool) -> Result<(), String> {
+        match option {
             "--limit" => {
                 let rate = self.value(option)?.parse()?;
                 let burst = self.line.limit.map_or(5.0, |limit| limit.burst);
@@ -222,39 +229,41 @@ impl Reader<'_> {
                 self.m.mark = Some(mark);
             }
             "--comment" => self.line.comment = Some(self.value(option)?),
-            other => {
+            "--kerneltz" | "--localtz" | "--utc" | "--contiguous" => {
+                self.time.get_or_insert_default().word(option);
+            }
+            other if self.foreign || UNREAD.contains(&other) => {
                 self.pass_over();
                 self.cannot(format!("the option {other} is not known"));
+            }
+            other => {
+                return Err(match nearest(other, OPTIONS) {
+                    Some(near) => format!("unknown option {other:?}; did you mean {near:?}?"),
+                    None => format!("unknown option {other:?}"),
+                });
             }
         }
         Ok(())
     }
 
+    /// Where the word stands that was read last.
+    fn column(&self) -> usize {
+        self.at.checked_sub(1).and_then(|at| self.words.get(at)).map_or(1, |word| word.column)
+    }
+
     fn addresses(&mut self, option: &str, not: bool) -> Result<Addresses, String> {
         let text = self.value(option)?;
         let mut set = Addresses::none();
+        let range = matches!(option, "--src-range" | "--dst-range");
         for word in text.split(',') {
-            let wrong = || format!("{word:?} is not an address");
-            let net = match word.split_once('/') {
-                None => IpNet::from(word.parse::<IpAddr>().map_err(|_| wrong())?),
-                Some((address, mask)) => {
-                    let address: IpAddr = address.parse().map_err(|_| wrong())?;
-                    match (mask.parse::<u8>(), mask.parse::<IpAddr>()) {
-                        (Ok(length), _) => IpNet::new(address, length).map_err(|_| wrong())?,
-                        (_, Ok(mask)) => match IpNet::with_netmask(address, mask) {
-                            Ok(net) => net,
-                            Err(_) => {
-                                self.cannot(format!(
-                                    "the mask {mask} has ones that do not stand at the front"
-                                ));
-                                continue;
-                            }
-                        },
-                        _ => return Err(wrong()),
-                    }
-                }
-            };
-            set = set.union(&Addresses::prefix(net));
+            if range {
+                set = set.union(&self.family.range(word)?);
+                continue;
+            }
+            match self.family.net(word)? {
+                Ok(net) => set = set.union(&Addresses::prefix(net)),
+                Err(reason) => self.cannot(reason),
+            }
         }
         Ok(if not { self.family.all().without(&set) } else { set })
     }
@@ -324,11 +333,9 @@ impl Reader<'_> {
         let text = self.value(option)?;
         let mut all = 0;
         for word in text.split(',') {
-            let name = word.to_ascii_lowercase();
-            match State::NAMES.iter().find(|(known, _)| *known == name) {
-                Some((_, state)) => all |= state.bit(),
-                None if matches!(word, "SNAT" | "DNAT") => self.cannot(format!("the state {word}")),
-                None => return Err(format!("{word:?} is not a state")),
+            match word {
+                "SNAT" | "DNAT" => self.cannot(format!("the state {word}")),
+                word => all |= state(word)?.bit(),
             }
         }
         let all = if not { States::ALL.0 & !all } else { all };
@@ -338,6 +345,7 @@ impl Reader<'_> {
 
     fn target(&mut self) -> Result<(), String> {
         let name = self.value("-j")?;
+        self.line.column = self.column();
         self.line.target = match name.as_str() {
             "ACCEPT" => Target::Accept,
             "DROP" => Target::Drop,
@@ -348,7 +356,7 @@ impl Reader<'_> {
             "QUEUE" | "NFQUEUE" | "TCPMSS" | "CT" | "NOTRACK" | "TRACE" | "SET" | "CONNMARK" | "CLASSIFY"
             | "TTL" | "DSCP" | "TOS" | "ULOG" | "AUDIT" | "SECMARK" | "CONNSECMARK" | "DNAT" | "SNAT"
             | "MASQUERADE" | "REDIRECT" | "TEE" | "HL" => {
-                self.at = self.words.len();
+                self.foreign = true;
                 self.cannot(format!("the target {name} is not known"));
                 Target::Count
             }
@@ -358,7 +366,7 @@ impl Reader<'_> {
     }
 
     fn reject_with(&mut self) -> Result<RejectWith, String> {
-        if self.words.get(self.at).is_none_or(|word| word != "--reject-with") {
+        if self.words.get(self.at).is_none_or(|word| word.text != "--reject-with") {
             return Ok(RejectWith::Unreachable(Unreachable::Port));
         }
         self.at += 1;
@@ -436,15 +444,7 @@ impl Reader<'_> {
             }
         };
         self.line.matches.retain(|one| !one.is_impossible());
+        self.line.time = self.time.map(Time::schedule);
         self.line
-    }
-}
-
-/// A protocol by name or number.
-fn protocol(name: &str) -> Option<Ranges<u8>> {
-    match name {
-        "all" | "0" => Some(Ranges::all()),
-        "mh" | "ipv6-mh" => Some(Ranges::one(135)),
-        _ => name.parse().ok().or_else(|| protocol_number(name)).map(Ranges::one),
     }
 }

@@ -4,16 +4,22 @@
 //! with the jump's conditions added; RETURN goes on after them ([`Action::Skip`]), so that order
 //! and meaning are those of the chains. What has no counterpart is named, with its line, and left out.
 
+mod family;
 mod flatten;
 mod line;
+mod names;
+mod time;
 mod words;
 
 use std::collections::HashMap;
 use std::str::FromStr;
 
 use super::load::Loaded;
+use super::schedule::{self, Schedule};
 use super::{Action, Format, RuleSet};
-use line::{Family, Line, Target};
+use family::Family;
+use line::{Line, Target};
+use names::TARGETS;
 
 /// An interface and the input port that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +69,8 @@ struct Findings<'a> {
 }
 
 impl Findings<'_> {
-    fn error(&mut self, line: usize, what: impl std::fmt::Display) {
-        self.errors.push(format!("{}:{line}: {what}", self.file));
+    fn error(&mut self, line: usize, column: usize, what: impl std::fmt::Display) {
+        self.errors.push(format!("{}:{line}:{column}: {what}", self.file));
     }
 
     fn leave_out(&mut self, line: usize, what: impl std::fmt::Display) {
@@ -78,22 +84,23 @@ impl Findings<'_> {
 /// All that is wrong with it; with `strict` also what cannot be expressed.
 pub(crate) fn read(file: &str, text: &str, choices: &Choices) -> Result<Loaded, String> {
     let mut findings = Findings { file, errors: Vec::new(), left_out: Vec::new() };
-    let family = family(text);
-    let chains = chains(text, family, choices, &mut findings);
+    let family = family::of(text);
+    let mut schedules = Vec::new();
+    let chains = chains(text, family, choices, &mut schedules, &mut findings);
     let wanted = if choices.chain.is_empty() { "FORWARD" } else { &choices.chain };
     let mut set = RuleSet::new(Format::Iptables);
     match chains.get(wanted) {
         None if findings.errors.is_empty() => {
-            let known: Vec<&str> = chains.keys().map(String::as_str).collect();
-            let near = onvm_lib::document::nearest(wanted, known);
-            let near = near.map_or(String::new(), |near| format!("; did you mean {near:?}?"));
+            let near = near(wanted, chains.keys().map(String::as_str));
             findings.errors.push(format!("{file}: the table filter has no chain {wanted:?}{near}"));
         }
         None => {}
         Some(chain) => {
             // A chain of the user's returns to nobody: what it does not decide is denied.
             set.default = chain.policy.unwrap_or(Action::Deny);
-            set.rules = flatten::flatten(&chains, wanted, family, &mut findings);
+            let rules = flatten::flatten(&chains, wanted, family, &mut findings);
+            set.rules = rules.into_iter().map(std::sync::Arc::new).collect();
+            set.schedules = schedules;
         }
     }
     if choices.strict {
@@ -102,31 +109,23 @@ pub(crate) fn read(file: &str, text: &str, choices: &Choices) -> Result<Loaded, 
     if findings.errors.is_empty() {
         Ok(Loaded { set, warnings: findings.left_out })
     } else {
+        // What is left out is as important to who puts the mistakes right.
+        findings.errors.append(&mut findings.left_out);
         Err(findings.errors.join("\n"))
     }
-}
-
-/// Which of the two programs wrote the file: the comment says so, or its addresses and protocols do.
-fn family(text: &str) -> Family {
-    let six = text.lines().any(|line| {
-        let line = line.trim_start();
-        line.starts_with('#') && line.contains("ip6tables-save")
-            || line.starts_with("-A") && (line.contains("ipv6-icmp") || line.contains("icmp6-"))
-    });
-    if six { Family::V6 } else { Family::V4 }
 }
 
 fn chains(
     text: &str,
     family: Family,
     choices: &Choices,
+    schedules: &mut Vec<Schedule>,
     findings: &mut Findings<'_>,
 ) -> HashMap<String, Chain> {
     let mut chains: HashMap<String, Chain> = HashMap::new();
     let mut table = String::new();
-    let mut others = 0;
     for (index, line) in text.lines().enumerate() {
-        let (number, line) = (index + 1, line.trim());
+        let (number, whole, line) = (index + 1, line, line.trim());
         if line.is_empty() || line.starts_with('#') || line == "COMMIT" {
             continue;
         }
@@ -135,56 +134,84 @@ fn chains(
             continue;
         }
         if table.is_empty() {
-            findings.error(number, "a table begins with a line like *filter");
+            findings.error(number, 1, "a table begins with a line like *filter");
             return chains;
         }
         if table != "filter" {
             // Only what does something is missed.
             if line.starts_with("-A") || line.starts_with('[') {
-                others += 1;
                 findings.leave_out(number, format!("the table {table} is not read: {line}"));
             }
             continue;
         }
         if let Some(rest) = line.strip_prefix(':') {
-            let mut words = rest.split_whitespace();
-            let (name, policy) = (words.next().unwrap_or_default(), words.next().unwrap_or("-"));
-            let policy = match policy {
-                "ACCEPT" => Some(Action::Allow),
-                "DROP" => Some(Action::Deny),
-                "-" => None,
-                other => {
-                    findings.error(number, format!("{other:?} is not a policy: ACCEPT, DROP or -"));
-                    None
-                }
-            };
-            chains.insert(name.into(), Chain { policy, rules: Vec::new() });
+            declare(rest, number, &mut chains, findings);
             continue;
         }
-        match line::parse(line, number, family, &choices.interfaces) {
+        match line::parse(whole, number, family, &choices.interfaces) {
             Ok(parsed) => {
                 if let Some(why) = &parsed.inexpressible {
                     findings.leave_out(number, format!("left out, {why}: {line}"));
+                } else if parsed.matches.is_empty() {
+                    findings.leave_out(number, format!("left out, no packet matches it: {line}"));
                 } else if let Some(chain) = chains.get_mut(&parsed.chain) {
-                    chain.rules.push(parsed);
+                    match timed(parsed, schedules) {
+                        Some(timed) => chain.rules.push(timed),
+                        None => {
+                            findings.leave_out(number, format!("left out, there are too many times: {line}"));
+                        }
+                    }
                 } else {
-                    findings.error(number, format!("there is no chain {:?}", parsed.chain));
+                    let near = near(&parsed.chain, chains.keys().map(String::as_str));
+                    findings.error(number, 1, format!("there is no chain {:?}{near}", parsed.chain));
                 }
             }
-            Err(what) => findings.error(number, what),
+            Err((column, what)) => findings.error(number, column, what),
         }
     }
-    log::debug!("{others} rules of other tables are not read");
-    for chain in chains.values() {
-        for rule in &chain.rules {
-            if let Target::Jump(to) | Target::Goto(to) = &rule.target
-                && !chains.contains_key(to)
-            {
-                findings.error(rule.number, format!("there is no chain and no target {to:?}"));
-            }
+    let mut rules: Vec<&Line> = chains.values().flat_map(|chain| &chain.rules).collect();
+    rules.sort_unstable_by_key(|rule| rule.number);
+    for rule in rules {
+        if let Target::Jump(to) | Target::Goto(to) = &rule.target
+            && !chains.contains_key(to)
+        {
+            let near = near(to, chains.keys().map(String::as_str).chain(TARGETS));
+            let message = format!("there is no chain and no target {to:?}{near}");
+            findings.error(rule.number, rule.column, message);
         }
     }
     chains
+}
+
+/// A line like `:FORWARD DROP [0:0]`, without the colon.
+fn declare(rest: &str, number: usize, chains: &mut HashMap<String, Chain>, findings: &mut Findings<'_>) {
+    let mut words = rest.split_whitespace();
+    let (name, policy) = (words.next().unwrap_or_default(), words.next().unwrap_or("-"));
+    let policy = match policy {
+        "ACCEPT" => Some(Action::Allow),
+        "DROP" => Some(Action::Deny),
+        "-" => None,
+        other => {
+            let near = near(other, ["ACCEPT", "DROP"]);
+            findings.error(number, 1, format!("{other:?} is not a policy: ACCEPT, DROP or -{near}"));
+            None
+        }
+    };
+    chains.insert(name.into(), Chain { policy, rules: Vec::new() });
+}
+
+/// The line with its time among those of the set; none if there are too many.
+fn timed(mut line: Line, schedules: &mut Vec<Schedule>) -> Option<Line> {
+    if let Some(schedule) = line.time.take() {
+        let index = schedule::add(schedule, schedules)?;
+        line.matches.iter_mut().for_each(|one| one.time = Some(index));
+    }
+    Some(line)
+}
+
+/// `; did you mean "ACCEPT"?`, or nothing.
+fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    onvm_lib::document::nearest(word, known).map_or(String::new(), |near| format!("; did you mean {near:?}?"))
 }
 
 #[cfg(test)]

@@ -54,6 +54,9 @@ impl<T: Number> Set for Ranges<T> {
     }
 }
 
+/// Groups and lists within each other, at most: each takes room on the stack.
+const DEEPEST: usize = 64;
+
 /// Reads one member that is no group; warns through the cursor.
 pub(super) type Parse<S> = fn(&str, &Cursor<'_>) -> Result<S, String>;
 
@@ -65,6 +68,8 @@ pub(super) struct Named<'a, S> {
     done: HashMap<&'a str, Option<S>>,
     /// Those being resolved, the outermost first.
     open: Vec<&'a str>,
+    /// Groups and lists that are being read.
+    depth: usize,
 }
 
 impl<'a, S: Set> Named<'a, S> {
@@ -78,7 +83,7 @@ impl<'a, S: Set> Named<'a, S> {
                 cursor.key_error(key, "a group's name begins with a letter; letters, digits, _ . - follow");
             }
         }
-        Self { parse, entries, done: HashMap::new(), open: Vec::new() }
+        Self { parse, entries, done: HashMap::new(), open: Vec::new(), depth: 0 }
     }
 
     fn resolve_all(&mut self) {
@@ -111,6 +116,17 @@ impl<'a, S: Set> Named<'a, S> {
     /// What a value or a list of values holds: all that it names, or everything if it only names exceptions, without
     /// the exceptions. None if something is wrong with it.
     pub(super) fn set(&mut self, cursor: &Cursor<'a>) -> Option<S> {
+        if self.depth == DEEPEST {
+            cursor.error(format!("groups and lists are nested deeper than {DEEPEST}"));
+            return None;
+        }
+        self.depth += 1;
+        let set = self.members(cursor);
+        self.depth -= 1;
+        set
+    }
+
+    fn members(&mut self, cursor: &Cursor<'a>) -> Option<S> {
         let (mut with, mut without) = (None::<S>, None::<S>);
         let mut right = true;
         for member in cursor.one_or_many() {
@@ -149,6 +165,10 @@ impl<'a, S: Set> Named<'a, S> {
         };
         let set = without.map_or_else(|| with.clone(), |without| with.minus(&without));
         if set.holds_nothing() {
+            if matches!(&cursor.node().value, Value::List(all) if all.is_empty()) {
+                // That the list is empty has been told.
+                return None;
+            }
             cursor.error("nothing is left of this");
             return None;
         }

@@ -162,6 +162,13 @@ fn conditions<'a>(
 }
 
 fn impossible(m: &Match) -> String {
+    let nothing = |what: &str| format!("{what}: nothing is left of what this rule asks for");
+    if m.states.0 & States::ALL.0 == 0 {
+        return nothing("state");
+    }
+    if m.icmp.as_ref().is_some_and(IcmpMatch::is_empty) {
+        return nothing("the ICMP types");
+    }
     if m.protocols.is_empty() {
         return "no protocol has all that this rule asks for (ports, flags, ICMP types)".into();
     }
@@ -316,10 +323,16 @@ fn limit(cursor: &Cursor<'_>) -> Option<Limit> {
 fn log(cursor: &Cursor<'_>) -> Option<Option<LogAs>> {
     let rate: Rate = LOG_RATE.parse().ok()?;
     match &cursor.node().value {
-        Value::Scalar { text, quoted: false } if text == "true" => {
+        Value::Scalar { text, quoted: false } if text.eq_ignore_ascii_case("true") => {
             Some(Some(LogAs { prefix: String::new(), limit: Limit::of(rate) }))
         }
-        Value::Scalar { text, quoted: false } if text == "false" => Some(None),
+        Value::Scalar { text, quoted: false } if text.eq_ignore_ascii_case("false") => Some(None),
+        Value::Scalar { text, quoted: false }
+            if ["yes", "no", "on", "off"].iter().any(|word| text.eq_ignore_ascii_case(word)) =>
+        {
+            cursor.error(format!("write true or false; as a prefix {text} stands in quotes"));
+            None
+        }
         Value::Scalar { text, .. } => Some(Some(LogAs { prefix: text.clone(), limit: Limit::of(rate) })),
         _ => {
             let table = cursor.table(&["prefix", "rate"])?;

@@ -16,6 +16,42 @@ fn wrong(text: &str) -> String {
 }
 
 #[test]
+fn what_is_left_empty_does_not_mean_anything() {
+    for empty in [
+        "from:",
+        "to: ~",
+        "state: []",
+        "icmp: []",
+        "flags: []",
+        "to-port: []",
+        "time: {hours: [], zone: utc}",
+    ] {
+        let told = wrong(&format!("rules:\n  - action: allow\n    {empty}\n"));
+        assert!(told.contains("f:3:") && told.lines().count() == 1, "{empty}: {told}");
+        assert!(told.contains("leave the key out"), "{empty}: {told}");
+    }
+}
+
+#[test]
+fn groups_in_groups_have_a_bound() {
+    let mut text = String::from("groups:\n  addresses:\n");
+    for n in 0..5000 {
+        text += &format!("    g{n:04}: [g{:04}, 10.0.0.1]\n", n + 1);
+    }
+    text += "    g5000: 10.0.0.2\nrules:\n  - {from: g0000, action: allow}\n";
+    let told = wrong(&text);
+    assert!(told.contains("groups.addresses.g0064: groups and lists are nested deeper than 64"), "{told}");
+}
+
+#[test]
+fn what_leaves_nothing_is_named() {
+    let told = |rule: &str| wrong(&format!("rules:\n  - {{{rule}, action: allow}}\n"));
+    assert!(told("state: [new, not new]").contains("state: nothing is left"));
+    assert!(told("icmp: [ping, not ping]").contains("the ICMP types: nothing is left"));
+    assert!(told("log: yes").contains("write true or false"));
+}
+
+#[test]
 fn a_file_with_everything_is_read() {
     let set = good(
         "default: reject with admin-prohibited\n\

@@ -4,9 +4,6 @@ use onvm_lib::document::Cursor;
 
 use super::super::schedule::{self, Schedule, WHOLE_DAY};
 
-/// Most different schedules of a set: each is a bit in what a packet is compared with.
-const MOST: usize = 64;
-
 /// Reads `{days: mon-fri, hours: 08:00-18:00, zone: local}`.
 pub(super) fn read(cursor: &Cursor<'_>) -> Option<Schedule> {
     let table = cursor.table(&["days", "hours", "zone"])?;
@@ -50,17 +47,11 @@ pub(super) fn read(cursor: &Cursor<'_>) -> Option<Schedule> {
     zone.filter(|_| right).map(|zone| Schedule { days, hours, zone, zone_name: zone_name.into() })
 }
 
-/// The index of a schedule in the set; the same schedule stands there once. None when there are too many.
+/// The index of a schedule in the set; none when there are too many.
 pub(super) fn add(schedule: Schedule, schedules: &mut Vec<Schedule>, cursor: &Cursor<'_>) -> Option<u16> {
-    let at = schedules.iter().position(|known| *known == schedule);
-    let at = at.or_else(|| {
-        (schedules.len() < MOST).then(|| {
-            schedules.push(schedule);
-            schedules.len() - 1
-        })
-    });
-    if at.is_none() {
-        cursor.error(format!("there are more than {MOST} different times in this file"));
+    let index = schedule::add(schedule, schedules);
+    if index.is_none() {
+        cursor.error(format!("there are more than {} different times in this file", schedule::MOST));
     }
-    u16::try_from(at?).ok()
+    index
 }

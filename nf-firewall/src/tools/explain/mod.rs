@@ -40,11 +40,11 @@ struct Explanation {
 pub(super) fn run(options: &Options, packet: &str, json: bool) -> ExitCode {
     let question = match question::read(packet) {
         Ok(question) => question,
-        Err(reason) => return failed(&format!("--explain: {reason}")),
+        Err(reason) => return failed(&format!("--explain: {reason}"), json),
     };
     let loaded = match load(&options.rules, &options.reading()) {
         Ok(loaded) => loaded,
-        Err(errors) => return failed(&errors),
+        Err(errors) => return failed(&errors, json),
     };
     let compiled = Compiled::new(loaded.set);
     let times = compiled.times(question.now_ns.unwrap_or_else(crate::now_ns));
@@ -107,7 +107,8 @@ fn told(compiled: &Compiled, facts: &Facts, explanation: &Explanation) -> String
     let mut text = format!("{}\n", described::packet(facts));
     for index in &explanation.passed {
         if let Some(rule) = compiled.rule(*index) {
-            let _ = writeln!(text, "  matches {}: {}", shown(*index, rule), rule.action);
+            let action = compiled.set.told(rule.action);
+            let _ = writeln!(text, "  matches {}: {action}", shown(*index, rule));
         }
     }
     match compiled.rule(explanation.decided) {
@@ -149,7 +150,7 @@ fn machine(compiled: &Compiled, facts: &Facts, explanation: &Explanation) -> ser
             "number": rule.map(|_| index + 1),
             "name": rule.map(|rule| rule.name.as_str()),
             "line": rule.map(|rule| rule.line),
-            "action": compiled.action(index).to_string(),
+            "action": compiled.set.told(compiled.action(index)),
         })
     };
     let list = |all: &[Described]| -> Vec<serde_json::Value> {
