@@ -18,7 +18,7 @@ use crate::neighbours::Neighbours;
 use crate::servers::{Server, Servers};
 use crate::services::{Dice, Directory, Running, ServiceCounts};
 use crate::source_ports::SourcePorts;
-use crate::tables::Tables;
+use crate::tables::{NO_ORDER, Tables};
 use crate::upkeep::History;
 
 impl Balancer {
@@ -157,12 +157,15 @@ impl Balancer {
         let same = known.members == members && known.config.table_size == config.table_size;
         let (base, shares) = if same { (known.base, known.shares) } else { (Maglev::default(), Vec::new()) };
         let table = known.table.renumbered(&numbers);
-        let wanted = if same { known.wanted } else { (Vec::new(), Vec::new()) };
+        // A table that is under way is still the right one, and nobody will ask for it again.
+        let (wanted, asked) =
+            if same { (known.wanted, known.asked) } else { ((Vec::new(), Vec::new()), NO_ORDER) };
         Running {
             base,
             shares,
             table,
             wanted,
+            asked,
             open: 0,
             counts: known.counts,
             ..Running::empty(config, members)
@@ -249,7 +252,7 @@ impl Running {
             base: Maglev::default(),
             wanted: (Vec::new(), Vec::new()),
             table: Maglev::default(),
-            asked: 0,
+            asked: NO_ORDER,
             open: 0,
             counts: ServiceCounts::default(),
         }

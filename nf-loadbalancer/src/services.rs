@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Protocol, Scheduler, Service};
 use crate::maglev::{Maglev, Member};
-use crate::servers::Servers;
+use crate::servers::{Server, Servers};
 
 /// Why packets for a service went nowhere, and other things that happened at the start of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,12 +121,23 @@ impl Running {
     /// The backend that the table names. While a new table is being made, and where a backend is full, the hash is
     /// turned until one is found that takes the connection.
     fn by_table(&self, servers: &Servers, hash: u32) -> Option<u32> {
+        self.turn(&self.table, hash, |slot| servers.get(slot).is_some_and(Server::takes_new))
+    }
+
+    /// The backend that the table of all names, when nobody is left but those that passive checks took out: to trust
+    /// nobody would be to do to the service what is feared of them.
+    pub(crate) fn last_resort(&self, servers: &Servers, hash: u32) -> Option<u32> {
+        let takes = |slot| servers.get(slot).is_some_and(|server| server.is_willing() && !server.is_full());
+        self.turn(&self.base, hash, takes)
+    }
+
+    /// Turns a hash until the table names someone who takes the connection.
+    fn turn(&self, table: &Maglev, hash: u32, takes: impl Fn(u32) -> bool) -> Option<u32> {
         /// Turns before all are asked in their order.
         const TURNS: u32 = 32;
-        let takes = |slot: u32| servers.get(slot).is_some_and(|server| server.takes_new());
         let mut turned = spread(hash);
         for turn in 0..TURNS {
-            let slot = self.table.pick(turned).and_then(|member| self.members.get(member).copied());
+            let slot = table.pick(turned).and_then(|member| self.members.get(member).copied());
             if let Some(slot) = slot.filter(|slot| takes(*slot)) {
                 return Some(slot);
             }
