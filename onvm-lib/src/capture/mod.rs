@@ -34,6 +34,7 @@
 
 mod as_ethernet;
 mod error;
+mod framing;
 mod link_type;
 mod pcap;
 mod pcapng;
