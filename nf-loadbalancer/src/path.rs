@@ -6,7 +6,7 @@ use onvm_lib::wire::tcp;
 
 use crate::answers;
 use crate::balancer::{Balancer, Counts, Gear, Look, OwnPackets, Step};
-use crate::clients::Clients;
+use crate::clients::{Clients, Place};
 use crate::config::When;
 use crate::connections::{Carry, Endpoint, Flow, Seen, ends, key_between};
 use crate::frame::Frame;
@@ -260,9 +260,10 @@ impl Balancer {
             return Err(DropReason::TableFull);
         }
         let sticky = service.config.sticky;
-        let known = sticky.and_then(|time| self.clients.find(index, client.source.ip, time, now_ns));
-        let known = known.filter(|slot| self.servers.get(*slot).is_some_and(Server::takes_new));
-        let known = known.filter(|slot| service.members.contains(slot));
+        let known = sticky.and_then(|time| self.clients.find(service.id, client.source.ip, time, now_ns));
+        let takes =
+            |place: &Place| self.servers.get(place.slot).is_some_and(|s| s.id == place.id && s.takes_new());
+        let known = known.filter(takes).map(|place| place.slot).filter(|slot| service.members.contains(slot));
         // A sticky client keeps its backend by consistent hashing even if the table forgets him.
         let hash = if sticky.is_some() { Clients::hash(client.source.ip) } else { look.hash };
         let chosen = known
@@ -284,12 +285,14 @@ impl Balancer {
         service.open += 1;
         service.counts.connections += 1;
         service.counts.adopted += u64::from(client.adopted);
+        let service = service.id;
         if let Some(server) = self.servers.get_mut(slot) {
             server.open += 1;
             server.counts.connections += 1;
-        }
-        if sticky.is_some() {
-            self.clients.note(index, client.source.ip, slot, now_ns);
+            if sticky.is_some() {
+                let place = Place { slot, id: server.id };
+                self.clients.note(service, client.source.ip, place, now_ns);
+            }
         }
         if self.connections.has_over() {
             self.settle();

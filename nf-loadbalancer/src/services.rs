@@ -1,6 +1,7 @@
 //! Services at work: which one a packet is for, and which backend a new connection gets.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -35,6 +36,8 @@ pub(crate) struct ServiceCounts {
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) config: Service,
+    /// A number that no other service of this program has, or had: by its name it stays the same over reloads.
+    pub(crate) id: u32,
     /// Slots of its backends, in the order of the file.
     pub(crate) members: Vec<u32>,
     /// What they bring into the table of all backends.
@@ -188,8 +191,12 @@ impl Dice {
 pub(crate) struct Directory {
     /// Those of one address.
     by_address: HashMap<IpAddr, Vec<Entry>>,
-    /// Those of a prefix, the longest first.
-    by_prefix: Vec<(IpNet, Entry)>,
+    /// Those of prefixes by their length, the longest first.
+    by_prefix: BTreeMap<Reverse<u8>, HashMap<IpNet, Vec<Entry>>>,
+    /// Backends and routers to them: within a prefix they stay what they are.
+    hosts: HashSet<IpAddr>,
+    /// Addresses that take the place of clients'.
+    translated_to: HashSet<IpAddr>,
     /// Where backends that translate are, so that what they send without a connection is known.
     origins: HashMap<IpAddr, Vec<RangeInclusive<u16>>>,
 }
@@ -216,11 +223,25 @@ impl Directory {
             if service.address.prefix_len() == service.address.max_prefix_len() {
                 directory.by_address.entry(service.address.addr()).or_default().push(entry);
             } else {
-                directory.by_prefix.push((service.address, entry));
+                let length = Reverse(service.address.prefix_len());
+                let nets = directory.by_prefix.entry(length).or_default();
+                nets.entry(service.address).or_default().push(entry);
             }
+            directory.translated_to.extend(service.translated_to());
         }
-        directory.by_prefix.sort_by_key(|(net, _)| std::cmp::Reverse(net.prefix_len()));
         directory
+    }
+
+    /// There is a host that is not the balancer: it is no virtual address, even if it lies in the prefix of a service.
+    pub(crate) fn add_host(&mut self, ip: IpAddr) {
+        self.hosts.insert(ip);
+    }
+
+    /// Services of prefixes that an address lies in, the longest first.
+    fn around(&self, ip: IpAddr) -> impl Iterator<Item = &Vec<Entry>> {
+        let is_host = !self.by_prefix.is_empty() && self.hosts.contains(&ip);
+        let nets = self.by_prefix.iter().filter(move |_| !is_host);
+        nets.filter_map(move |(length, nets)| nets.get(&IpNet::new(ip, length.0).ok()?.trunc()))
     }
 
     /// Traffic from these ports of an address belongs to connections that are translated.
@@ -235,15 +256,18 @@ impl Directory {
         {
             return Some(entry.service);
         }
-        let mut prefixes = self.by_prefix.iter();
-        prefixes
-            .find(|(net, entry)| net.contains(&ip) && entry.matches(protocol, port))
-            .map(|(_, e)| e.service)
+        let mut prefixes = self.around(ip).flatten();
+        prefixes.find(|entry| entry.matches(protocol, port)).map(|entry| entry.service)
     }
 
     /// Whether an address is that of a service, whatever its port.
     pub(crate) fn is_virtual(&self, ip: IpAddr) -> bool {
-        self.by_address.contains_key(&ip) || self.by_prefix.iter().any(|(net, _)| net.contains(&ip))
+        self.by_address.contains_key(&ip) || self.around(ip).next().is_some()
+    }
+
+    /// Whether the balancer answers for an address because of a service.
+    pub(crate) fn is_answered_for(&self, ip: IpAddr) -> bool {
+        self.is_virtual(ip) || self.translated_to.contains(&ip)
     }
 
     /// Whether a backend that is translated for sends from there.

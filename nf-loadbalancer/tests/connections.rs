@@ -254,6 +254,32 @@ fn passive_checks_see_refusals_and_silence() {
 }
 
 #[test]
+fn clients_keep_their_backends_when_services_come_and_go() {
+    let web = file(false, 4, "scheduler: round-robin\nsticky: 60s");
+    let other = "services:\n  another:\n    address: 192.0.2.9\n    port: 80\n    sticky: 60s\n    backends:\n      \
+                 b1: {address: 10.1.0.1, mac: '02:00:00:00:01:01'}\n";
+    let both = web.replace("services:\n", other);
+    let mut site = Site::new(&web);
+    // Forty clients, each time from other ports: other connections.
+    let open = |site: &mut Site, port: u32| -> Vec<u8> {
+        (0..40).map(|n| backend_of(&site.pass(&to_service(n * 256 + port, Flags::SYN)))).collect()
+    };
+    let before = open(&mut site, 0);
+    site.balancer.replace(config(&both), site.now_ns);
+    assert_eq!(open(&mut site, 1), before);
+    site.balancer.replace(config(&web), site.now_ns);
+    assert_eq!(open(&mut site, 2), before);
+    // Whose backend is gone is nobody's client, even if another one gets its slot.
+    for n in [3, 4] {
+        site.balancer.replace(config(&file(false, n, "scheduler: round-robin\nsticky: 60s")), site.now_ns);
+        site.pass_time(1);
+    }
+    let after = open(&mut site, 3);
+    let kept = |n: usize| before[n] == 4 || before[n] == after[n];
+    assert!((0..40).all(kept), "{before:?} {after:?}");
+}
+
+#[test]
 fn a_burst_of_questions_says_nothing_of_a_backend() {
     let mut site = Site::v4(2, "passive: {}");
     let twice: Vec<Vec<u8>> =
