@@ -236,6 +236,8 @@ pub struct Balancer {
     /// Packets in tunnels are balanced, in their tunnels.
     pub(crate) inner: bool,
     pub(crate) services: Vec<Running>,
+    /// Number of the latest service.
+    pub(crate) last_service: u32,
     pub(crate) directory: Directory,
     pub(crate) servers: Servers,
     pub(crate) connections: Connections,
@@ -335,12 +337,7 @@ impl Balancer {
 
     /// Whether an address is one that the balancer answers for.
     pub(crate) fn is_mine(&self, ip: IpAddr) -> bool {
-        self.config.addresses.contains(&ip)
-            || self.directory.is_virtual(ip)
-            || self.config.services.iter().any(|service| {
-                service.source_nat.when != crate::config::When::Never
-                    && service.source_nat.addresses.contains(&ip)
-            })
+        self.config.addresses.contains(&ip) || self.directory.is_answered_for(ip)
     }
 
     /// Back where it came from.

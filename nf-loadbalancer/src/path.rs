@@ -6,7 +6,7 @@ use onvm_lib::wire::tcp;
 
 use crate::answers;
 use crate::balancer::{Balancer, Counts, Gear, Look, OwnPackets, Step};
-use crate::clients::Clients;
+use crate::clients::{Clients, Place};
 use crate::config::When;
 use crate::connections::{Carry, Endpoint, Flow, Seen, ends, key_between};
 use crate::frame::Frame;
@@ -17,6 +17,11 @@ use crate::tunnel::{Kind, Refusal, Tunnel};
 
 /// For how long a router's word on the longest packet is believed (RFC 1191 §6.3).
 const PATH_MTU_AGE: u64 = 600_000_000_000;
+
+/// What comes sooner after a first SYN says nothing of the backend, which may not have had the time to answer: nobody
+/// asks again within less (RFC 6298 §2.1 has a second), but networks duplicate packets, and attackers send bursts. In
+/// nanoseconds.
+const RETRY_AGE: u64 = 500_000_000;
 
 /// Changes a packet so that it comes to its backend or client.
 #[inline(always)]
@@ -158,9 +163,9 @@ impl Balancer {
         };
         let server = self.servers.get(flow.server);
         let seen = Seen::of(look.flags);
-        let shunned = server.is_some_and(|server| server.shunned_until_ns.is_some());
         let unanswered = seen.has(Seen::SYN) && !self.connections.is_answered(&look.key, &flow);
-        let lives = server.is_some_and(Server::lives) && !(shunned && unanswered);
+        let goes_elsewhere = unanswered && server.is_some_and(|server| self.has_better(server));
+        let lives = server.is_some_and(Server::lives) && !goes_elsewhere;
         if !lives || (seen.has(Seen::SYN) && self.connections.is_over(&look.key, &flow)) {
             if !lives && let Some(server) = self.servers.get_mut(flow.server) {
                 server.counts.moved_away += 1;
@@ -169,7 +174,8 @@ impl Balancer {
             self.settle();
             return self.unknown(frame, look, now_ns);
         }
-        let again = seen.has(Seen::SYN) && flow.seen.has(Seen::SYN) && !flow.seen.has(Seen::RETRIED);
+        let late = now_ns.saturating_sub(flow.last_ns) >= RETRY_AGE;
+        let again = late && flow.seen.has(Seen::SYN) && !flow.seen.has(Seen::RETRIED);
         if again && unanswered {
             self.silent(flow.server, now_ns);
             if let Some(flow) = self.connections.table.find(look.hash, &look.key) {
@@ -192,6 +198,13 @@ impl Balancer {
         flow.seen.add(seen);
         let flow = *flow;
         self.carry(frame, look, &flow)
+    }
+
+    /// Whether a server is shunned, and another one of its service takes what it does not answer.
+    fn has_better(&self, server: &Server) -> bool {
+        let takes = |slot: &u32| self.servers.get(*slot).is_some_and(Server::takes_new);
+        let service = server.index.and_then(|index| self.services.get(index));
+        server.shunned_until_ns.is_some() && service.is_some_and(|service| service.members.iter().any(takes))
     }
 
     /// A connection was asked for again, and its backend has not said a word.
@@ -247,16 +260,18 @@ impl Balancer {
             return Err(DropReason::TableFull);
         }
         let sticky = service.config.sticky;
-        let known = sticky.and_then(|time| self.clients.find(index, client.source.ip, time, now_ns));
-        let known = known.filter(|slot| self.servers.get(*slot).is_some_and(Server::takes_new));
-        let known = known.filter(|slot| service.members.contains(slot));
+        let known = sticky.and_then(|time| self.clients.find(service.id, client.source.ip, time, now_ns));
+        let takes =
+            |place: &Place| self.servers.get(place.slot).is_some_and(|s| s.id == place.id && s.takes_new());
+        let known = known.filter(takes).map(|place| place.slot).filter(|slot| service.members.contains(slot));
         // A sticky client keeps its backend by consistent hashing even if the table forgets him.
         let hash = if sticky.is_some() { Clients::hash(client.source.ip) } else { look.hash };
-        let chosen =
-            known.or_else(|| service.choose(&mut self.servers, hash, client.adopted, &mut self.dice, now_ns));
+        let chosen = known
+            .or_else(|| service.choose(&mut self.servers, hash, client.adopted, &mut self.dice, now_ns))
+            .or_else(|| service.last_resort(&self.servers, hash));
         let Some(slot) = chosen else {
-            let full =
-                service.members.iter().any(|slot| self.servers.get(*slot).is_some_and(Server::has_part));
+            let willing = |slot: &u32| self.servers.get(*slot).is_some_and(Server::is_willing);
+            let full = service.members.iter().any(willing);
             if full {
                 service.counts.full += 1;
                 return Err(DropReason::TableFull);
@@ -270,12 +285,14 @@ impl Balancer {
         service.open += 1;
         service.counts.connections += 1;
         service.counts.adopted += u64::from(client.adopted);
+        let service = service.id;
         if let Some(server) = self.servers.get_mut(slot) {
             server.open += 1;
             server.counts.connections += 1;
-        }
-        if sticky.is_some() {
-            self.clients.note(index, client.source.ip, slot, now_ns);
+            if sticky.is_some() {
+                let place = Place { slot, id: server.id };
+                self.clients.note(service, client.source.ip, place, now_ns);
+            }
         }
         if self.connections.has_over() {
             self.settle();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::{Args, Parser};
+use clap::Args;
 use onvm_lib::prelude::*;
 use onvm_lib::reload::{self, Reloader};
 
@@ -93,6 +93,11 @@ impl NetworkFunction for LoadBalancer {
     const EMITS: bool = true;
     const STATE_VERSION: u32 = 1;
     const TICK: Duration = Duration::from_millis(100);
+    const ALONE: &'static [&'static str] = &["check"];
+
+    fn alone(options: &Options, json: bool) -> Option<ExitCode> {
+        options.check.then(|| check(options, json))
+    }
 
     fn setup(options: &Options, setup: &Setup) -> Result<Self, SetupError> {
         let checks = !setup.replay && !options.no_health_checks;
@@ -168,37 +173,47 @@ impl NetworkFunction for LoadBalancer {
     }
 }
 
-/// `--check` needs neither a manager nor a capture.
-#[derive(Parser)]
-#[command(name = "nf-loadbalancer", ignore_errors = true, disable_help_flag = true)]
-struct CheckLine {
-    #[command(flatten)]
-    own: Options,
-}
-
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let words = || std::env::args_os().skip(1).take_while(|word| word != "--");
-    let asks_for_help = words().any(|word| word == "-h" || word == "--help");
-    if words().any(|word| word == "--check") && !asks_for_help {
-        return match CheckLine::try_parse() {
-            Ok(line) => check(&line.own.services),
-            Err(error) => {
-                // Where standard error is gone there is nobody to tell.
-                let _ = error.print();
-                ExitCode::from(2)
-            }
-        };
-    }
     onvm_lib::run::<LoadBalancer>()
 }
 
-fn check(path: &Path) -> ExitCode {
-    let (config, said) = config::examine(path);
-    eprint!("{said}");
-    let Some(config) = config else { return ExitCode::FAILURE };
-    let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
-    println!("{}: {} services, {backends} backends", path.display(), config.services.len());
-    ExitCode::SUCCESS
+/// Says what is wrong with a file, as the program that it is for would.
+fn check(options: &Options, json: bool) -> ExitCode {
+    let path = &options.services;
+    let (config, mut said) = config::examine(path);
+    let mut note = |kind: &str, reason: String| {
+        said.push_str(&format!("{}: {kind}{reason}\n", path.display()));
+    };
+    let config = config.filter(|config| {
+        let fits = if options.inner { config::only_translates(config) } else { Ok(()) };
+        fits.map_err(|reason| note("", reason)).is_ok()
+    });
+    // What this machine does not permit, another one may.
+    if let Some(config) = config.as_ref().filter(|_| !options.no_health_checks)
+        && let Err(reason) = health::permitted(config)
+    {
+        note("warning: ", reason);
+    }
+    let services = config.as_ref().map_or(0, |config| config.services.len());
+    let backends: usize =
+        config.iter().flat_map(|config| &config.services).map(|service| service.backends.len()).sum();
+    use std::io::Write as _;
+    let answer = if json {
+        let said: Vec<&str> = said.lines().collect();
+        let usable = config.is_some();
+        serde_json::json!({
+            "file": path, "usable": usable, "services": services, "backends": backends, "said": said,
+        })
+        .to_string()
+    } else {
+        eprint!("{said}");
+        format!("{}: {services} services, {backends} backends", path.display())
+    };
+    if json || config.is_some() {
+        // Where standard output is gone there is nobody to tell; the exit code says it, too.
+        let _ = writeln!(std::io::stdout(), "{answer}");
+    }
+    if config.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

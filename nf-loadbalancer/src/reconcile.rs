@@ -18,7 +18,7 @@ use crate::neighbours::Neighbours;
 use crate::servers::{Server, Servers};
 use crate::services::{Dice, Directory, Running, ServiceCounts};
 use crate::source_ports::SourcePorts;
-use crate::tables::Tables;
+use crate::tables::{NO_ORDER, Tables};
 use crate::upkeep::History;
 
 impl Balancer {
@@ -45,6 +45,7 @@ impl Balancer {
             gear: Gear::new(&config),
             inner: false,
             services: Vec::new(),
+            last_service: 0,
             directory: Directory::default(),
             servers: Servers::default(),
             connections: Connections::new(config.limits.connections, &config.timeouts),
@@ -104,7 +105,6 @@ impl Balancer {
         self.directory = self.new_directory();
         let hops = |server: &Server| server.backend.mac.is_none().then(|| server.backend.neighbour());
         self.neighbours.want(self.servers.iter().filter_map(|(_, server)| hops(server)));
-        self.renumber_clients(&numbers);
         self.resolve(now_ns);
         self.want_tables(true, now_ns);
         self.targets_changed = true;
@@ -148,7 +148,10 @@ impl Balancer {
             }
             members.push(slot);
         }
-        let Some(known) = known else { return Running::empty(config, members) };
+        let Some(known) = known else {
+            self.last_service += 1;
+            return Running::empty(self.last_service, config, members);
+        };
         // The old tables name places in the old list.
         let places: HashMap<u32, usize> =
             members.iter().enumerate().map(|(place, slot)| (*slot, place)).collect();
@@ -157,15 +160,18 @@ impl Balancer {
         let same = known.members == members && known.config.table_size == config.table_size;
         let (base, shares) = if same { (known.base, known.shares) } else { (Maglev::default(), Vec::new()) };
         let table = known.table.renumbered(&numbers);
-        let wanted = if same { known.wanted } else { (Vec::new(), Vec::new()) };
+        // A table that is under way is still the right one, and nobody will ask for it again.
+        let (wanted, asked) =
+            if same { (known.wanted, known.asked) } else { ((Vec::new(), Vec::new()), NO_ORDER) };
         Running {
             base,
             shares,
             table,
             wanted,
+            asked,
             open: 0,
             counts: known.counts,
-            ..Running::empty(config, members)
+            ..Running::empty(known.id, config, members)
         }
     }
 
@@ -195,20 +201,10 @@ impl Balancer {
                 (None, None) => Vec::new(),
             };
             directory.add_origin(server.backend.address, &ports);
+            directory.add_host(server.backend.address);
+            directory.add_host(server.backend.neighbour());
         }
         directory
-    }
-
-    fn renumber_clients(&mut self, before: &HashMap<String, usize>) {
-        let now: HashMap<usize, usize> = self
-            .services
-            .iter()
-            .enumerate()
-            .filter_map(|(index, service)| Some((*before.get(&service.config.name)?, index)))
-            .collect();
-        let servers = &self.servers;
-        let lives = |slot: u32| servers.get(slot).is_some_and(|server| !server.leaving);
-        self.clients.renumber(|old| now.get(&old).copied(), lives);
     }
 
     /// What it says of its work so far.
@@ -241,15 +237,16 @@ impl Balancer {
 }
 
 impl Running {
-    fn empty(config: &Service, members: Vec<u32>) -> Self {
+    fn empty(id: u32, config: &Service, members: Vec<u32>) -> Self {
         Self {
+            id,
             config: config.without_backends(),
             members,
             shares: Vec::new(),
             base: Maglev::default(),
             wanted: (Vec::new(), Vec::new()),
             table: Maglev::default(),
-            asked: 0,
+            asked: NO_ORDER,
             open: 0,
             counts: ServiceCounts::default(),
         }

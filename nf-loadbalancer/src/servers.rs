@@ -136,17 +136,22 @@ impl Server {
 
     /// Whether it has a part of the Maglev table: all that changes seldom.
     pub(crate) fn has_part(&self) -> bool {
-        self.lives()
-            && self.shunned_until_ns.is_none()
-            && self.is_reachable()
-            && !self.draining
-            && !self.leaving
-            && self.backend.weight > 0
+        self.is_willing() && self.shunned_until_ns.is_none()
+    }
+
+    /// Whether it could have a part of the Maglev table, if passive checks had nothing against it.
+    pub(crate) fn is_willing(&self) -> bool {
+        self.lives() && self.is_reachable() && !self.draining && !self.leaving && self.backend.weight > 0
+    }
+
+    /// Whether it has as many connections as it may.
+    pub(crate) fn is_full(&self) -> bool {
+        self.backend.max_connections.is_some_and(|most| self.open >= most)
     }
 
     /// Whether it takes one more connection.
     pub(crate) fn takes_new(&self) -> bool {
-        self.has_part() && self.backend.max_connections.is_none_or(|most| self.open < most)
+        self.has_part() && !self.is_full()
     }
 
     /// Its weight, in tenths, with the slow start counted in: a tenth at first, all of it at the end.

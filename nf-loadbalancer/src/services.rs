@@ -1,6 +1,7 @@
 //! Services at work: which one a packet is for, and which backend a new connection gets.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Protocol, Scheduler, Service};
 use crate::maglev::{Maglev, Member};
-use crate::servers::Servers;
+use crate::servers::{Server, Servers};
 
 /// Why packets for a service went nowhere, and other things that happened at the start of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,8 @@ pub(crate) struct ServiceCounts {
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) config: Service,
+    /// A number that no other service of this program has, or had: by its name it stays the same over reloads.
+    pub(crate) id: u32,
     /// Slots of its backends, in the order of the file.
     pub(crate) members: Vec<u32>,
     /// What they bring into the table of all backends.
@@ -121,12 +124,23 @@ impl Running {
     /// The backend that the table names. While a new table is being made, and where a backend is full, the hash is
     /// turned until one is found that takes the connection.
     fn by_table(&self, servers: &Servers, hash: u32) -> Option<u32> {
+        self.turn(&self.table, hash, |slot| servers.get(slot).is_some_and(Server::takes_new))
+    }
+
+    /// The backend that the table of all names, when nobody is left but those that passive checks took out: to trust
+    /// nobody would be to do to the service what is feared of them.
+    pub(crate) fn last_resort(&self, servers: &Servers, hash: u32) -> Option<u32> {
+        let takes = |slot| servers.get(slot).is_some_and(|server| server.is_willing() && !server.is_full());
+        self.turn(&self.base, hash, takes)
+    }
+
+    /// Turns a hash until the table names someone who takes the connection.
+    fn turn(&self, table: &Maglev, hash: u32, takes: impl Fn(u32) -> bool) -> Option<u32> {
         /// Turns before all are asked in their order.
         const TURNS: u32 = 32;
-        let takes = |slot: u32| servers.get(slot).is_some_and(|server| server.takes_new());
         let mut turned = spread(hash);
         for turn in 0..TURNS {
-            let slot = self.table.pick(turned).and_then(|member| self.members.get(member).copied());
+            let slot = table.pick(turned).and_then(|member| self.members.get(member).copied());
             if let Some(slot) = slot.filter(|slot| takes(*slot)) {
                 return Some(slot);
             }
@@ -177,8 +191,12 @@ impl Dice {
 pub(crate) struct Directory {
     /// Those of one address.
     by_address: HashMap<IpAddr, Vec<Entry>>,
-    /// Those of a prefix, the longest first.
-    by_prefix: Vec<(IpNet, Entry)>,
+    /// Those of prefixes by their length, the longest first.
+    by_prefix: BTreeMap<Reverse<u8>, HashMap<IpNet, Vec<Entry>>>,
+    /// Backends and routers to them: within a prefix they stay what they are.
+    hosts: HashSet<IpAddr>,
+    /// Addresses that take the place of clients'.
+    translated_to: HashSet<IpAddr>,
     /// Where backends that translate are, so that what they send without a connection is known.
     origins: HashMap<IpAddr, Vec<RangeInclusive<u16>>>,
 }
@@ -205,11 +223,25 @@ impl Directory {
             if service.address.prefix_len() == service.address.max_prefix_len() {
                 directory.by_address.entry(service.address.addr()).or_default().push(entry);
             } else {
-                directory.by_prefix.push((service.address, entry));
+                let length = Reverse(service.address.prefix_len());
+                let nets = directory.by_prefix.entry(length).or_default();
+                nets.entry(service.address).or_default().push(entry);
             }
+            directory.translated_to.extend(service.translated_to());
         }
-        directory.by_prefix.sort_by_key(|(net, _)| std::cmp::Reverse(net.prefix_len()));
         directory
+    }
+
+    /// There is a host that is not the balancer: it is no virtual address, even if it lies in the prefix of a service.
+    pub(crate) fn add_host(&mut self, ip: IpAddr) {
+        self.hosts.insert(ip);
+    }
+
+    /// Services of prefixes that an address lies in, the longest first.
+    fn around(&self, ip: IpAddr) -> impl Iterator<Item = &Vec<Entry>> {
+        let is_host = !self.by_prefix.is_empty() && self.hosts.contains(&ip);
+        let nets = self.by_prefix.iter().filter(move |_| !is_host);
+        nets.filter_map(move |(length, nets)| nets.get(&IpNet::new(ip, length.0).ok()?.trunc()))
     }
 
     /// Traffic from these ports of an address belongs to connections that are translated.
@@ -224,15 +256,18 @@ impl Directory {
         {
             return Some(entry.service);
         }
-        let mut prefixes = self.by_prefix.iter();
-        prefixes
-            .find(|(net, entry)| net.contains(&ip) && entry.matches(protocol, port))
-            .map(|(_, e)| e.service)
+        let mut prefixes = self.around(ip).flatten();
+        prefixes.find(|entry| entry.matches(protocol, port)).map(|entry| entry.service)
     }
 
     /// Whether an address is that of a service, whatever its port.
     pub(crate) fn is_virtual(&self, ip: IpAddr) -> bool {
-        self.by_address.contains_key(&ip) || self.by_prefix.iter().any(|(net, _)| net.contains(&ip))
+        self.by_address.contains_key(&ip) || self.around(ip).next().is_some()
+    }
+
+    /// Whether the balancer answers for an address because of a service.
+    pub(crate) fn is_answered_for(&self, ip: IpAddr) -> bool {
+        self.is_virtual(ip) || self.translated_to.contains(&ip)
     }
 
     /// Whether a backend that is translated for sends from there.

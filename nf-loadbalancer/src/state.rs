@@ -1,14 +1,16 @@
 //! What a successor takes over: connections, clients, what was said by command, who is well, and all counts.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use onvm_lib::wire::FlowKey;
 use serde::{Deserialize, Serialize};
 
 use crate::balancer::{Balancer, Counts};
+use crate::clients::Place;
 use crate::commands::Said;
 use crate::connections::{Carry, Flow, ends};
-use crate::servers::{Checked, Server};
+use crate::servers::{Checked, Server, Servers};
 use crate::services::ServiceCounts;
 use crate::source_ports::Scope;
 
@@ -59,7 +61,11 @@ impl State {
             mac: server.mac.map(|mac| mac.0),
             counts: server.counts,
         };
-        let name = |index: usize| balancer.services.get(index).map(|service| service.config.name.clone());
+        let names: HashMap<u32, &str> =
+            balancer.services.iter().map(|service| (service.id, service.config.name.as_str())).collect();
+        // Of a backend that is gone nobody is a client.
+        let lives =
+            |place: &Place| balancer.servers.get(place.slot).is_some_and(|server| server.id == place.id);
         Self {
             said: balancer.all_said(),
             servers: balancer.servers.iter().map(server).collect(),
@@ -79,7 +85,10 @@ impl State {
             clients: balancer
                 .clients
                 .iter()
-                .filter_map(|(service, ip, slot, at_ns)| Some((name(service)?, ip, slot, at_ns)))
+                .filter(|(_, _, place, _)| lives(place))
+                .filter_map(|(service, ip, place, at_ns)| {
+                    Some(((*names.get(&service)?).to_string(), ip, place.slot, at_ns))
+                })
                 .collect(),
         }
     }
@@ -93,9 +102,9 @@ impl State {
         if balancer.counts.packets > 0 || !balancer.connections.table.is_empty() {
             return Err(format!("{} packets have come here already", balancer.counts.packets));
         }
-        let known = |slot: u32| self.servers.iter().any(|server| server.slot == slot);
+        let known: HashSet<u32> = self.servers.iter().map(|server| server.slot).collect();
         if let Some(flow) =
-            self.flows.iter().find(|flow| !known(flow.flow.server) || ends(&flow.key).is_none())
+            self.flows.iter().find(|flow| !known.contains(&flow.flow.server) || ends(&flow.key).is_none())
         {
             return Err(format!("its connection {} is one of no backend", flow.key));
         }
@@ -110,17 +119,21 @@ impl State {
         }
         balancer.reconcile(now_ns);
         let slots = self.take_servers(balancer, now_ns);
-        let slot_of = |old: u32| slots.iter().find(|(from, _)| *from == old).map(|(_, to)| *to);
+        let slot_of = |old: u32| slots.get(&old).copied();
+        let services: HashMap<String, usize> =
+            (0..).zip(&balancer.services).map(|(n, service)| (service.config.name.clone(), n)).collect();
         for (name, counts) in &self.services {
-            if let Some(service) = balancer.services.iter_mut().find(|service| service.config.name == *name) {
-                service.counts = *counts;
+            if let Some(index) = services.get(name) {
+                balancer.services[*index].counts = *counts;
             }
         }
         balancer.counts = self.counts;
         for (name, ip, slot, at_ns) in &self.clients {
-            let index = balancer.services.iter().position(|service| service.config.name == *name);
-            if let (Some(index), Some(slot)) = (index, slot_of(*slot)) {
-                balancer.clients.note(index, *ip, slot, *at_ns);
+            let service = services.get(name).map(|index| balancer.services[*index].id);
+            let place =
+                slot_of(*slot).and_then(|slot| Some(Place { slot, id: balancer.servers.get(slot)?.id }));
+            if let (Some(service), Some(place)) = (service, place) {
+                balancer.clients.note(service, *ip, place, *at_ns);
             }
         }
         for FlowState { place, hash, key, flow } in self.flows {
@@ -138,15 +151,17 @@ impl State {
     }
 
     /// Finds or makes the servers of the state; their old and new slots.
-    fn take_servers(&self, balancer: &mut Balancer, now_ns: u64) -> Vec<(u32, u32)> {
-        let mut slots = Vec::new();
+    fn take_servers(&self, balancer: &mut Balancer, now_ns: u64) -> HashMap<u32, u32> {
+        let mut slots = HashMap::new();
+        let by_name = balancer.servers.by_name();
         for state in &self.servers {
             let same = |server: &Server| {
                 let backend = &server.backend;
                 (&server.service, &backend.name, backend.address, backend.port)
                     == (&state.service, &state.name, state.address, state.port)
             };
-            let found = balancer.servers.iter().find(|(_, server)| same(server)).map(|(slot, _)| slot);
+            let named = by_name.get(&Servers::name_hash(&state.service, &state.name)).into_iter().flatten();
+            let found = named.copied().find(|slot| balancer.servers.get(*slot).is_some_and(same));
             let slot = found.unwrap_or_else(|| {
                 let backend = crate::config::Backend {
                     name: state.name.clone(),
@@ -171,7 +186,7 @@ impl State {
                 let hop = server.backend.neighbour();
                 balancer.neighbours.learn(hop, onvm_lib::wire::MacAddr(mac), now_ns);
             }
-            slots.push((state.slot, slot));
+            slots.insert(state.slot, slot);
         }
         slots
     }

@@ -8,12 +8,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::maglev::{Maglev, Member};
 
+/// The number of no order.
+pub(crate) const NO_ORDER: u64 = 0;
+
 /// A table that is wanted.
 #[derive(Debug)]
 pub(crate) struct Order {
-    /// Place of the service.
-    pub(crate) service: usize,
-    /// Number of the order: an answer to an older one is of no use.
+    /// Number of the order, by which the service knows its table: its place may be another one by then. An answer to
+    /// an older order is of no use.
     pub(crate) number: u64,
     pub(crate) members: Vec<Member>,
     pub(crate) available: Vec<bool>,
@@ -25,7 +27,6 @@ pub(crate) struct Order {
 /// A table that was made.
 #[derive(Debug)]
 pub(crate) struct Made {
-    pub(crate) service: usize,
     pub(crate) number: u64,
     pub(crate) members: Vec<Member>,
     pub(crate) base: Maglev,
@@ -36,7 +37,7 @@ impl Order {
     pub(crate) fn make(self) -> Made {
         let base = self.base.unwrap_or_else(|| Maglev::new(&self.members, self.size));
         let table = base.without(&self.members, |n| self.available.get(n).copied().unwrap_or(false));
-        Made { service: self.service, number: self.number, members: self.members, base, table }
+        Made { number: self.number, members: self.members, base, table }
     }
 }
 

@@ -186,7 +186,7 @@ impl Balancer {
             service.wanted = (members.clone(), available.clone());
             let (number, size) = (self.tables.next_number(), service.config.table_size);
             service.asked = number;
-            let order = Order { service: index, number, members, available, size, base };
+            let order = Order { number, members, available, size, base };
             if let Some(made) = self.tables.order(order) {
                 self.install(made);
             }
@@ -195,9 +195,7 @@ impl Balancer {
 
     /// A table has come.
     fn install(&mut self, made: Made) {
-        if let Some(service) =
-            self.services.get_mut(made.service).filter(|service| service.asked == made.number)
-        {
+        if let Some(service) = self.services.iter_mut().find(|service| service.asked == made.number) {
             service.shares = made.members;
             service.base = made.base;
             service.table = made.table;

@@ -245,13 +245,98 @@ fn passive_checks_see_refusals_and_silence() {
         site.pass(&answer(&there, flags));
     }
     assert_eq!(site.report()["services"][0]["backends"][0]["state"], "shunned");
-    // b2 says nothing any more: two connections asked for twice.
-    for n in 30..32 {
-        for _ in 0..3 {
-            site.send(&to_service(n, Flags::SYN));
-        }
+    // b2 says nothing any more: two connections asked for again, a second later.
+    for _ in 0..2 {
+        (30..32).for_each(|n| drop(site.send(&to_service(n, Flags::SYN))));
+        site.now_ns += SECOND;
     }
     assert_eq!(site.report()["services"][0]["backends"][1]["state"], "shunned");
+}
+
+#[test]
+fn clients_keep_their_backends_when_services_come_and_go() {
+    let web = file(false, 4, "scheduler: round-robin\nsticky: 60s");
+    let other = "services:\n  another:\n    address: 192.0.2.9\n    port: 80\n    sticky: 60s\n    backends:\n      \
+                 b1: {address: 10.1.0.1, mac: '02:00:00:00:01:01'}\n";
+    let both = web.replace("services:\n", other);
+    let mut site = Site::new(&web);
+    // Forty clients, each time from other ports: other connections.
+    let open = |site: &mut Site, port: u32| -> Vec<u8> {
+        (0..40).map(|n| backend_of(&site.pass(&to_service(n * 256 + port, Flags::SYN)))).collect()
+    };
+    let before = open(&mut site, 0);
+    site.balancer.replace(config(&both), site.now_ns);
+    assert_eq!(open(&mut site, 1), before);
+    site.balancer.replace(config(&web), site.now_ns);
+    assert_eq!(open(&mut site, 2), before);
+    // Whose backend is gone is nobody's client, even if another one gets its slot.
+    for n in [3, 4] {
+        site.balancer.replace(config(&file(false, n, "scheduler: round-robin\nsticky: 60s")), site.now_ns);
+        site.pass_time(1);
+    }
+    let after = open(&mut site, 3);
+    let kept = |n: usize| before[n] == 4 || before[n] == after[n];
+    assert!((0..40).all(kept), "{before:?} {after:?}");
+}
+
+#[test]
+fn a_burst_of_questions_says_nothing_of_a_backend() {
+    let mut site = Site::v4(2, "passive: {}");
+    let twice: Vec<Vec<u8>> =
+        (0..64).flat_map(|n| [to_service(n, Flags::SYN), to_service(n, Flags::SYN)]).collect();
+    for part in twice.chunks(32) {
+        assert_eq!(site.send_all(part, 0).len(), part.len());
+        site.now_ns += SECOND / 1000;
+    }
+    let report = site.report();
+    for backend in report["services"][0]["backends"].as_array().unwrap() {
+        assert_eq!(backend["state"], "up");
+    }
+}
+
+#[test]
+fn where_all_are_shunned_nobody_is() {
+    for scheduler in ["maglev", "round-robin", "least-connections", "random"] {
+        let mut site = Site::v4(2, &format!("scheduler: {scheduler}\npassive: {{}}"));
+        for n in 0..100 {
+            let there = site.send(&to_service(n, Flags::SYN));
+            assert_eq!(there.len(), 1, "{scheduler}: connection {n} goes to someone");
+            site.send_all(&[answer(&there[0].1, Flags::RST | Flags::ACK)], 1);
+        }
+        let states = |site: &Site| {
+            let report = site.report();
+            let backends = report["services"][0]["backends"].as_array().cloned().unwrap();
+            backends.iter().map(|backend| backend["state"].to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(states(&site), ["\"shunned\"", "\"shunned\""], "{scheduler}");
+        let mut got = establish(&mut site, 100..300);
+        got.sort_unstable();
+        got.dedup();
+        assert_eq!(got, [1, 2], "{scheduler}: both get their part");
+        // One that is down stays out, and so does a drained one.
+        site.tell("drain", json!({"service": "web", "backend": "b1"}));
+        assert!(establish(&mut site, 300..400).iter().all(|n| *n == 2), "{scheduler}");
+    }
+}
+
+#[test]
+fn a_table_under_way_is_not_lost_to_the_next_reload() {
+    let backends = |n| config(&file(false, n, ""));
+    let balancer = nf_loadbalancer::Balancer::live(backends(2), 1).unwrap();
+    let mut site = Site { balancer, now_ns: 1_700_000_000 * SECOND };
+    // The table that these want is collected between bursts only, so that all come before it.
+    site.balancer.replace(backends(3), site.now_ns);
+    site.balancer.replace(backends(3), site.now_ns);
+    site.tell("drain", json!({"service": "web", "backend": "b1"}));
+    site.tell("undrain", json!({"service": "web", "backend": "b1"}));
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let mut n = 0;
+    while !site.open().iter().all(|open| *open > 0) {
+        assert!(std::time::Instant::now() < patience, "{:?} of {n} connections", site.open());
+        (n..n + 50).for_each(|n| drop(site.send(&to_service(n % 9000, Flags::SYN))));
+        n += 50;
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
 }
 
 #[test]

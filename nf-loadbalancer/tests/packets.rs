@@ -256,6 +256,41 @@ fn ping_reply(_: &Packet<'_>) -> Vec<u8> {
 }
 
 #[test]
+fn hosts_within_the_prefix_of_a_service_stay_what_they_are() {
+    let text = file(false, 2, "").replace("'192.0.2.1'", "10.1.0.0/24");
+    let mut site =
+        Site::new(&text.replace("b2: {address: 10.1.0.2,", "b2: {address: 10.1.0.2, next-hop: 10.1.0.7,"));
+    let ask = |last: u8| {
+        let addresses = arp::Addresses {
+            sender_mac: CLIENT,
+            sender_ip: [10, 1, 0, 50].into(),
+            target_mac: MacAddr::default(),
+            target_ip: [10, 1, 0, last].into(),
+        };
+        Packet::ethernet(CLIENT, MacAddr::BROADCAST).arp(arp::REQUEST, addresses).to_vec().unwrap()
+    };
+    let ping = |last: u8| {
+        let ping = Packet::ethernet(CLIENT, OWN).ipv4([172, 16, 0, 9].into(), [10, 1, 0, last].into());
+        ping.echo_request(7, 1).to_vec().unwrap()
+    };
+    let request = |last: u8| {
+        let packet = Packet::ethernet(CLIENT, OWN).ipv4([172, 16, 0, 9].into(), [10, 1, 0, last].into());
+        packet.tcp(5000, 80).flags(Flags::SYN).to_vec().unwrap()
+    };
+    // Two backends, and the router to the second.
+    for host in [1, 2, 7] {
+        for frame in [ask(host), ping(host), request(host)] {
+            assert_eq!(site.pass(&frame), frame, "{}", onvm_lib::wire::describe(&frame));
+        }
+    }
+    for other in [3, 99, 254] {
+        assert_ne!(site.pass(&ask(other)), ask(other));
+        assert_ne!(site.pass(&ping(other)), ping(other));
+    }
+    assert!([1, 2].contains(&backend_of(&site.pass(&request(99)))));
+}
+
+#[test]
 fn neighbours_are_answered_over_ipv6() {
     let mut site = Site::new(&file(true, 1, ""));
     let vip: std::net::Ipv6Addr = "2001:db8::1".parse().unwrap();

@@ -1,12 +1,17 @@
 //! `--live`: what happens now, drawn over itself on a terminal; a line each time where there is none.
+//!
+//! It is drawn beside the packets ([`Printer`]): a terminal that was stopped holds up none of them, and misses what was
+//! drawn meanwhile.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use onvm_lib::prelude::Printer;
+
 use crate::monitor::Monitor;
-use crate::report::Picked;
 use crate::report::text::{write_flows, write_summary};
+use crate::report::{applications, top_flows};
 
 /// To the upper left corner.
 const HOME: &str = "\x1b[H";
@@ -15,33 +20,47 @@ const WIPE_BELOW: &str = "\x1b[J";
 /// Size of a terminal that does not tell: rows and columns.
 const USUAL: (usize, usize) = (24, 80);
 
+/// How long a monitor that ends waits for what was drawn.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
 /// When to draw.
 #[derive(Debug)]
 pub(crate) struct Live {
     interval: Duration,
     next: Instant,
-    /// Standard output cannot be written any more.
-    broken: bool,
+    printer: Printer,
 }
 
 impl Live {
-    pub(crate) fn new(interval: Duration) -> Self {
-        Self { interval, next: Instant::now() + interval, broken: false }
+    /// # Errors
+    /// The thread that draws cannot be started.
+    pub(crate) fn new(interval: Duration) -> std::io::Result<Self> {
+        Ok(Self { interval, next: Instant::now() + interval, printer: Printer::stdout()? })
     }
 
-    /// Draws, if it is time.
+    /// Draws, if it is time, and who looks at it has kept up.
     pub(crate) fn draw(&mut self, monitor: &Monitor) {
         let now = Instant::now();
-        if self.broken || now < self.next {
+        if now < self.next {
             return;
         }
         self.next = now + self.interval;
-        let mut out = std::io::stdout();
-        let text = if out.is_terminal() { screen(monitor, size(&out)) } else { line(monitor) };
-        if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            log::error!("the live table cannot be drawn any more: {error}");
-            self.broken = true;
+        if !self.printer.has_room() {
+            return self.printer.note_lost();
         }
+        let out = std::io::stdout();
+        let text = if out.is_terminal() { screen(monitor, size(&out)) } else { line(monitor) };
+        self.printer.print(text);
+    }
+
+    /// How often nothing was drawn, since nobody had looked at what was drawn before.
+    pub(crate) fn lost(&self) -> u64 {
+        self.printer.lost()
+    }
+
+    /// The last report comes after all that was drawn, unless nobody looks.
+    pub(crate) fn finish(&mut self) {
+        self.printer.finish(None, LAST_WAIT);
     }
 }
 
@@ -68,12 +87,10 @@ fn line(monitor: &Monitor) -> String {
 
 /// A screen: figures, applications in a row, flows as far as there is room.
 fn screen(monitor: &Monitor, (rows, columns): (usize, usize)) -> String {
-    let picked = Picked::of(monitor);
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = write_summary(&mut text, monitor);
-    let applications: Vec<String> = picked
-        .applications
+    let applications: Vec<String> = applications(monitor)
         .iter()
         .map(|(name, by, share)| {
             let guess = if *by == Some("port") { "?" } else { "" };
@@ -81,7 +98,7 @@ fn screen(monitor: &Monitor, (rows, columns): (usize, usize)) -> String {
         })
         .collect();
     let _ = writeln!(text, "\npackets by application   {}", applications.join("   "));
-    let _ = write_flows(&mut text, monitor, &picked.flows);
+    let _ = write_flows(&mut text, monitor, &top_flows(monitor));
     let mut out = String::from(HOME);
     // The last row stays free: an end of line there would scroll.
     let fits = text.lines().take(rows.saturating_sub(1).max(1));

@@ -23,7 +23,7 @@
 //! them; what finds no room is counted. After a hand-over the flows are the successor's, and so are their records.
 //!
 //! Lengths are of frames from the Ethernet header on, without preamble and check sequence. Over a capture
-//! (`--replay`) they are what was on the wire, even if the capture is cut.
+//! (`--replay`) they are what was on the wire, with the link header that was there, even if the capture is cut.
 #![forbid(unsafe_code)]
 
 mod application;
@@ -91,6 +91,7 @@ impl NetworkFunction for Watch {
     fn setup(options: &Options, setup: &Setup) -> Result<Self, SetupError> {
         let outputs = Outputs::open(&options.wanted(setup)?)?;
         let live = options.live.map(|seconds| Live::new(Duration::from_secs(seconds.into())));
+        let live = live.transpose().map_err(|e| format!("cannot start a thread: {e}"))?;
         Ok(Self { monitor: Monitor::new(options.settings()), outputs, live, replay: setup.replay, now_ns: 0 })
     }
 
@@ -137,7 +138,14 @@ impl NetworkFunction for Watch {
     }
 
     fn report(&self) -> Report {
-        report::of(&self.monitor, &self.outputs)
+        let mut report = report::of(&self.monitor, &self.outputs);
+        if let Some(live) = &self.live {
+            report.json["live_lost"] = live.lost().into();
+            if live.lost() > 0 {
+                report.text.push_str(&format!("\n\n{} live tables not drawn: nobody looked", live.lost()));
+            }
+        }
+        report
     }
 
     fn teardown(&mut self, burst: &mut Burst<'_, ReadOnly>) {
@@ -146,6 +154,9 @@ impl NetworkFunction for Watch {
         let flows = self.monitor.table.flows();
         let rest = flows.map(|(key, flow)| Finished { key: *key, flow: *flow, reason: Reason::Forced });
         self.outputs.close(rest, now_ns);
+        if let Some(live) = &mut self.live {
+            live.finish();
+        }
     }
 }
 

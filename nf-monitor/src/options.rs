@@ -1,7 +1,7 @@
 //! The command line, and what it means together.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -154,6 +154,7 @@ impl Options {
         if self.live.is_some() && (dash(&self.json_lines) || dash(&self.csv)) {
             return Err("--live draws on standard output: give records a file".into());
         }
+        self.differ()?;
         let json = self.json_lines.clone().map(|path| (Format::Json, path));
         let csv = self.csv.clone().map(|path| (Format::Csv, path));
         Ok(Wanted {
@@ -171,5 +172,42 @@ impl Options {
             fixed_domain: self.observation_domain.is_some(),
             other: self.export_other,
         })
+    }
+
+    /// Every output has a file of its own: one would empty that of the other.
+    fn differ(&self) -> Result<(), String> {
+        let lines = [("--json-lines", &self.json_lines), ("--csv", &self.csv)];
+        let lines = lines.into_iter().filter_map(|(option, path)| Some((option, path.as_deref()?)));
+        let lines = lines.filter(|(_, path)| path.as_os_str() != "-");
+        let exports = self.export.iter().filter_map(|to| Some(("--export", to.file()?)));
+        let mut known: Vec<(&str, &Path, PathBuf)> = Vec::new();
+        for (option, path) in lines.chain(exports) {
+            let Some(place) = place(path) else { continue };
+            if let Some((other, its, _)) = known.iter().find(|(.., at)| *at == place) {
+                return Err(format!(
+                    "{other} {} and {option} {} are the same file: each needs one of its own",
+                    its.display(),
+                    path.display()
+                ));
+            }
+            known.push((option, path, place));
+        }
+        Ok(())
+    }
+}
+
+/// What names a file whatever links and dots lead to it; none for what is no file (pipes, devices), and can have many
+/// writers.
+fn place(path: &Path) -> Option<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    match std::fs::metadata(path) {
+        Ok(file) if file.is_file() => Some(PathBuf::from(format!("{}:{}", file.dev(), file.ino()))),
+        Ok(_) => None,
+        // It is yet to be made: its folder is there, or opening it will say so.
+        Err(_) => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+            Some(folder.join(path.file_name()?))
+        }
     }
 }

@@ -56,7 +56,16 @@ pub(crate) fn read_backend(
     service: &Service,
     config: &Config,
 ) -> Option<Backend> {
-    read_known(name, cursor, &KEYS, (service.mode, service.address.addr().is_ipv4()), config)
+    let backend = read_known(name, cursor, &KEYS, (service.mode, service.address.addr().is_ipv4()), config)?;
+    for host in [backend.address, backend.neighbour()] {
+        if let Some(service) = config.services.iter().find(|s| s.answered_for().any(|own| own == host)) {
+            cursor.error(format!(
+                "{host} is an address of service {:?}, for which the balancer answers",
+                service.name
+            ));
+        }
+    }
+    Some(backend)
 }
 
 /// Reads one backend of a service with this mode and address.
@@ -96,6 +105,9 @@ fn read_known(
     let mac = table.get("mac").and_then(|c| station(&c));
     let next_hop = table.get("next-hop").and_then(|c| {
         let hop = host(&c)?;
+        if config.addresses.contains(&hop) {
+            c.error(format!("{hop} is the balancer's own address"));
+        }
         if hop.is_ipv4() != address.is_ipv4() {
             c.error(format!("{hop} is of the other IP version than {address}"));
         }

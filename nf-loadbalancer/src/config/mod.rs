@@ -7,6 +7,7 @@ mod backend;
 mod health;
 mod service;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -182,13 +183,33 @@ fn top(root: &Cursor<'_>) -> Option<Config> {
             .error(format!("{} services are more than the {MAX_SERVICES} that there may be", entries.len()));
         return None;
     }
-    for (key, cursor) in entries {
-        name(&key.text, &cursor);
-        let Some(service) = service::read(&key.text, &cursor, &config) else { continue };
+    for (key, cursor) in &entries {
+        name(&key.text, cursor);
+        let Some(service) = service::read(&key.text, cursor, &config) else { continue };
         if let Some(other) = config.services.iter().find(|other| other.overlaps(&service)) {
             cursor.error(format!("it has packets in common with {:?}", other.name));
         }
         config.services.push(service);
+    }
+    let mut hosts = HashMap::new();
+    for service in &config.services {
+        for backend in &service.backends {
+            for host in [backend.address, backend.neighbour()] {
+                hosts.entry(host).or_insert_with(|| format!("{}/{}", service.name, backend.name));
+            }
+        }
+    }
+    for (service, cursor) in config.services.iter().filter_map(|service| {
+        let (_, cursor) = entries.iter().find(|(key, _)| key.text == service.name)?;
+        Some((service, cursor))
+    }) {
+        for own in service.answered_for() {
+            if let Some(backend) = hosts.get(&own) {
+                cursor.error(format!(
+                    "{own} is also an address of backend {backend} or of the router to it, for which the balancer would answer"
+                ));
+            }
+        }
     }
     Some(config)
 }

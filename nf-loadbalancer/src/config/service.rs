@@ -139,6 +139,19 @@ impl Service {
         }
     }
 
+    /// Single addresses that the balancer answers for because of it. (In a prefix it does not answer for hosts that are
+    /// there: backends, and routers to them.)
+    pub fn answered_for(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let is_one = self.address.prefix_len() == self.address.max_prefix_len();
+        is_one.then(|| self.address.addr()).into_iter().chain(self.translated_to())
+    }
+
+    /// Addresses that take the place of clients'.
+    pub fn translated_to(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let nat = &self.source_nat;
+        nat.addresses.iter().copied().filter(|_| nat.when != When::Never)
+    }
+
     /// Whether some packet would be for both.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {

@@ -129,3 +129,22 @@ fn warnings_do_not_stop_it() {
     let (config, report) = from_text(&service("table-size: 7\nbackends: {a: {address: 10.0.0.5}}"), "s.yaml");
     assert!(config.is_some() && report.contains("7 entries for 1 backends"), "{report}");
 }
+
+#[test]
+fn the_balancer_answers_for_nobody_else() {
+    let backends = "backends:\n  a: {address: 10.0.0.5, next-hop: 10.0.0.254}\n";
+    right(&service(backends));
+    for (vip, nat, named) in [
+        ("10.0.0.5", "never", "10.0.0.5"),
+        ("10.0.0.254", "never", "10.0.0.254"),
+        ("192.0.2.1", "{addresses: [10.0.0.5]}", "10.0.0.5"),
+    ] {
+        let text = service(&format!("source-nat: {nat}\n{backends}")).replace("192.0.2.1", vip);
+        let report = wrong(&text);
+        assert!(report.contains(&format!("{named} is also an address of backend web/a")), "{report}");
+    }
+    // Addresses in a prefix are those of no host but the balancer's, whoever is in it.
+    right(&service(backends).replace("192.0.2.1", "10.0.0.0/24"));
+    let report = wrong(&service("backends:\n  a: {address: 10.0.0.5, next-hop: 10.0.0.1}\n"));
+    assert!(report.contains("next-hop: 10.0.0.1 is the balancer's own address"), "{report}");
+}

@@ -11,6 +11,7 @@
 
 mod probe;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
@@ -179,15 +180,18 @@ impl Watch {
     fn replace(&mut self, targets: Vec<Target>) {
         let now = Instant::now();
         let count = u32::try_from(targets.len()).unwrap_or(u32::MAX).max(1);
-        let mut old = std::mem::take(&mut self.all);
+        let old = std::mem::take(&mut self.all).into_iter();
+        let mut old: HashMap<u64, Watched> = old.map(|watched| (watched.target.id, watched)).collect();
         for (number, target) in (0..).zip(targets) {
-            if let Some(at) = old.iter().position(|watched| watched.target == target) {
-                self.all.push(old.swap_remove(at));
-                continue;
-            }
+            let judge = match old.remove(&target.id) {
+                Some(watched) if watched.target == target => {
+                    self.all.push(watched);
+                    continue;
+                }
+                before => before.map(|watched| watched.judge).unwrap_or_default(),
+            };
             // Spread over the interval, so that they are not all asked at once.
             let first = (target.health.interval / count * number).min(Duration::from_secs(1));
-            let judge = old.iter().find(|w| w.target.id == target.id).map_or(Judge::default(), |w| w.judge);
             self.all.push(Watched { target, due: now + first, asked: None, judge });
         }
     }

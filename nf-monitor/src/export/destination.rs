@@ -1,7 +1,7 @@
 //! Where flows are exported to: `ipfix://HOST:PORT`, `netflow9://HOST:PORT` or `file:PATH`.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// The protocol spoken.
@@ -24,6 +24,16 @@ pub(super) enum Way {
 pub(crate) struct Destination {
     pub(super) protocol: Protocol,
     pub(super) way: Way,
+}
+
+impl Destination {
+    /// The file that it is, if it is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match &self.way {
+            Way::File(path) => Some(path),
+            Way::Udp(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Destination {

@@ -122,6 +122,11 @@ impl<K: Copy + Eq + Hash, F: Copy + Default> SpaceSaving<K, F> {
         self.counters.iter()
     }
 
+    /// The counter of an item.
+    pub(crate) fn get(&self, item: &K) -> Option<&Counter<K, F>> {
+        self.counters.get(*self.places.get(item)? as usize)
+    }
+
     /// What an item without a counter had at most, and no counter says too much by more.
     pub(crate) fn error(&self) -> u64 {
         if self.counters.len() < self.most { 0 } else { self.counters[0].weight }

@@ -3,7 +3,7 @@
 mod json;
 pub(crate) mod text;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use onvm_lib::prelude::{Report, wire};
 use onvm_lib::wire::FlowKey;
@@ -50,17 +50,17 @@ pub(crate) fn of(monitor: &Monitor, outputs: &Outputs) -> Report {
     Report::new(text::of(&picked, outputs), &json::of(&picked, outputs)).in_place()
 }
 
-fn top_flows(monitor: &Monitor) -> Vec<(Keyed, bool)> {
-    let over = monitor.table.ended.largest().iter().map(|known| (*known, true));
-    let on = monitor.table.flows().map(|(key, flow)| (Keyed { key: *key, flow: *flow }, false));
-    let mut all: Vec<(Keyed, bool)> = on.chain(over).collect();
+/// The largest flows, and whether each is over.
+pub(crate) fn top_flows(monitor: &Monitor) -> Vec<(Keyed, bool)> {
+    let over = monitor.table.ended.largest().iter().map(|known| (&known.key, &known.flow, true));
+    let on = monitor.table.flows().map(|(key, flow)| (key, flow, false));
     // Equal ones in the order in which they began, so that reports can be compared.
-    let order = |(known, _): &(Keyed, bool)| {
-        let weight = monitor.settings.sort.weight(known.flow.total());
-        (std::cmp::Reverse(weight), known.flow.first_ns, known.key)
+    let order = |(key, flow, _): &(&FlowKey, &Flow, bool)| {
+        let weight = monitor.settings.sort.weight(flow.total());
+        (std::cmp::Reverse(weight), flow.first_ns, **key)
     };
-    cut_to(&mut all, monitor.settings.top, order);
-    all
+    let largest = first(on.chain(over), monitor.settings.top, order);
+    largest.into_iter().map(|(key, flow, over)| (Keyed { key: *key, flow: *flow }, over)).collect()
 }
 
 /// The hosts with most traffic: what is kept of flows that are over, and flows that go on.
@@ -74,40 +74,44 @@ fn top_hosts(monitor: &Monitor) -> Vec<TopHost> {
             hosts.entry(host).or_insert((Traffic::default(), unknown)).0.add(&traffic);
         }
     }
-    let mut all: Vec<TopHost> =
-        hosts.into_iter().map(|(host, (traffic, more))| (host, traffic, more)).collect();
+    let all = hosts.into_iter().map(|(host, (traffic, more))| (host, traffic, more));
     let order = |(host, traffic, _): &TopHost| {
         (std::cmp::Reverse(monitor.settings.sort.weight(traffic.total())), *host)
     };
-    cut_to(&mut all, monitor.settings.top, order);
-    all
+    first(all, monitor.settings.top, order)
 }
 
+/// The heaviest keys: what is kept of flows that are over, and the flow that goes on. A key stands at most twice among
+/// them, with all its flows first: of twice as many as are wanted at least half are different.
 fn top_talks(monitor: &Monitor) -> Vec<(FlowKey, Count, u64)> {
     let talks = &monitor.table.ended.talks;
-    let mut sums: HashMap<FlowKey, (Count, u64)> =
-        talks.iter().map(|talk| (talk.item, (talk.facts, talk.inherited))).collect();
-    for (key, flow) in monitor.table.flows() {
-        sums.entry(*key).or_insert((Count::default(), talks.error())).0.add_all(flow.total());
-    }
-    let mut all: Vec<(FlowKey, Count, u64)> =
-        sums.into_iter().map(|(key, (count, more))| (key, count, more)).collect();
+    let over = talks.iter().map(|talk| (talk.item, talk.facts, talk.inherited));
+    let on = monitor.table.flows().map(|(key, flow)| {
+        let (mut sum, more) = match talks.get(key) {
+            Some(talk) => (talk.facts, talk.inherited),
+            None => (Count::default(), talks.error()),
+        };
+        sum.add_all(flow.total());
+        (*key, sum, more)
+    });
     let order = |(key, count, _): &(FlowKey, Count, u64)| {
         (std::cmp::Reverse(monitor.settings.sort.weight(*count)), *key)
     };
-    cut_to(&mut all, monitor.settings.top, order);
+    let mut seen = HashSet::new();
+    let mut all = first(on.chain(over), 2 * monitor.settings.top, order);
+    all.retain(|(key, ..)| seen.insert(*key));
+    all.truncate(monitor.settings.top);
     all
 }
 
 /// The sources with most destinations, if they have more than one.
 fn top_spreaders(monitor: &Monitor) -> Vec<&Spreader> {
-    let mut all: Vec<&Spreader> = monitor.table.spreaders.iter().filter(|s| s.estimate > 1).collect();
-    cut_to(&mut all, monitor.settings.top, |s| (std::cmp::Reverse(s.estimate), s.source));
-    all
+    let all = monitor.table.spreaders.iter().filter(|s| s.estimate > 1);
+    first(all, monitor.settings.top, |s| (std::cmp::Reverse(s.estimate), s.source))
 }
 
 /// Applications over all flows, the largest first.
-fn applications(monitor: &Monitor) -> Vec<(&'static str, Option<&'static str>, Share)> {
+pub(crate) fn applications(monitor: &Monitor) -> Vec<(&'static str, Option<&'static str>, Share)> {
     let mut shares: Shares = monitor.table.ended.applications.clone();
     monitor.table.flows().for_each(|(key, flow): (&FlowKey, &Flow)| shares.add(key, flow));
     let mut all: Vec<_> =
@@ -118,13 +122,28 @@ fn applications(monitor: &Monitor) -> Vec<(&'static str, Option<&'static str>, S
     all
 }
 
-/// Leaves the first `n` in order; sorts no more than these.
-fn cut_to<T, K: Ord>(all: &mut Vec<T>, n: usize, order: impl Fn(&T) -> K) {
-    if n < all.len() {
-        all.select_nth_unstable_by_key(n, &order);
-        all.truncate(n);
+/// The first `n` in order. Packets wait while it looks, so it copies and sorts few: never more than twice as many are
+/// held, and what comes after the `n`th of those is passed over.
+fn first<T, K: Ord>(all: impl Iterator<Item = T>, n: usize, order: impl Fn(&T) -> K) -> Vec<T> {
+    /// Held at least before they are thinned out.
+    const FEW: usize = 64;
+    let most = 2 * n.max(FEW);
+    let mut kept: Vec<T> = Vec::with_capacity(most);
+    let mut bound: Option<K> = None;
+    for item in all {
+        if bound.as_ref().is_some_and(|bound| order(&item) >= *bound) {
+            continue;
+        }
+        kept.push(item);
+        if kept.len() == most {
+            let (_, after, _) = kept.select_nth_unstable_by_key(n, &order);
+            bound = Some(order(after));
+            kept.truncate(n);
+        }
     }
-    all.sort_by_key(order);
+    kept.sort_by_key(order);
+    kept.truncate(n);
+    kept
 }
 
 /// Network protocols and their counts, without those that were not seen.
@@ -181,11 +200,41 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_come_first() {
-        let mut numbers = vec![3, 9, 1, 7, 5];
-        cut_to(&mut numbers, 2, |n| std::cmp::Reverse(*n));
-        assert_eq!(numbers, [9, 7]);
-        cut_to(&mut numbers, 0, |n| *n);
-        assert!(numbers.is_empty());
+    fn a_key_is_told_once_with_all_its_flows() {
+        let mut monitor = Monitor::new(Settings { top: 3, ..Settings::default() });
+        // Three times, the first two of which are over; the last time some are missing.
+        for round in 1..=3u64 {
+            for port in (0..6u8).filter(|port| round < 3 || port % 2 == 0) {
+                let mut frame = vec![2; 12];
+                frame.extend([8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+                frame.extend([4, port, 0, 53, 0, 26, 0, 0]);
+                frame.resize(60, 0);
+                let hash = onvm_lib::wire::flow_hash(&frame);
+                (0..=port).for_each(|_| monitor.packet(&frame, 60, hash, round * 100_000_000_000));
+            }
+            if round < 3 {
+                monitor.tick(round * 100_000_000_000 + 70_000_000_000);
+            }
+        }
+        assert_eq!((monitor.table.len(), monitor.table.ended.talks.iter().count()), (3, 6));
+        let told: Vec<(u16, u64)> = top_talks(&monitor)
+            .into_iter()
+            .map(|(key, count, _)| (key.src_port().max(key.dst_port()) - 1024, count.packets))
+            .collect();
+        assert_eq!(told, [(4, 15), (5, 12), (2, 9)]);
+    }
+
+    #[test]
+    fn the_first_come_in_order_however_many_there_are() {
+        let order = |n: &u32| std::cmp::Reverse(*n);
+        assert_eq!(first([3, 9, 1, 7, 5].into_iter(), 2, order), [9, 7]);
+        assert_eq!(first([3, 9].into_iter(), 5, order), [9, 3]);
+        assert!(first(0..1000, 0, order).is_empty());
+        // All orders of coming: up, down, mixed.
+        let mixed = (0..10_007u32).map(|n| n * 7919 % 10_007);
+        let expected: Vec<u32> = (10_007 - 300..10_007).rev().collect();
+        assert_eq!(first(mixed, 300, order), expected);
+        assert_eq!(first(0..10_007, 300, order), expected);
+        assert_eq!(first((0..10_007).rev(), 300, order), expected);
     }
 }

@@ -1,10 +1,10 @@
-//! Frames of any supported link type as Ethernet frames, which is what NFs work on.
+//! Frames of any link type as Ethernet frames, which is what NFs work on.
 //!
-//! Raw IP packets get a header with zero addresses; a Linux "cooked" header is replaced by an Ethernet
-//! header with the sender's address that it holds. Sources: LINKTYPE_RAW, LINKTYPE_LINUX_SLL and
-//! LINKTYPE_LINUX_SLL2, LINKTYPE_NULL, LINKTYPE_LOOP, LINKTYPE_C_HDLC and LINKTYPE_PPP at <https://www.tcpdump.org/linktypes.html>.
+//! Raw IP packets get a header with zero addresses; a Linux "cooked" header, and one that [`framing`] understands, is
+//! replaced by an Ethernet header with the addresses that it holds. Sources: LINKTYPE_RAW, LINKTYPE_LINUX_SLL and
+//! LINKTYPE_LINUX_SLL2 at <https://www.tcpdump.org/linktypes.html>.
 
-use super::{Frame, LinkType};
+use super::{Frame, LinkType, framing};
 
 const HEADER: usize = 14;
 
@@ -18,10 +18,12 @@ pub struct AsEthernet<'a> {
 }
 
 impl<'a> AsEthernet<'a> {
-    /// The frame as Ethernet; none when it is too short for its own link header or is no IP packet.
+    /// The frame as Ethernet; none when it is too short for its own link header, is no IP packet where only such can
+    /// be, or has a header that is not understood.
     #[must_use]
     pub fn of(frame: &Frame<'a>) -> Option<Self> {
         let data = frame.data;
+        let mut receiver = [0; 6];
         let (sender, ethertype, skip) = match frame.link_type {
             LinkType::Ethernet => {
                 let header = [0; HEADER];
@@ -35,31 +37,37 @@ impl<'a> AsEthernet<'a> {
                 _ => return None,
             },
             LinkType::LinuxSll => (sender(data.get(4..14)?, true), be16(data.get(14..16)?), 16),
-            LinkType::Null => {
-                // Families are small numbers: the other byte order makes them large.
-                let family = data.first_chunk::<4>()?;
-                let number = u32::from_le_bytes(*family).min(u32::from_be_bytes(*family));
-                ([0; 6], of_family(number)?, 4)
-            }
-            LinkType::Loop => ([0; 6], of_family(u32::from_be_bytes(*data.first_chunk::<4>()?))?, 4),
-            LinkType::CiscoHdlc => ([0; 6], be16(data.get(2..4)?), 4),
-            LinkType::Ppp => {
-                let skip = if data.starts_with(&[0xff, 0x03]) { 2 } else { 0 };
-                let ethertype = match be16(data.get(skip..skip + 2)?) {
-                    0x0021 => 0x0800,
-                    0x0057 => 0x86dd,
-                    _ => return None,
-                };
-                ([0; 6], ethertype, skip + 2)
-            }
             LinkType::LinuxSll2 => (sender(data.get(11..20)?, false), be16(data.get(0..2)?), 20),
+            _ => {
+                let found = framing::of(frame.link_type, data)?;
+                receiver = found.receiver;
+                (found.sender, found.ethertype, found.skip)
+            }
         };
         let mut header = [0; HEADER];
+        header[..6].copy_from_slice(&receiver);
         header[6..12].copy_from_slice(&sender);
         header[12..].copy_from_slice(&u16::to_be_bytes(ethertype));
-        let link = u32::try_from(skip).unwrap_or(0);
+        let link = u32::try_from(skip).unwrap_or(u32::MAX);
         let wire_length = frame.original_len.saturating_sub(link).saturating_add(14);
-        Some(Self { header, added: HEADER, body: &data[skip..], wire_length })
+        Some(Self { header, added: HEADER, body: data.get(skip..)?, wire_length })
+    }
+
+    /// The whole frame behind an Ethernet header that says nothing of it: type 0, zero addresses. For those who only
+    /// count.
+    #[must_use]
+    pub fn opaque(frame: &Frame<'a>) -> Self {
+        // Nothing stays nothing.
+        let added = if frame.data.is_empty() { 0 } else { HEADER };
+        let wire_length = frame.original_len.saturating_add(14);
+        Self { header: [0; HEADER], added, body: frame.data, wire_length }
+    }
+
+    /// The frame cut to so many bytes, if it is longer; what it had on the wire stays.
+    #[must_use]
+    pub fn cut_to(self, most: usize) -> Self {
+        let body = self.body.get(..most.saturating_sub(self.added)).unwrap_or(self.body);
+        Self { body, ..self }
     }
 
     /// Bytes of the Ethernet frame.
@@ -69,7 +77,7 @@ impl<'a> AsEthernet<'a> {
         self.added + self.body.len()
     }
 
-    /// Bytes that the Ethernet frame had on the wire.
+    /// Bytes that the Ethernet frame would have had on the wire.
     #[must_use]
     #[inline]
     pub fn wire_length(&self) -> u32 {
@@ -85,15 +93,6 @@ impl<'a> AsEthernet<'a> {
         let (head, tail) = into.split_at_mut(self.added);
         head.copy_from_slice(&self.header[..self.added]);
         tail.copy_from_slice(self.body);
-    }
-}
-
-/// The EtherType of what a loopback's address family names: IPv4, or IPv6 by the numbers of Linux and the BSDs.
-fn of_family(number: u32) -> Option<u16> {
-    match number {
-        2 => Some(0x0800),
-        10 | 24 | 28 | 30 => Some(0x86dd),
-        _ => None,
     }
 }
 
@@ -140,17 +139,20 @@ mod tests {
         let cooked = [0x86, 0xdd, 0, 0, 0, 0, 0, 2, 0, 1, 0, 6, 1, 2, 3, 4, 5, 6, 0, 0, 0x60];
         let (sll2, _) = written(LinkType::LinuxSll2, &cooked).unwrap();
         assert_eq!(sll2[6..], [1, 2, 3, 4, 5, 6, 0x86, 0xdd, 0x60]);
-        for (link, bytes) in [
-            (LinkType::Null, &[2, 0, 0, 0, 0x45][..]),
-            (LinkType::Null, &[0, 0, 0, 2, 0x45]),
-            (LinkType::Loop, &[0, 0, 0, 2, 0x45]),
-            (LinkType::CiscoHdlc, &[0x0f, 0, 8, 0, 0x45]),
-            (LinkType::Ppp, &[0xff, 3, 0, 0x21, 0x45]),
-            (LinkType::Ppp, &[0, 0x21, 0x45]),
-        ] {
-            assert_eq!(written(link, bytes).unwrap().0[12..], [8, 0, 0x45], "{link}");
-        }
-        assert_eq!(written(LinkType::Null, &[30, 0, 0, 0, 0x60]).unwrap().0[12..], [0x86, 0xdd, 0x60]);
+        let (ppp, wire) = written(LinkType::Ppp, &[0xff, 3, 0, 0x21, 0x45]).unwrap();
+        assert_eq!((&ppp[12..], wire), (&[8, 0, 0x45][..], 25));
+    }
+
+    #[test]
+    fn what_only_counts_may_be_opaque_or_cut() {
+        let usb = frame(LinkType::Other(189), &[1, 2, 3]);
+        assert_eq!(AsEthernet::of(&usb), None);
+        let opaque = AsEthernet::opaque(&usb);
+        assert_eq!((opaque.length(), opaque.wire_length()), (17, 27));
+        let long = frame(LinkType::Ethernet, &[7; 100]);
+        let cut = AsEthernet::of(&long).unwrap().cut_to(60);
+        assert_eq!((cut.length(), cut.wire_length()), (60, 110));
+        assert_eq!(cut.cut_to(60), cut);
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub enum Error {
     Oversized { file: String, frame: u64, offset: u64, captured: u32, limit: u32 },
     /// A pcapng block contradicts itself.
     BadBlock { file: String, frame: u64, offset: u64, block: u32, fault: BlockFault },
-    /// The frame comes from an interface whose link type is none of [`LinkType`]. Reading can go on:
-    /// the next call has the frame after it.
+    /// The frame comes from an interface whose link type is none that is carried
+    /// ([`LinkType::is_carried`](super::LinkType::is_carried)). Reading can go on: the next call has the frame after it.
     UnsupportedLinkType { file: String, frame: u64, interface: u32, number: u32, name: String },
     /// The source cannot be read a second time.
     NotRewindable { file: String },

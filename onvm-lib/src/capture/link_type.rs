@@ -4,7 +4,8 @@ use std::fmt;
 
 use pcap_file::DataLink;
 
-/// The link types that a chain of network functions can do something with.
+/// What a frame starts with. A chain of network functions can do something with those that [`LinkType::is_carried`]
+/// names; who only counts ([`Reader::any_link_type`](super::Reader::any_link_type)) takes all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LinkType {
     /// Ethernet, without preamble (1).
@@ -19,14 +20,34 @@ pub enum LinkType {
     LinuxSll,
     /// Linux "cooked" header of 20 bytes, version 2 (276).
     LinuxSll2,
-    /// BSD loopback (0): the address family in 4 bytes, in the byte order of the machine that wrote it.
+    /// BSD loopback: address family in the byte order of the machine that wrote the file (0).
     Null,
-    /// OpenBSD loopback (108): likewise, big-endian.
+    /// OpenBSD loopback: address family in network order (108).
     Loop,
+    /// PPP, with or without address and control (9).
+    Ppp,
+    /// PPP in HDLC-like framing, or Cisco HDLC (50).
+    PppHdlc,
+    /// PPP after a byte that says the direction (204).
+    PppWithDirection,
     /// Cisco HDLC (104).
     CiscoHdlc,
-    /// PPP (9), with or without HDLC-like framing.
-    Ppp,
+    /// Frame relay (107).
+    FrameRelay,
+    /// Frame relay after a byte that says the direction (206).
+    FrameRelayWithDirection,
+    /// Multilink frame relay, FRF.16.1 (182).
+    MultilinkFrameRelay,
+    /// LLC over ATM, RFC 1483 (100).
+    AtmRfc1483,
+    /// IEEE 802.11 (105).
+    Wifi,
+    /// IEEE 802.11 after a radiotap header (127).
+    WifiRadiotap,
+    /// IEEE 802.11 after a header of Prism drivers, or AVS (119).
+    WifiPrism,
+    /// Any other, by its number.
+    Other(u16),
 }
 
 impl LinkType {
@@ -42,12 +63,40 @@ impl LinkType {
             Self::LinuxSll2 => 276,
             Self::Null => 0,
             Self::Loop => 108,
-            Self::CiscoHdlc => 104,
             Self::Ppp => 9,
+            Self::PppHdlc => 50,
+            Self::PppWithDirection => 204,
+            Self::CiscoHdlc => 104,
+            Self::FrameRelay => 107,
+            Self::FrameRelayWithDirection => 206,
+            Self::MultilinkFrameRelay => 182,
+            Self::AtmRfc1483 => 100,
+            Self::Wifi => 105,
+            Self::WifiRadiotap => 127,
+            Self::WifiPrism => 119,
+            Self::Other(number) => number,
         }
     }
 
-    /// The link type with this number, `None` when it is not supported.
+    /// Whether its frames can be carried as Ethernet frames, and come out of a chain as such.
+    #[must_use]
+    pub const fn is_carried(self) -> bool {
+        matches!(
+            self,
+            Self::Ethernet
+                | Self::RawIp
+                | Self::RawIpv4
+                | Self::RawIpv6
+                | Self::LinuxSll
+                | Self::LinuxSll2
+                | Self::Null
+                | Self::Loop
+                | Self::CiscoHdlc
+                | Self::Ppp
+        )
+    }
+
+    /// The link type with this number, `None` when nothing is known of it.
     #[must_use]
     pub const fn from_number(number: u32) -> Option<Self> {
         match number {
@@ -60,8 +109,17 @@ impl LinkType {
             276 => Some(Self::LinuxSll2),
             0 => Some(Self::Null),
             108 => Some(Self::Loop),
-            104 => Some(Self::CiscoHdlc),
             9 => Some(Self::Ppp),
+            50 => Some(Self::PppHdlc),
+            204 => Some(Self::PppWithDirection),
+            104 => Some(Self::CiscoHdlc),
+            107 => Some(Self::FrameRelay),
+            206 => Some(Self::FrameRelayWithDirection),
+            182 => Some(Self::MultilinkFrameRelay),
+            100 => Some(Self::AtmRfc1483),
+            105 => Some(Self::Wifi),
+            127 => Some(Self::WifiRadiotap),
+            119 => Some(Self::WifiPrism),
             _ => None,
         }
     }
@@ -88,8 +146,18 @@ impl fmt::Display for LinkType {
             Self::LinuxSll2 => "Linux cooked v2",
             Self::Null => "BSD loopback",
             Self::Loop => "OpenBSD loopback",
-            Self::CiscoHdlc => "Cisco HDLC",
             Self::Ppp => "PPP",
+            Self::PppHdlc => "PPP over HDLC",
+            Self::PppWithDirection => "PPP with direction",
+            Self::CiscoHdlc => "Cisco HDLC",
+            Self::FrameRelay => "frame relay",
+            Self::FrameRelayWithDirection => "frame relay with direction",
+            Self::MultilinkFrameRelay => "multilink frame relay",
+            Self::AtmRfc1483 => "ATM RFC 1483",
+            Self::Wifi => "802.11",
+            Self::WifiRadiotap => "802.11 radiotap",
+            Self::WifiPrism => "802.11 Prism",
+            Self::Other(number) => return write!(f, "{}", Self::name_of((*number).into())),
         })
     }
 }

@@ -35,6 +35,7 @@
 mod as_ethernet;
 pub mod blocks;
 mod error;
+mod framing;
 mod link_type;
 mod pcap;
 mod pcapng;

@@ -99,6 +99,8 @@ pub struct Reader {
     frames: u64,
     /// The link type of the last frame, and the number it was made from: most captures have one only.
     last_link: (u32, Option<LinkType>),
+    /// Frames of every link type are wanted.
+    any_link: bool,
 }
 
 impl Reader {
@@ -122,7 +124,21 @@ impl Reader {
 
     fn from_source(mut source: Source) -> Result<Self, Error> {
         let (dialect, format) = start(&mut source)?;
-        Ok(Self { source, dialect, format, frames: 0, last_link: (u32::MAX, None) })
+        Ok(Self { source, dialect, format, frames: 0, last_link: (u32::MAX, None), any_link: false })
+    }
+
+    /// Frames of every link type are wanted, for whoever only counts them: none is refused any more.
+    pub const fn any_link_type(&mut self) {
+        self.any_link = true;
+        self.last_link = (u32::MAX, None);
+    }
+
+    fn link_type(&self, number: u32) -> Option<LinkType> {
+        let known = LinkType::from_number(number);
+        if self.any_link {
+            return Some(known.unwrap_or_else(|| LinkType::Other(u16::try_from(number).unwrap_or(u16::MAX))));
+        }
+        known.filter(|link_type| link_type.is_carried())
     }
 
     /// The next frame, or `None` at the end of the capture.
@@ -149,7 +165,7 @@ impl Reader {
         };
         self.frames = number;
         if record.link != self.last_link.0 {
-            self.last_link = (record.link, LinkType::from_number(record.link));
+            self.last_link = (record.link, self.link_type(record.link));
         }
         let Some(link_type) = self.last_link.1 else {
             return Err(self.unsupported(&record));

@@ -302,11 +302,12 @@ impl<A: Access> Packet<'_, A> {
         self.pool.note(self.descriptor.buffer()).timestamp_ns
     }
 
-    /// Bytes that it had on the wire: more than are here when a capture cut it.
+    /// Bytes that it had on the wire: more than are here when a capture cut it, fewer when its link header there was
+    /// shorter than Ethernet's.
     #[must_use]
     pub fn wire_length(&self) -> usize {
         let noted = self.pool.note(self.descriptor.buffer()).wire_length as usize;
-        noted.max(self.descriptor.length() as usize)
+        if noted > 0 { noted } else { self.descriptor.length() as usize }
     }
 
     /// Says where it goes; [`Verdict::Next`] if never called.

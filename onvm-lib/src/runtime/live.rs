@@ -25,7 +25,7 @@ use super::dispatch::{Output, Outputs, Waiter, Wake};
 use super::hands::Hands;
 use super::route::{RELAY, Routing};
 use super::tell::Control;
-use super::{Common, NetworkFunction};
+use super::{Common, NetworkFunction, Printer};
 use crate::idle::{Idle, Manner};
 use crate::node::{Counter, HeldTable, Lifeline, NodePage};
 use crate::packet::{Access as _, Clock, DropReason, MAX_BURST, MAX_ENTRIES};
@@ -83,6 +83,8 @@ struct Live<'a, N: NetworkFunction> {
     received: u64,
     /// Done for managers that are gone.
     before: Totals,
+    /// Reports of `-p`, and the last.
+    printer: Printer,
     /// It leaves when this many have come in.
     limit: u64,
     /// It takes no packets; they wait in its rings.
@@ -92,7 +94,7 @@ struct Live<'a, N: NetworkFunction> {
 
 impl<'a, N: NetworkFunction> Live<'a, N> {
     fn new(kept: Kept<'a, N>, attached: Attached) -> Self {
-        let Kept { nf, common, control, ears, barriers, started, received, before } = kept;
+        let Kept { nf, common, control, ears, barriers, started, received, before, printer } = kept;
         let Attached { line, welcome, pool, page, inbound, outbound, empties, doorbell } = attached;
         let relay = Output {
             edge: welcome.outbound.edge,
@@ -127,6 +129,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             produce_at: N::EMITS.then_some(now),
             received,
             before,
+            printer,
             limit: common.packet_limit.unwrap_or(u64::MAX),
             paused: false,
             leaving: false,
@@ -327,7 +330,7 @@ impl<'a, N: NetworkFunction> Live<'a, N> {
             && now >= at
         {
             self.next_print = Some(at.max(now - interval) + interval);
-            self.print("so far");
+            self.print();
         }
         let late = self.common.time_limit.is_some_and(|limit| now - self.started >= limit);
         let enough = self.received >= self.limit;

@@ -88,6 +88,7 @@ mod hand_over;
 mod hands;
 mod live;
 mod options;
+mod printer;
 mod replay;
 mod route;
 mod tell;
@@ -102,6 +103,7 @@ use crate::packet::{Access, Burst};
 use crate::protocol::{InstanceId, Message, ServiceId};
 
 pub use options::{Common, NoOptions};
+pub use printer::Printer;
 pub use tell::{Control, ControlError};
 
 /// What an NF says of its work.
@@ -191,8 +193,17 @@ pub trait NetworkFunction: Sized {
     const EMITS: bool = false;
     /// Version of [`NetworkFunction::State`], to be raised whenever that changes; 0: the NF hands over nothing.
     const STATE_VERSION: u32 = 0;
+    /// Names of options of its own with which it does something by itself ([`NetworkFunction::alone`]): they need
+    /// neither `-r` nor `--replay`.
+    const ALONE: &'static [&'static str] = &[];
     /// How often [`NetworkFunction::tick`] is called at least.
     const TICK: Duration = Duration::from_secs(1);
+
+    /// What it does without packets, if its options ask for that: a file is checked, a question answered. None: it is
+    /// to run. With `json` it answers machines.
+    fn alone(_options: &Self::Options, _json: bool) -> Option<ExitCode> {
+        None
+    }
 
     /// Makes the NF from its options; called once.
     ///
@@ -262,6 +273,9 @@ pub fn run<N: NetworkFunction>() -> ExitCode {
         Ok(invocation) => invocation,
         Err(code) => return code,
     };
+    if let Some(code) = N::alone(&invocation.own, invocation.common.json) {
+        return code;
+    }
     let outcome = if invocation.common.replay.is_some() {
         replay::run::<N>(&invocation.common, &invocation.own)
     } else {
@@ -276,9 +290,15 @@ pub fn run<N: NetworkFunction>() -> ExitCode {
     }
 }
 
-/// Prints a report in the form asked for: one line of JSON, or text under a heading.
-fn print_report(common: &Common, name: &str, facts: &serde_json::Value, heading: &str, report: &Report) {
-    use std::io::{IsTerminal, Write};
+/// A report in the form asked for, with its end of line: one line of JSON, or text under a heading.
+fn written_report(
+    common: &Common,
+    name: &str,
+    facts: &serde_json::Value,
+    heading: &str,
+    report: &Report,
+) -> String {
+    use std::io::IsTerminal;
     let mut line = if common.json {
         let mut object = serde_json::json!({ "nf": common.name.as_deref().unwrap_or(name) });
         if let (Some(to), Some(from)) = (object.as_object_mut(), facts.as_object()) {
@@ -289,21 +309,31 @@ fn print_report(common: &Common, name: &str, facts: &serde_json::Value, heading:
     } else {
         format!("{}: {heading}\n{}", common.name.as_deref().unwrap_or(name), report.text)
     };
-    // A capture may be going to standard output: reports then go to standard error.
-    let to_stderr = report.aside || common.write.as_deref().is_some_and(|w| w.as_os_str() == "-");
     if report.in_place
         && common.print_interval.is_some()
         && !common.json
-        && !to_stderr
+        && !reports_to_stderr(common, report)
         && std::io::stdout().is_terminal()
     {
         line = drawn_over(&line);
     }
-    let written = if to_stderr {
-        writeln!(std::io::stderr().lock(), "{line}")
+    line + "\n"
+}
+
+/// A capture, or records, may be going to standard output: reports then go to standard error.
+fn reports_to_stderr(common: &Common, report: &Report) -> bool {
+    report.aside || common.write.as_deref().is_some_and(|w| w.as_os_str() == "-")
+}
+
+/// Prints a report and waits for whoever reads it: in a replay nobody else is waiting.
+fn print_report(common: &Common, name: &str, facts: &serde_json::Value, heading: &str, report: &Report) {
+    use std::io::Write;
+    let text = written_report(common, name, facts, heading, report);
+    let written = if reports_to_stderr(common, report) {
+        std::io::stderr().lock().write_all(text.as_bytes())
     } else {
         let mut out = std::io::stdout().lock();
-        writeln!(out, "{line}").and_then(|()| out.flush())
+        out.write_all(text.as_bytes()).and_then(|()| out.flush())
     };
     if let Err(error) = written {
         log::debug!("cannot print the report: {error}");

@@ -100,7 +100,11 @@ pub(super) struct Invocation<O> {
 
 /// The parser of an NF's command line.
 pub(super) fn command<N: NetworkFunction>() -> clap::Command {
-    Cli::<N::Options>::command().name(N::NAME).about(N::ABOUT).version(env!("CARGO_PKG_VERSION")).after_help(
+    let plain = Cli::<N::Options>::command();
+    let command = N::ALONE.iter().fold(plain, |command, option| {
+        command.mut_arg("service_id", |id| id.required_unless_present(*option))
+    });
+    command.name(N::NAME).about(N::ABOUT).version(env!("CARGO_PKG_VERSION")).after_help(
         "Run it live between a manager's ports (-r 1 -d 2), or alone over a capture (--replay in.pcap \
          --write out.pcap).\nLogs: RUST_LOG=info. Exit codes: 0 done, 1 failed, 2 wrong command line.",
     )

@@ -14,7 +14,7 @@ use super::hands::Hands;
 use super::tell::Control;
 use super::{Common, NetworkFunction, Setup, SetupError};
 use crate::capture::{AsEthernet, Error as CaptureError, Frame, LinkType, Reader, Writer};
-use crate::packet::{Clock, DropReason, HELD, Held, MAX_BURST};
+use crate::packet::{Access as _, Clock, DropReason, HELD, Held, MAX_BURST};
 use crate::pool::{Books, Geometry, HEADROOM, Holder, Note, Packet, Pool};
 use crate::ring::{Descriptor, Destination, MAX_LENGTH, Op};
 use crate::shm::{Error as ShmError, Pages};
@@ -92,6 +92,8 @@ struct Replay<N: NetworkFunction> {
     output: Option<Writer>,
     tally: Tally,
     next_tick_ns: u64,
+    /// Packets are neither changed nor written: frames of every kind and length can be shown.
+    counts_only: bool,
 }
 
 /// Runs an NF over the capture that the command line names.
@@ -110,6 +112,9 @@ pub(super) fn run<N: NetworkFunction>(
     }
     let mut reader = Reader::open(input).map_err(ReplayError::Capture)?;
     let mut replay = Replay::<N>::new(common, own)?;
+    if replay.counts_only {
+        reader.any_link_type();
+    }
     let end = replay.all(&mut reader, common, &stop);
     let finished = replay.finish(common);
     end?;
@@ -138,7 +143,8 @@ impl<N: NetworkFunction> Replay<N> {
         }
         let books = Books::new(pool.clone(), 1);
         let hands = Hands::new(pool, PlainHeld::default(), Clock::fixed(0));
-        Ok(Self { nf, books, hands, output, tally: Tally::default(), next_tick_ns: 0 })
+        let counts_only = !N::Access::WRITES && output.is_none();
+        Ok(Self { nf, books, hands, output, tally: Tally::default(), next_tick_ns: 0, counts_only })
     }
 
     fn all(&mut self, reader: &mut Reader, common: &Common, stop: &AtomicBool) -> Result<(), ReplayError> {
@@ -185,7 +191,7 @@ impl<N: NetworkFunction> Replay<N> {
                 Err(error) => return Err(error.into()),
             };
             self.tally.read += 1;
-            match admit(&mut self.books, &frame) {
+            match admit(&mut self.books, &frame, self.counts_only) {
                 Ok(descriptor) => {
                     burst.push(descriptor);
                     // A tick stands between the packets before and after it.
@@ -340,16 +346,23 @@ fn same_file(a: &Path, b: &Path) -> bool {
     identity(a).is_some_and(|first| identity(b) == Some(first))
 }
 
-/// Copies a frame into a buffer of the private pool.
-fn admit(books: &mut Books, frame: &Frame<'_>) -> Result<Descriptor, DropReason> {
-    let ethernet = AsEthernet::of(frame).ok_or(DropReason::Malformed)?;
+/// Copies a frame into a buffer of the private pool; for an NF that only counts as much of it as there is room for,
+/// whatever it is.
+fn admit(books: &mut Books, frame: &Frame<'_>, counts_only: bool) -> Result<Descriptor, DropReason> {
     let room = books.pool().geometry().packet_room();
+    let ethernet = match AsEthernet::of(frame) {
+        None if counts_only => AsEthernet::opaque(frame).cut_to(room as usize),
+        Some(ethernet) if counts_only => ethernet.cut_to(room as usize),
+        ethernet => ethernet.ok_or(DropReason::Malformed)?,
+    };
     let length = u32::try_from(ethernet.length()).ok().filter(|l| *l <= room).ok_or(DropReason::TooLong)?;
     let mut packet = books.allocate(length).ok_or(DropReason::NoBuffer)?;
     let bytes = packet.bytes_mut(books.pool());
     ethernet.write(bytes);
     let hash = wire::flow_hash(bytes);
-    books.set_note(&packet, Note { timestamp_ns: frame.timestamp_ns, wire_length: ethernet.wire_length() });
+    // Who counts wants what was there; what is written is Ethernet.
+    let wire_length = if counts_only { frame.original_len } else { ethernet.wire_length() };
+    books.set_note(&packet, Note { timestamp_ns: frame.timestamp_ns, wire_length });
     // The interfaces of a capture stand for the ports of a host; a file with more has no port for the rest.
     let port = u8::try_from(frame.interface).map_or(Descriptor::NO_PORT, |i| i.min(Descriptor::NO_PORT));
     let here =

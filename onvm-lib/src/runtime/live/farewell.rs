@@ -1,9 +1,14 @@
 //! The reports of an NF, and its good-bye.
 
+use std::time::Duration;
+
 use super::Live;
 use crate::node::{Counter, Counters};
 use crate::protocol::{InstanceId, Say, ServiceId};
-use crate::runtime::{Common, NetworkFunction, Report};
+use crate::runtime::{Common, NetworkFunction, Printer, Report};
+
+/// How long an NF that ends waits for whoever reads its last report.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// What an NF has done, over all the managers that it had.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,27 +42,43 @@ impl<N: NetworkFunction> Live<'_, N> {
     pub(super) fn leave(&mut self) {
         self.tick(true);
         self.control.dismiss_children();
-        let report = self.print("at the end");
-        // A report that is too long for a message is not worth looking like a crash.
-        for last in [Say::Report { report: report.json }, Say::Leaving] {
+        let (facts, report) = (self.facts(), self.nf.report());
+        // The manager hears of it before anyone who may be slow to read. A report that is too long for a message is not
+        // worth looking like a crash.
+        for last in [Say::Report { report: report.json.clone() }, Say::Leaving] {
             if let Err(error) = self.line.send(&last, &[], true) {
                 log::debug!("cannot say good-bye: {error}");
             }
         }
         self.lifeline = None;
+        print_last(self.common, facts, &report, N::NAME, &mut self.printer);
     }
 
-    /// Prints a report and returns it.
-    pub(super) fn print(&self, when: &str) -> Report {
+    fn facts(&self) -> Facts {
         let totals = self.before.and(&self.page.counters());
-        let facts = Facts { instance: self.instance, received: self.received, totals };
-        print(&self.nf, self.common, facts, when)
+        Facts { instance: self.instance, received: self.received, totals }
+    }
+
+    /// Prints a report, if whoever reads them keeps up; packets wait for nobody.
+    pub(super) fn print(&mut self) {
+        if !self.printer.has_room() {
+            return self.printer.note_lost();
+        }
+        let text =
+            written(self.common, self.facts(), &self.nf.report(), N::NAME, "so far", self.printer.lost());
+        self.printer.print(text);
     }
 }
 
-/// Prints an NF's report and returns it.
-pub(super) fn print<N: NetworkFunction>(nf: &N, common: &Common, facts: Facts, when: &str) -> Report {
-    let report = nf.report();
+/// Prints an NF's last report, and waits for whoever reads it, but not for long.
+pub(super) fn print_last(common: &Common, facts: Facts, report: &Report, name: &str, printer: &mut Printer) {
+    let text = written(common, facts, report, name, "at the end", printer.lost());
+    if !printer.finish(Some(text), LAST_WAIT) {
+        log::warn!("nobody reads the last report: it is lost after {} s", LAST_WAIT.as_secs());
+    }
+}
+
+fn written(common: &Common, facts: Facts, report: &Report, name: &str, when: &str, lost: u64) -> String {
     let Facts { instance, received, totals: Totals { sent, made, dropped } } = facts;
     let service: ServiceId = common.service_id.unwrap_or(0);
     let facts = serde_json::json!({
@@ -67,10 +88,13 @@ pub(super) fn print<N: NetworkFunction>(nf: &N, common: &Common, facts: Facts, w
         "sent": sent,
         "made": made,
         "dropped": dropped,
+        "reports_lost": lost,
     });
-    let heading = format!(
+    let mut heading = format!(
         "service {service}, instance {instance}, {when}: {received} packets in, {sent} on, {dropped} dropped"
     );
-    crate::runtime::print_report(common, N::NAME, &facts, &heading, &report);
-    report
+    if lost > 0 {
+        heading.push_str(&format!(", {lost} reports lost that nobody read in time"));
+    }
+    crate::runtime::written_report(common, name, &facts, &heading, report)
 }

@@ -24,7 +24,7 @@ use crate::runtime::attach::{AttachError, Attached, answer, greet, open};
 use crate::runtime::control::{Ears, Event};
 use crate::runtime::hands::Hands;
 use crate::runtime::tell::Control;
-use crate::runtime::{Common, NetworkFunction};
+use crate::runtime::{Common, NetworkFunction, Printer};
 use crate::shm::Pages;
 
 /// Times between two looks for a manager: the first, and the longest.
@@ -42,14 +42,15 @@ pub(super) struct Kept<'a, N: NetworkFunction> {
     pub(super) received: u64,
     /// Done for the managers that are gone.
     pub(super) before: Totals,
+    pub(super) printer: Printer,
 }
 
 impl<'a, N: NetworkFunction> Live<'a, N> {
     /// Lets go of everything that is the manager's.
     fn lose(self) -> Kept<'a, N> {
         let before = self.before.and(&self.page.counters());
-        let Self { nf, common, control, ears, barriers, started, received, .. } = self;
-        Kept { nf, common, control, ears, barriers, started, received, before }
+        let Self { nf, common, control, ears, barriers, started, received, printer, .. } = self;
+        Kept { nf, common, control, ears, barriers, started, received, before, printer }
     }
 
     /// The manager is gone: waits for the next one. None when the NF is to leave instead.
@@ -135,6 +136,6 @@ impl<N: NetworkFunction> Kept<'_, N> {
         }
         self.control.dismiss_children();
         let facts = Facts { instance, received: self.received, totals: self.before };
-        farewell::print(&self.nf, self.common, facts, "at the end");
+        farewell::print_last(self.common, facts, &self.nf.report(), N::NAME, &mut self.printer);
     }
 }

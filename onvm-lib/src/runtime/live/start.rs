@@ -13,7 +13,7 @@ use crate::ring::bell::Barriers;
 use crate::runtime::attach::{AttachError, Attached, attach, parent};
 use crate::runtime::control::Ears;
 use crate::runtime::tell::Control;
-use crate::runtime::{Common, NetworkFunction, Setup, SetupError};
+use crate::runtime::{Common, NetworkFunction, Printer, Setup, SetupError};
 
 /// Why a live NF ended badly.
 #[derive(Debug)]
@@ -99,7 +99,10 @@ pub(in crate::runtime) fn run<N: NetworkFunction>(
     let line = attached.line.try_clone().map_err(AttachError::Line).map_err(LiveError::Attach)?;
     ears.listen(line).map_err(LiveError::Threads)?;
     let (started, before) = (Instant::now(), Totals::default());
-    let kept = Kept { nf, common, control, ears, barriers, started, received: 0, before };
+    // Records may be going to standard output: reports then go to standard error.
+    let printer = if nf.report().aside { Printer::start(std::io::stderr()) } else { Printer::stdout() };
+    let printer = printer.map_err(LiveError::Threads)?;
+    let kept = Kept { nf, common, control, ears, barriers, started, received: 0, before, printer };
     let mut live = Live::new(kept, attached);
     loop {
         match live.work() {
