@@ -42,10 +42,9 @@ struct At<'a> {
 
 impl Detector {
     /// Asks the rules about all live transactions, in the packet's direction.
-    pub(super) fn transactions(&mut self, seen: &Inspection<'_>, flow: &mut FlowState) {
+    pub(super) fn transactions(&mut self, tables: &Tables, seen: &Inspection<'_>, flow: &mut FlowState) {
         let Some(app) = seen.app else { return };
         let way = direction(seen);
-        let tables = self.tables.clone();
         let elsewhere = |id: &u64| app.only(*id).is_some_and(|only| only != way);
         for id in app.transactions().filter(|id| !elsewhere(id)) {
             let known = flow.transaction(id);
@@ -55,9 +54,20 @@ impl Detector {
             let at = At { app, id, direction: way, progress: app.progress(id, way) };
             let mut state = std::mem::take(&mut known.ways[way.index()]);
             let mut both = std::mem::take(&mut known.both);
-            self.find(&tables, &at, &mut state, &mut both);
-            self.settle(&tables, &at, seen, flow, &mut state.waiting, &mut state.done);
-            self.settle_both(&tables, &at, seen, flow, &mut both, &mut state.done);
+            self.find(tables, &at, &mut state, &mut both);
+            // Unless something has come, the answers are those of the last time.
+            let bytes = state.partly.iter().map(|(_, length)| *length).sum();
+            let now = Some((at.progress, bytes, state.waiting.len() + both.len()));
+            let raw = seen.window.is_some() || seen.payload_counts() && !seen.packet.payload.is_empty();
+            if !raw && state.asked_at == now {
+                let known = flow.transaction(id);
+                known.ways[way.index()] = state;
+                known.both = both;
+                continue;
+            }
+            state.asked_at = now;
+            self.settle(tables, &at, seen, flow, &mut state.waiting, &mut state.done);
+            self.settle_both(tables, &at, seen, flow, &mut both, &mut state.done);
             if at.progress == Progress::Complete {
                 state = Seen { finished: true, ..Seen::default() };
             }
@@ -81,7 +91,7 @@ impl Detector {
                 continue;
             }
             let whole = table.buffer.complete_at(at.direction).is_some_and(|step| at.progress >= step);
-            self.search(table, at, &mut found);
+            self.search_new(table, number, at, whole, &mut state.partly, &mut found);
             if whole {
                 state.searched.push((table.buffer, number));
             }
@@ -99,6 +109,37 @@ impl Detector {
             }
         }
         self.room.candidates = found;
+    }
+
+    /// Searches a buffer that may grow: what was not there before, with what a pattern across the border needs.
+    fn search_new(
+        &mut self,
+        table: &BufferTable,
+        number: u16,
+        at: &At<'_>,
+        whole: bool,
+        partly: &mut Vec<(u16, usize)>,
+        found: &mut Vec<u32>,
+    ) {
+        let length: usize = instances(at, table.buffer).map(<[u8]>::len).sum();
+        let known = partly.iter().position(|(n, _)| *n == number);
+        let before = known.map_or(0, |place| partly[place].1);
+        if before > 0 && length == before {
+            return;
+        }
+        let several = instances(at, table.buffer).nth(1).is_some();
+        if before > 0 && !several && table.transforms.is_empty() {
+            let bytes = instances(at, table.buffer).next().unwrap_or_default();
+            let from = before.saturating_sub(table.prefilter.longest).min(bytes.len());
+            table.prefilter.search(&bytes[from..], &mut self.room.found, found);
+        } else {
+            self.search(table, at, found);
+        }
+        match known {
+            Some(place) => partly[place].1 = length,
+            None if !whole => partly.push((number, length)),
+            None => {}
+        }
     }
 
     fn search(&mut self, table: &BufferTable, at: &At<'_>, found: &mut Vec<u32>) {
