@@ -113,16 +113,18 @@ impl Detector {
             }
         }
         self.room.matches.clear();
-        self.addresses(seen, flow.as_deref_mut());
-        self.protocol(seen, flow.as_deref_mut());
-        self.packet(seen, flow.as_deref_mut());
+        // One count up and down for a packet; workers share the counter.
+        let tables = self.tables.clone();
+        self.addresses(&tables, seen, flow.as_deref_mut());
+        self.protocol(&tables, seen, flow.as_deref_mut());
+        self.packet(&tables, seen, flow.as_deref_mut());
         if let Some(flow) = flow.as_deref_mut() {
-            self.transactions(seen, flow);
+            self.transactions(&tables, seen, flow);
         }
         if self.room.matches.is_empty() {
             return Outcome::default();
         }
-        self.conclude(seen, flow, alerts)
+        self.conclude(&tables, seen, flow, alerts)
     }
 
     /// Whom the bits of a packet are of.
@@ -134,6 +136,7 @@ impl Detector {
     /// What the matches of a packet come to: in order, each by its threshold, until one passes.
     fn conclude(
         &mut self,
+        tables: &Tables,
         seen: &Inspection<'_>,
         mut flow: Option<&mut FlowState>,
         alerts: &mut Vec<Alert>,
@@ -150,7 +153,6 @@ impl Detector {
         };
         let mut outcome = Outcome::default();
         let mut said = 0;
-        let tables = self.tables.clone();
         for m in &matches {
             let compiled = &tables.rules[m.rule as usize];
             let rule = &compiled.rule;
@@ -222,8 +224,8 @@ impl Detector {
     }
 
     /// Rules of addresses alone, on the first packet of each direction.
-    fn addresses(&mut self, seen: &Inspection<'_>, flow: Option<&mut FlowState>) {
-        if self.tables.addresses.is_empty() || seen.packet.pseudo {
+    fn addresses(&mut self, tables: &Tables, seen: &Inspection<'_>, flow: Option<&mut FlowState>) {
+        if tables.addresses.is_empty() || seen.packet.pseudo {
             return;
         }
         let way = direction(seen).index();
@@ -233,24 +235,22 @@ impl Detector {
         {
             return;
         }
-        let tables = self.tables.clone();
         for index in &tables.addresses {
-            self.ask_simple(*index, &tables, seen, flow.as_deref_mut());
+            self.ask_simple(*index, tables, seen, flow.as_deref_mut());
         }
     }
 
     /// Rules of the protocol alone, once for each direction when it is known.
-    fn protocol(&mut self, seen: &Inspection<'_>, flow: Option<&mut FlowState>) {
+    fn protocol(&mut self, tables: &Tables, seen: &Inspection<'_>, flow: Option<&mut FlowState>) {
         let (Some(flow), Some(app)) = (flow, seen.app) else { return };
         let way = direction(seen).index();
         let known = app.protocol() != crate::app::Protocol::Unknown && has_spoken(seen, direction(seen));
-        if self.tables.protocols.is_empty() || flow.protocol_asked[way] || !known {
+        if tables.protocols.is_empty() || flow.protocol_asked[way] || !known {
             return;
         }
         flow.protocol_asked[way] = true;
-        let tables = self.tables.clone();
         for index in &tables.protocols {
-            self.ask_simple(*index, &tables, seen, Some(&mut *flow));
+            self.ask_simple(*index, tables, seen, Some(&mut *flow));
         }
     }
 

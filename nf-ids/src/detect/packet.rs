@@ -13,8 +13,12 @@ use crate::stream::Window;
 
 impl Detector {
     /// Asks the rules that a packet of its protocol, direction and port can match.
-    pub(super) fn packet(&mut self, seen: &Inspection<'_>, mut flow: Option<&mut FlowState>) {
-        let tables = self.tables.clone();
+    pub(super) fn packet(
+        &mut self,
+        tables: &Tables,
+        seen: &Inspection<'_>,
+        mut flow: Option<&mut FlowState>,
+    ) {
         let group = tables.groups.of(seen.packet, direction(seen));
         let mut candidates = std::mem::take(&mut self.room.candidates);
         candidates.clear();
@@ -32,7 +36,7 @@ impl Detector {
             candidates.dedup();
         }
         for index in &candidates {
-            self.ask(*index, &tables, seen, flow.as_deref_mut());
+            self.ask(*index, tables, seen, flow.as_deref_mut());
         }
         self.room.candidates = candidates;
     }

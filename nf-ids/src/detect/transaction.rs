@@ -42,10 +42,9 @@ struct At<'a> {
 
 impl Detector {
     /// Asks the rules about all live transactions, in the packet's direction.
-    pub(super) fn transactions(&mut self, seen: &Inspection<'_>, flow: &mut FlowState) {
+    pub(super) fn transactions(&mut self, tables: &Tables, seen: &Inspection<'_>, flow: &mut FlowState) {
         let Some(app) = seen.app else { return };
         let way = direction(seen);
-        let tables = self.tables.clone();
         let elsewhere = |id: &u64| app.only(*id).is_some_and(|only| only != way);
         for id in app.transactions().filter(|id| !elsewhere(id)) {
             let known = flow.transaction(id);
@@ -55,9 +54,9 @@ impl Detector {
             let at = At { app, id, direction: way, progress: app.progress(id, way) };
             let mut state = std::mem::take(&mut known.ways[way.index()]);
             let mut both = std::mem::take(&mut known.both);
-            self.find(&tables, &at, &mut state, &mut both);
-            self.settle(&tables, &at, seen, flow, &mut state.waiting, &mut state.done);
-            self.settle_both(&tables, &at, seen, flow, &mut both, &mut state.done);
+            self.find(tables, &at, &mut state, &mut both);
+            self.settle(tables, &at, seen, flow, &mut state.waiting, &mut state.done);
+            self.settle_both(tables, &at, seen, flow, &mut both, &mut state.done);
             if at.progress == Progress::Complete {
                 state = Seen { finished: true, ..Seen::default() };
             }
