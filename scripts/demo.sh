@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Sends a capture of real use and real attacks through a chain of three network functions, each a process of its own, and
+# Sends a capture of real use and real attacks through a chain of four network functions, each a process of its own, and
 # shows what each of them made of it. No root, no huge pages, no network card.
 #
-#   capture ─▶ onvm-mgr ─▶ nf-firewall ─▶ nf-loadbalancer ─▶ nf-monitor ─▶ capture
+#   capture ─▶ onvm-mgr ─▶ nf-firewall ─▶ nf-ids ─▶ nf-loadbalancer ─▶ nf-monitor ─▶ capture
 #
 # Usage: scripts/demo.sh [CAPTURE]
 set -euo pipefail
@@ -11,7 +11,7 @@ scripts/setup.sh build
 
 capture=${1:-tests/data/attacks.pcap}
 echo "building (the first time takes some minutes) ..."
-nfs=(nf-firewall nf-loadbalancer nf-monitor)
+nfs=(nf-firewall nf-ids nf-loadbalancer nf-monitor)
 cargo build --release --quiet -p onvm-mgr "${nfs[@]/#/-p}"
 bin=${CARGO_TARGET_DIR:-target}/release
 work=$(mktemp -d)
@@ -25,8 +25,8 @@ trap cleanup EXIT
 export ONVM_SOCKET=$work/onvm.sock
 
 # Five times as fast as it was recorded, so that the firewall's rates mean something.
-echo "\$ onvm-mgr --port pcap:in=$capture,out=out.pcap,speed=5 --chain 1,2,3 &"
-"$bin/onvm-mgr" --port "pcap:in=$capture,out=$work/out.pcap,speed=5" --chain 1,2,3 >"$work/onvm-mgr" &
+echo "\$ onvm-mgr --port pcap:in=$capture,out=out.pcap,speed=5 --chain 1,2,3,4 &"
+"$bin/onvm-mgr" --port "pcap:in=$capture,out=$work/out.pcap,speed=5" --chain 1,2,3,4 >"$work/onvm-mgr" &
 pids+=($!)
 for _ in $(seq 200); do [ -S "$ONVM_SOCKET" ] && break; sleep 0.02; done
 
@@ -38,19 +38,24 @@ start() { # service id, program, arguments
     pids+=($!)
 }
 start 1 nf-firewall --rules chains/edge/rules.yaml
-start 2 nf-loadbalancer --services chains/edge/services.yaml --no-health-checks
-start 3 nf-monitor --top 5
+start 2 nf-ids --rules chains/edge/attacks.rules --set HOME_NET=203.0.113.0/24 --fast "$work/alerts"
+start 3 nf-loadbalancer --services chains/edge/services.yaml --no-health-checks
+start 4 nf-monitor --top 5
 
 failed=0
 for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
 pids=()
 
-for part in nf-firewall nf-loadbalancer nf-monitor onvm-mgr; do
+for part in nf-firewall nf-ids nf-loadbalancer nf-monitor onvm-mgr; do
     printf '\n--- what %s printed\n' "$part"
     cat "$work/$part"
     if [ -s "$work/$part.log" ]; then
         printf '    and logged\n'
         tail -n 5 "$work/$part.log"
+    fi
+    if [ $part = nf-ids ]; then
+        printf '    and its alerts\n'
+        cat "$work/alerts"
     fi
 done
 
