@@ -2,9 +2,13 @@
 
 mod material;
 
+use std::sync::Arc;
+
 use nf_ids::app::Buffer;
+use nf_ids::detect::{Alert, Detector, Sink, Tables, Watch};
 use nf_ids::engine::{Detection, Engine, Inspection, Judgement, Mode, Settings};
 use nf_ids::flow::Direction;
+use nf_ids::rules::{Context, RuleSet};
 
 /// Rounds of mutation of each capture.
 const ROUNDS: u64 = 3;
@@ -146,4 +150,45 @@ fn real_captures_whole_and_broken_go_through() {
         }
     }
     assert!(captures > 50 && bytes > 1_000_000, "{captures} captures, {bytes} bytes");
+}
+
+/// Counts alerts, and writes each.
+#[derive(Debug, Default)]
+struct Count(u64);
+
+impl Sink for Count {
+    fn alert(&mut self, alert: &Alert, seen: &Inspection<'_>) {
+        assert!(alert.rule.sid > 0);
+        self.0 += u64::from(seen.now_ns < u64::MAX);
+    }
+}
+
+#[test]
+fn real_rules_are_asked_about_broken_captures() {
+    let (Some(folder), Some(ids)) = (material::folder("pcaps"), material::folder("ids")) else { return };
+    let mut set = RuleSet::new(Context::default());
+    set.add_file(&ids.join("etopen_1000.rules.gz")).unwrap();
+    set.add_text("alert ip any any -> any any (msg:\"all\"; sid:1;)");
+    let tables = Arc::new(Tables::new(set.rules).0);
+    let mut alerts = 0;
+    for (number, path) in material::files(&folder).iter().enumerate() {
+        let frames = material::frames(path);
+        for mode in [Mode::Ids, Mode::Inline] {
+            let mut settings = Settings::of(mode);
+            settings.ignore_checksums = true;
+            settings.stream.midstream = true;
+            let mut engine =
+                Engine::new(settings, Watch::new(Detector::new(tables.clone()), Count::default()));
+            let mut dice = Dice(0x2545_f491_4f6c_dd1d ^ number as u64);
+            for frame in frames.iter().take(MOST_FRAMES / 4) {
+                let mut data = frame.data.clone();
+                mutate(&mut data, &mut dice);
+                engine.packet(&data, frame.time_ns);
+            }
+            engine.finish();
+            assert_eq!((engine.flows(), engine.stream_memory()), (0, 0));
+            alerts += engine.detection.sink.0;
+        }
+    }
+    assert!(alerts > 100, "{alerts} alerts");
 }

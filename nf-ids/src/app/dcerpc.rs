@@ -40,7 +40,7 @@ impl Dcerpc {
         if !matches!((kind, direction), (0, Direction::ToServer) | (2, Direction::ToClient)) {
             return;
         }
-        let at = self.call(store, direction, number);
+        let at = self.call(store, number);
         let call = &mut self.calls[at];
         // As Suricata has it: of requests all after the call's numbers, of responses all after the header; an object's
         // number and the verifier at the end belong to it.
@@ -65,11 +65,8 @@ impl Dcerpc {
     }
 
     /// The call of a number; a new one when there is none.
-    fn call(&mut self, store: &mut Store, direction: Direction, number: u32) -> usize {
-        let fresh = |call: &Call| direction == Direction::ToServer && call.stub[0].is_empty();
-        if let Some(at) = self.calls.iter().rposition(|call| call.number == number)
-            && !(fresh(&self.calls[at]) && !self.calls[at].stub[1].is_empty())
-        {
+    fn call(&mut self, store: &mut Store, number: u32) -> usize {
+        if let Some(at) = self.calls.iter().rposition(|call| call.number == number) {
             return at;
         }
         if self.calls.len() >= MOST_OPEN {

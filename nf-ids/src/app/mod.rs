@@ -146,9 +146,6 @@ pub struct State {
     stopped: bool,
     reversed: bool,
     ended: [bool; 2],
-    /// Transactions below these ids are complete and were inspected in each direction.
-    seen_below: [u64; 2],
-    events: Vec<Event>,
 }
 
 /// Index of a direction in arrays of two.
@@ -173,8 +170,6 @@ impl State {
             stopped: false,
             reversed: false,
             ended: [false; 2],
-            seen_below: [0; 2],
-            events: Vec::new(),
         }
     }
 
@@ -409,38 +404,9 @@ impl State {
         self.of(id).map_or(&[], |(_, parser)| parser.events_in(id, direction))
     }
 
-    /// What was wrong outside transactions.
-    pub fn flow_events(&self) -> &[Event] {
-        &self.events
-    }
-
     /// EVE's fields of a transaction, under the protocol's name.
     pub fn describe(&self, id: u64) -> Map<String, Value> {
         self.of(id).map(|(_, parser)| parser.describe(id)).unwrap_or_default()
-    }
-
-    /// Detection has looked at everything that is there in a direction: transactions that are complete and were looked
-    /// at in both are forgotten. [`State::finished`] gives them to those who want to write of them before.
-    pub fn inspected(&mut self, direction: Direction) {
-        self.seen_below[side(direction)] = self.complete_below(direction);
-        self.release(self.seen_below[0].min(self.seen_below[1]));
-    }
-
-    /// The id below which all transactions are complete in a direction.
-    fn complete_below(&self, direction: Direction) -> u64 {
-        let incomplete = |id: &u64| {
-            self.only(*id).is_none_or(|only| only == direction)
-                && self.progress(*id, direction) != Progress::Complete
-        };
-        let end = self.transactions().last().map_or(0, |last| last + 1);
-        self.transactions().find(incomplete).unwrap_or(end).max(self.seen_below[side(direction)])
-    }
-
-    /// The transactions that [`State::inspected`] will forget when it is called with this direction.
-    pub fn finished(&self, direction: Direction) -> impl Iterator<Item = u64> + use<> {
-        let mut below = self.seen_below;
-        below[side(direction)] = self.complete_below(direction);
-        self.transactions().take_while(move |id| *id < below[0].min(below[1]))
     }
 
     /// Forgets the transactions below `id`.

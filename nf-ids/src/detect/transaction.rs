@@ -358,9 +358,7 @@ fn number(test: &TransactionTest, at: &At<'_>, seen: &Inspection<'_>) -> Answer 
                 _ => false,
             }
         }
-        TransactionTest::Event(event) => {
-            at.app.events_in(at.id, at.direction).contains(event) || at.app.flow_events().contains(event)
-        }
+        TransactionTest::Event(event) => at.app.events_in(at.id, at.direction).contains(event),
     };
     if held { Answer::Holds } else { open_until_complete(at) }
 }

@@ -25,71 +25,55 @@ impl<D: Detection> Engine<D> {
             return Verdict::Drop;
         }
         // Rules see the handshake complete from the packet after it on.
-        let established = flow.state != State::New;
+        let mut established = flow.state != State::New;
         let mut events = stream::Events::default();
-        let mut presence = Presence::Packet;
+        let mut taken = stream::Taken::default();
         match packet.transport {
             Transport::Tcp(_) if !right => {
                 packet.bad_checksum = true;
                 counts.bad_checksums += 1;
             }
             Transport::Tcp(_) if !flow.kept.blind => {
-                let before = flow.session.as_ref().map_or(0, |session| session.held());
-                let taken = take(flow, &packet, &mut direction, now_ns, settings, &mut events);
-                if taken.added {
-                    presence = Presence::Stream;
-                }
-                if taken.refused {
-                    counts.refused += 1;
-                    if settings.stream.inline {
-                        packet.payload = &[];
-                    }
-                }
-                if let Some(session) = &mut flow.session {
-                    if !detection.wants_raw() {
-                        session.end_raw();
-                    }
-                    flow.state = flow.state.max(session.flow_state());
-                }
-                // Looking on, a packet lets be read what it acknowledges.
-                let readable: &[Direction] =
-                    if settings.stream.inline { &BOTH } else { &[direction.other()] };
-                if read_app(flow, settings, readable, &mut events) {
-                    direction = direction.other();
-                }
-                *stream_memory =
-                    (*stream_memory + flow.session.as_ref().map_or(0, |s| s.held())).saturating_sub(before);
+                let before = held(flow);
+                taken = follow(flow, &packet, &mut direction, now_ns, settings, &mut events);
+                *stream_memory = (*stream_memory + held(flow)).saturating_sub(before);
             }
             Transport::Udp(_) if !packet.payload.is_empty() => {
-                let app = app_of(flow, settings, true);
-                app.data(direction, packet.payload, 0, false);
-                // What came first was an answer.
-                if app.is_reversed() && !std::mem::replace(&mut flow.kept.turned, true) {
-                    flow.turn_round();
-                    direction = direction.other();
-                }
+                read_datagram(flow, &packet, &mut direction, settings);
             }
             _ => {}
         }
-        if packet.protocol != Some(TCP) && flow.packets.iter().all(|count| *count > 0) {
-            flow.state = flow.state.max(State::Established);
+        if flow.protocol != TCP {
+            if flow.packets.iter().all(|count| *count > 0) {
+                flow.state = flow.state.max(State::Established);
+            }
+            established = flow.state != State::New;
         }
-        let established = if packet.protocol == Some(TCP) { established } else { flow.state != State::New };
+        // In line, what the receiver would not take goes no further; without a session nobody knows.
+        let refused = taken.refused && flow.session.is_some();
+        counts.refused += u64::from(taken.refused);
+        if refused && settings.stream.inline {
+            packet.payload = &[];
+        }
+        if let Some(session) = flow.session.as_mut().filter(|_| !detection.wants_raw()) {
+            session.end_raw();
+        }
+        let presence = if taken.added { Presence::Stream } else { Presence::Packet };
         let place = At { direction, presence, established, now_ns };
         let mut verdict = show(detection, &packet, flow, place, &events, settings);
-        if packet.payload.is_empty() && settings.stream.inline && !events.is_empty() && refused(&events) {
+        if refused && settings.stream.inline {
             verdict = verdict.max(Verdict::Drop);
         }
+        let before = held(flow);
         if let Some(session) = &mut flow.session {
-            let before = session.held();
             session.tidy(&settings.stream);
-            *stream_memory = (*stream_memory + session.held()).saturating_sub(before);
-            if *stream_memory > settings.bounds.stream_memory {
-                *stream_memory = stream_memory.saturating_sub(session.held());
-                counts.blinded += 1;
-                flow.kept.blind = true;
-                flow.session = None;
-            }
+        }
+        *stream_memory = (*stream_memory + held(flow)).saturating_sub(before);
+        if *stream_memory > settings.bounds.stream_memory && flow.session.is_some() {
+            *stream_memory = stream_memory.saturating_sub(held(flow));
+            counts.blinded += 1;
+            flow.kept.blind = true;
+            flow.session = None;
         }
         verdict
     }
@@ -98,7 +82,7 @@ impl<D: Detection> Engine<D> {
     pub(super) fn end_flow(&mut self, mut flow: Box<Flow<Kept<D::FlowState>>>) {
         let now_ns = self.now_ns;
         let Self { settings, detection, counts, stream_memory, .. } = self;
-        let held = flow.session.as_ref().map_or(0, |session| session.held());
+        let waiting = held(&flow);
         let begun = flow.session.as_ref().is_some_and(|session| session.established());
         if let Some(session) = &mut flow.session {
             session.end();
@@ -127,28 +111,50 @@ impl<D: Detection> Engine<D> {
                 }
             }
         }
-        *stream_memory = stream_memory.saturating_sub(held);
+        *stream_memory = stream_memory.saturating_sub(waiting);
         detection.flow_ended(&flow);
     }
 }
 
-/// Whether events say that a segment was not one to be taken; retransmissions and gaps do not.
-fn refused(events: &stream::Events) -> bool {
-    use stream::Event::{
-        DepthReached, InsertLimit, NoSegment, OverlapDifferentData, Retransmission, SegmentBeforeBase,
-        SequenceGap, SpuriousRetransmission,
-    };
-    let harmless = [
-        DepthReached,
-        InsertLimit,
-        NoSegment,
-        OverlapDifferentData,
-        Retransmission,
-        SegmentBeforeBase,
-        SequenceGap,
-        SpuriousRetransmission,
-    ];
-    events.iter().any(|event| !harmless.contains(&event))
+/// Bytes of the flow's streams that wait.
+fn held<F>(flow: &Flow<Kept<F>>) -> usize {
+    flow.session.as_ref().map_or(0, |session| session.held())
+}
+
+/// Gives a segment to its session, and what can be read then to the application layer.
+fn follow<F>(
+    flow: &mut Flow<Kept<F>>,
+    packet: &Decoded<'_>,
+    direction: &mut Direction,
+    now_ns: u64,
+    settings: &Settings,
+    events: &mut stream::Events,
+) -> stream::Taken {
+    let taken = take(flow, packet, direction, now_ns, settings, events);
+    if let Some(session) = &flow.session {
+        flow.state = flow.state.max(session.flow_state());
+    }
+    // Looking on, a packet lets be read what it acknowledges.
+    let readable: &[Direction] = if settings.stream.inline { &BOTH } else { &[direction.other()] };
+    if read_app(flow, settings, readable, events) {
+        *direction = direction.other();
+    }
+    taken
+}
+
+/// Gives a datagram to the application layer. The direction is changed if what came first in the flow was an answer.
+fn read_datagram<F>(
+    flow: &mut Flow<Kept<F>>,
+    packet: &Decoded<'_>,
+    direction: &mut Direction,
+    settings: &Settings,
+) {
+    let app = app_of(flow, settings, true);
+    app.data(*direction, packet.payload, 0, false);
+    if app.is_reversed() && !std::mem::replace(&mut flow.kept.turned, true) {
+        flow.turn_round();
+        *direction = direction.other();
+    }
 }
 
 /// Gives a segment to its session, or begins one. The direction is changed if the session was picked up at an answer.

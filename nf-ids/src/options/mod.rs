@@ -53,8 +53,14 @@ pub struct Options {
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., help_heading = "Rules")]
     pub rules: Vec<PathBuf>,
 
-    /// Define a variable of the rules, as HOME_NET=[10.0.0.0/8,!10.1.0.0/16] or HTTP_PORTS=[80,8080]
-    #[arg(short = 'S', long = "set", value_name = "VAR=VALUE", help_heading = "Rules")]
+    /// Variables of the rules.
+    #[arg(
+        short = 'S',
+        long = "set",
+        value_name = "VAR=VALUE",
+        help_heading = "Rules",
+        help = "Define a variable of the rules, as HOME_NET=[10.0.0.0/8,!10.1.0.0/16] or HTTP_PORTS=[80,8080]"
+    )]
     pub set: Vec<String>,
 
     /// Define variables by a YAML file with address-groups and port-groups, as in suricata.yaml

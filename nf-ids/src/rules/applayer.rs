@@ -285,8 +285,10 @@ fn direction(b: &mut Builder, word: &str, value: Option<&str>) -> Result<(), Fau
 }
 
 fn event(name: &str) -> Result<TransactionTest, Fault> {
-    let unknown =
-        || Fault::new("app-layer-event", format!("`{name}` is no event")).or_nearest(name, Event::names());
+    let unknown = || {
+        Fault::new("app-layer-event", format!("`{name}` is no event that is raised"))
+            .or_nearest(name, Event::names())
+    };
     Event::by_name(name).map(TransactionTest::Event).ok_or_else(unknown)
 }
 

@@ -6,7 +6,7 @@
 //! rather than kept as dead weight that its author believes in.
 //!
 //! The order of options matters: a modifier is of the `content` before it, a sticky buffer is in force until the next.
-//! `Builder` keeps that state. Each room beside it knows the keywords of one kind.
+//! The builder keeps that state. Each room beside it knows the keywords of one kind.
 
 mod applayer;
 mod buffers;

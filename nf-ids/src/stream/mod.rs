@@ -49,7 +49,8 @@ pub struct Settings {
     pub depth: u64,
     /// Unless something is due, raw content is inspected when there are so many new bytes.
     pub chunk: u64,
-    /// Bytes before what is new that are inspected with it once more, so that a match may begin there.
+    /// Bytes around what is new that are inspected with it once more, so that a match may begin or end there. All of them
+    /// are searched again: it costs as much as so many new ones.
     pub keep: u64,
 }
 
@@ -62,7 +63,7 @@ impl Default for Settings {
             policy: Policy::Bsd,
             depth: 1 << 20,
             chunk: 2560,
-            keep: 2560,
+            keep: 1024,
         }
     }
 }

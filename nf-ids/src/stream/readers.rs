@@ -137,8 +137,8 @@ impl Session {
             let bytes = side.data.held_bytes(start, end);
             return (!bytes.is_empty()).then_some(Window { bytes, offset: start, old: 0 });
         }
-        let from = start.saturating_sub(settings.chunk).max(side.data.base());
-        let bytes = side.data.bytes(from, side.data.ready().min(end + settings.chunk));
+        let from = start.saturating_sub(settings.keep).max(side.data.base());
+        let bytes = side.data.bytes(from, side.data.ready().min(end + settings.keep));
         let old = usize::try_from(start.saturating_sub(from)).unwrap_or(0);
         (bytes.len() > old).then_some(Window { bytes, offset: from, old })
     }
@@ -153,9 +153,8 @@ impl Session {
 
     /// Frees what was read; called after each packet.
     pub fn tidy(&mut self, settings: &Settings) {
-        let behind = if settings.inline { settings.chunk } else { settings.keep };
         for side in &mut self.sides {
-            side.tidy(behind);
+            side.tidy(settings.keep);
         }
     }
 

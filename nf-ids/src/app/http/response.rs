@@ -203,6 +203,9 @@ impl Http {
             return Take::Bytes(taken);
         }
         let mut events = Vec::new();
+        if status == 100 && tx.continued {
+            events.push(Event::HttpContinueAlreadySeen);
+        }
         let none = tx.method == b"HEAD" || (bodiless && matches!(status, 100..=199 | 204 | 304));
         let place = if none {
             Place::Rest
