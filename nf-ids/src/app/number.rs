@@ -40,20 +40,8 @@ pub enum Number {
     MqttReasonCode,
     /// Session present flag of CONNACK.
     MqttSessionPresent,
-    /// Command that opened a data connection, its four letters as a big-endian number: RETR is 0x52455452.
-    FtpDataCommand,
-    /// Command of a file transfer over the control connection: 1 when the server's mode is extended passive or passive.
-    FtpMode,
     /// Port that a command or reply names.
     FtpDynamicPort,
-    /// Frame types; several.
-    Http2FrameType,
-    /// Error codes; several.
-    Http2ErrorCode,
-    /// Priorities; several.
-    Http2Priority,
-    /// Window increments; several.
-    Http2Window,
     /// Version.
     SnmpVersion,
     /// Type of PDU.
@@ -79,7 +67,6 @@ pub enum Number {
 }
 
 const DNS: &[Protocol] = &[Protocol::Dns, Protocol::Doh2, Protocol::Mdns, Protocol::Llmnr];
-const HTTP2: &[Protocol] = &[Protocol::Http2, Protocol::Doh2];
 
 impl Number {
     /// The protocols that have it.
@@ -98,9 +85,7 @@ impl Number {
             | N::MqttConnectFlags
             | N::MqttReasonCode
             | N::MqttSessionPresent => &[Protocol::Mqtt],
-            N::FtpDataCommand => &[Protocol::FtpData],
-            N::FtpMode | N::FtpDynamicPort => &[Protocol::Ftp],
-            N::Http2FrameType | N::Http2ErrorCode | N::Http2Priority | N::Http2Window => HTTP2,
+            N::FtpDynamicPort => &[Protocol::Ftp],
             N::SnmpVersion | N::SnmpPduType => &[Protocol::Snmp],
             N::DhcpLeaseTime | N::DhcpRebindingTime | N::DhcpRenewalTime => &[Protocol::Dhcp],
             N::RfbSecType | N::RfbSecResult => &[Protocol::Rfb],

@@ -24,10 +24,6 @@ const NUMBERS: &[(&str, Number, u64, Names)] = &[
     ("dhcp.leasetime", Number::DhcpLeaseTime, u64::MAX, &[]),
     ("dhcp.rebinding_time", Number::DhcpRebindingTime, u64::MAX, &[]),
     ("dhcp.renewal_time", Number::DhcpRenewalTime, u64::MAX, &[]),
-    ("http2.frametype", Number::Http2FrameType, 255, FRAMES),
-    ("http2.errorcode", Number::Http2ErrorCode, 0xffff_ffff, ERRORS),
-    ("http2.priority", Number::Http2Priority, 255, &[]),
-    ("http2.window", Number::Http2Window, 0xffff_ffff, &[]),
     ("krb5_msg_type", Number::Krb5MsgType, 255, &[]),
     ("krb5.msg_type", Number::Krb5MsgType, 255, &[]),
     ("krb5_err_code", Number::Krb5ErrCode, 0xffff_ffff, &[]),
@@ -55,7 +51,6 @@ const NUMBERS: &[(&str, Number, u64, Names)] = &[
     ("ldap.request.operation", Number::LdapRequestOperation, 255, LDAP),
     ("ldap.responses.operation", Number::LdapResponsesOperation, 255, LDAP),
     ("ldap.responses.count", Number::LdapResponsesCount, 0xffff_ffff, &[]),
-    ("ftpdata_command", Number::FtpDataCommand, 0xffff_ffff, &[("retr", 0x5245_5452), ("stor", 0x5354_4f52)]),
     ("ftp.dynamic_port", Number::FtpDynamicPort, 65535, &[]),
 ];
 
@@ -115,34 +110,6 @@ const RCODES: Names = &[
     ("badsig", 16),
     ("badkey", 17),
     ("badtime", 18),
-];
-const FRAMES: Names = &[
-    ("data", 0),
-    ("headers", 1),
-    ("priority", 2),
-    ("rststream", 3),
-    ("settings", 4),
-    ("pushpromise", 5),
-    ("ping", 6),
-    ("goaway", 7),
-    ("windowupdate", 8),
-    ("continuation", 9),
-];
-const ERRORS: Names = &[
-    ("no_error", 0),
-    ("protocol_error", 1),
-    ("internal_error", 2),
-    ("flow_control_error", 3),
-    ("settings_timeout", 4),
-    ("stream_closed", 5),
-    ("frame_size_error", 6),
-    ("refused_stream", 7),
-    ("cancel", 8),
-    ("compression_error", 9),
-    ("connect_error", 10),
-    ("enhance_your_calm", 11),
-    ("inadequate_security", 12),
-    ("http_1_1_required", 13),
 ];
 const MQTT: Names = &[
     ("connect", 1),
