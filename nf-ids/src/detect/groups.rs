@@ -22,6 +22,8 @@ pub(crate) struct Prefilter {
     /// Of each pattern, where its rules are in `rules`.
     starts: Vec<u32>,
     rules: Vec<u32>,
+    /// Bytes of the longest pattern.
+    pub(crate) longest: usize,
 }
 
 impl Prefilter {
@@ -29,7 +31,9 @@ impl Prefilter {
     pub(crate) fn new<'a>(patterns: impl Iterator<Item = (u32, &'a [u8], bool)>) -> Self {
         let mut builder = MatcherBuilder::default();
         let mut by_pattern: Vec<Vec<u32>> = Vec::new();
+        let mut longest = 0;
         for (rule, bytes, nocase) in patterns {
+            longest = longest.max(bytes.len());
             let number = builder.add(bytes, nocase) as usize;
             if by_pattern.len() <= number {
                 by_pattern.resize(number + 1, Vec::new());
@@ -41,7 +45,7 @@ impl Prefilter {
             rules.extend(of);
             starts.push(u32::try_from(rules.len()).unwrap_or(u32::MAX));
         }
-        Prefilter { matcher: builder.build(), starts, rules }
+        Prefilter { matcher: builder.build(), starts, rules, longest }
     }
 
     /// Adds the rules of which a pattern is in `bytes`.

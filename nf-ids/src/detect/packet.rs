@@ -3,6 +3,7 @@
 use super::compile::Compiled;
 use super::detector::Detector;
 use super::gate;
+use super::groups::Prefilter;
 use super::headers::{self, direction};
 use super::state::FlowState;
 use super::tables::Tables;
@@ -10,6 +11,9 @@ use super::transform::apply;
 use crate::engine::Inspection;
 use crate::rules::{Place, Protocol};
 use crate::stream::Window;
+
+/// Rules that are remembered for a direction's window; with more, windows are searched as wholes.
+const MOST_PENDING: usize = 256;
 
 impl Detector {
     /// Asks the rules that a packet of its protocol, direction and port can match.
@@ -29,7 +33,8 @@ impl Detector {
             group.stream.search(payload, &mut self.room.found, &mut candidates);
         }
         if let Some(window) = &seen.window {
-            group.stream.search(window.bytes, &mut self.room.found, &mut candidates);
+            let pending = flow.as_deref_mut().map(|flow| &mut flow.pending[direction(seen).index()]);
+            self.window(&group.stream, window, pending, &mut candidates);
         }
         if candidates.len() > group.always.len() {
             candidates.sort_unstable();
@@ -39,6 +44,39 @@ impl Detector {
             self.ask(*index, tables, seen, flow.as_deref_mut());
         }
         self.room.candidates = candidates;
+    }
+
+    /// Searches what of a window is new, with what a pattern across the border needs, and adds the rules whose pattern lies
+    /// in the rest: they were found before, and may match with what is new.
+    fn window(
+        &mut self,
+        prefilter: &Prefilter,
+        window: &Window<'_>,
+        pending: Option<&mut Vec<(u32, u64)>>,
+        candidates: &mut Vec<u32>,
+    ) {
+        let Some(pending) = pending else {
+            prefilter.search(window.bytes, &mut self.room.found, candidates);
+            return;
+        };
+        let full = pending.len() >= MOST_PENDING;
+        let old = if full { 0 } else { window.old.min(window.bytes.len()) };
+        let from = old.saturating_sub(prefilter.longest);
+        let first = candidates.len();
+        prefilter.search(&window.bytes[from..], &mut self.room.found, candidates);
+        let end = window.offset + window.bytes.len() as u64;
+        pending.retain(|(_, until)| !full && *until > window.offset);
+        let found = candidates.len();
+        candidates.extend(pending.iter().map(|(rule, _)| *rule));
+        for rule in &candidates[first..found] {
+            if pending.len() >= MOST_PENDING {
+                break;
+            }
+            match pending.iter_mut().find(|(known, _)| known == rule) {
+                Some(known) => known.1 = end,
+                None => pending.push((*rule, end)),
+            }
+        }
     }
 
     fn ask(&mut self, index: u32, tables: &Tables, seen: &Inspection<'_>, flow: Option<&mut FlowState>) {

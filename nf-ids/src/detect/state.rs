@@ -31,6 +31,10 @@ pub(crate) struct Seen {
     pub(crate) waiting: Vec<(u32, u64)>,
     /// Buffers that need not be searched again: whole, and searched.
     pub(crate) searched: Vec<(Buffer, u16)>,
+    /// Tables of buffers that still grow, and how many bytes of them were searched.
+    pub(crate) partly: Vec<(u16, usize)>,
+    /// Progress and bytes when the waiting rules were asked last.
+    pub(crate) asked_at: Option<(crate::app::Progress, usize, usize)>,
     /// The rules without a fast pattern were taken up.
     pub(crate) begun: bool,
     /// Nothing can change any more.
@@ -60,6 +64,9 @@ pub struct FlowState {
     counters: Vec<(u64, u32)>,
     pub(crate) thresholds: Vec<(u64, Entry)>,
     transactions: Vec<Transaction>,
+    /// Rules whose fast pattern is in what the window of a direction still holds: they may match with what comes. With
+    /// each, where in the stream its pattern ends at the latest.
+    pub(crate) pending: [Vec<(u32, u64)>; 2],
     /// Number of the rule set that the indices are of.
     generation: u64,
 }
@@ -95,6 +102,7 @@ impl FlowState {
         if self.generation != generation {
             self.generation = generation;
             self.transactions.clear();
+            self.pending = Default::default();
         }
     }
 

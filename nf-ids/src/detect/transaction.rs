@@ -55,6 +55,17 @@ impl Detector {
             let mut state = std::mem::take(&mut known.ways[way.index()]);
             let mut both = std::mem::take(&mut known.both);
             self.find(tables, &at, &mut state, &mut both);
+            // Unless something has come, the answers are those of the last time.
+            let bytes = state.partly.iter().map(|(_, length)| *length).sum();
+            let now = Some((at.progress, bytes, state.waiting.len() + both.len()));
+            let raw = seen.window.is_some() || seen.payload_counts() && !seen.packet.payload.is_empty();
+            if !raw && state.asked_at == now {
+                let known = flow.transaction(id);
+                known.ways[way.index()] = state;
+                known.both = both;
+                continue;
+            }
+            state.asked_at = now;
             self.settle(tables, &at, seen, flow, &mut state.waiting, &mut state.done);
             self.settle_both(tables, &at, seen, flow, &mut both, &mut state.done);
             if at.progress == Progress::Complete {
@@ -80,7 +91,7 @@ impl Detector {
                 continue;
             }
             let whole = table.buffer.complete_at(at.direction).is_some_and(|step| at.progress >= step);
-            self.search(table, at, &mut found);
+            self.search_new(table, number, at, whole, &mut state.partly, &mut found);
             if whole {
                 state.searched.push((table.buffer, number));
             }
@@ -98,6 +109,37 @@ impl Detector {
             }
         }
         self.room.candidates = found;
+    }
+
+    /// Searches a buffer that may grow: what was not there before, with what a pattern across the border needs.
+    fn search_new(
+        &mut self,
+        table: &BufferTable,
+        number: u16,
+        at: &At<'_>,
+        whole: bool,
+        partly: &mut Vec<(u16, usize)>,
+        found: &mut Vec<u32>,
+    ) {
+        let length: usize = instances(at, table.buffer).map(<[u8]>::len).sum();
+        let known = partly.iter().position(|(n, _)| *n == number);
+        let before = known.map_or(0, |place| partly[place].1);
+        if before > 0 && length == before {
+            return;
+        }
+        let several = instances(at, table.buffer).nth(1).is_some();
+        if before > 0 && !several && table.transforms.is_empty() {
+            let bytes = instances(at, table.buffer).next().unwrap_or_default();
+            let from = before.saturating_sub(table.prefilter.longest).min(bytes.len());
+            table.prefilter.search(&bytes[from..], &mut self.room.found, found);
+        } else {
+            self.search(table, at, found);
+        }
+        match known {
+            Some(place) => partly[place].1 = length,
+            None if !whole => partly.push((number, length)),
+            None => {}
+        }
     }
 
     fn search(&mut self, table: &BufferTable, at: &At<'_>, found: &mut Vec<u32>) {
