@@ -27,6 +27,9 @@ use crate::defrag::{self, Defragmenter};
 use crate::flow::{Flow, Table, Timeouts};
 use crate::{app, stream};
 
+/// Steps of the search for silent flows in a tick: packets wait meanwhile.
+const SWEEPS_A_TICK: usize = 2048;
+
 /// When TCP data is put in order and inspected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -225,19 +228,21 @@ impl<D: Detection> Engine<D> {
         verdict
     }
 
-    /// Time has passed without packets: ends flows that were silent for too long.
+    /// Time has passed without packets: ends flows that were silent for too long. A call looks at a bounded number of
+    /// flows, and the next goes on from there.
     pub fn tick(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
-        let mut from = 0;
-        while let Some(flow) = self.flows.take_next(&mut from, Some(self.now_ns)) {
-            self.end_flow(flow);
+        for _ in 0..SWEEPS_A_TICK {
+            if let Some(flow) = self.flows.sweep(self.now_ns) {
+                self.end_flow(flow);
+            }
         }
     }
 
     /// Nothing follows: ends all flows.
     pub fn finish(&mut self) {
         let mut from = 0;
-        while let Some(flow) = self.flows.take_next(&mut from, None) {
+        while let Some(flow) = self.flows.take_next(&mut from) {
             self.end_flow(flow);
         }
     }

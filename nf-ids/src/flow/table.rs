@@ -284,16 +284,12 @@ impl<X: Default> Table<X> {
         None
     }
 
-    /// Takes out any flow whose time is over, of all; or any at all, with no time given. For idle moments and the end.
-    pub fn take_next(&mut self, from: &mut usize, now_ns: Option<u64>) -> Option<Box<Flow<X>>> {
+    /// Takes out the next flow from a slot on, whatever its time: for the end. None when all are out.
+    pub fn take_next(&mut self, from: &mut usize) -> Option<Box<Flow<X>>> {
         while *from < self.slots.len() {
-            let slot = *from;
             *from += 1;
-            let over = self.slots[slot]
-                .as_ref()
-                .is_some_and(|flow| now_ns.is_none_or(|now| timed_out(&self.timeouts, flow, now)));
-            if over {
-                return self.take(slot);
+            if let Some(flow) = self.take(*from - 1) {
+                return Some(flow);
             }
         }
         None
