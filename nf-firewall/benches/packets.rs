@@ -142,7 +142,9 @@ fn rule_set(rules: usize) -> Compiled {
     for n in 0..rules {
         let (a, b) = (n / 250, n % 250);
         text.push_str(&format!(
-            "  - {{protocol: tcp, from: 10.{b}.{a}.0/24, to: 198.51.{b}.0/24, to-port: {}, action: deny}}\n",
+            "  - {{protocol: tcp, from: 10.{b}.{}.0/24, to: 198.{}.{b}.0/24, to-port: {}, action: deny}}\n",
+            a % 200,
+            51 + a / 200,
             n % 60_000
         ));
     }
@@ -212,7 +214,8 @@ fn changes() {
         let mean = total[kind] / f64::from(TIMES);
         println!("{name} one of {RULES} rules: {mean:6.0} µs, {:6.0} µs at most", slowest[kind]);
     }
-    let (old, mut new) = (rule_set(RULES), rule_set(RULES).set);
+    let old = rule_set(RULES);
+    let mut new = old.set.clone();
     new.rules.remove(RULES / 2);
     let start = Instant::now();
     let built = black_box(Compiled::new(new.clone()));
