@@ -88,7 +88,7 @@ fn one_that_stands_by_takes_over() {
     wait_for_running(&lab, 1, 2);
     for _ in 0..5 {
         wait_for_running(&lab, 1, 2);
-        let standby = |i: &&Value| i["role"] == "standby";
+        let standby = |i: &&Value| i["role"] == "standby" && i["state"] == "ready";
         for _ in 0..500 {
             if lab.instances(1).iter().any(|i| standby(&i)) {
                 break;

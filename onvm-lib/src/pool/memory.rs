@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::{Geometry, NOTE};
-use crate::ring::Descriptor;
+use crate::ring::{Descriptor, MAX_OFFSET};
 use crate::shm::{Access, Error, Pages, Region};
 
 /// What the input port knew of a packet.
@@ -107,7 +107,7 @@ impl Pool {
         let stride = u64::from(self.geometry.stride);
         let buffer = u32::try_from(byte / stride).ok().filter(|buffer| *buffer < self.geometry.buffers)?;
         let offset = u32::try_from(byte % stride).ok()?.checked_sub(NOTE)?;
-        (offset < self.geometry.room()).then_some((buffer, offset))
+        (offset < self.geometry.room() && offset <= MAX_OFFSET).then_some((buffer, offset))
     }
 
     #[inline(always)]
@@ -252,13 +252,15 @@ mod tests {
     fn bytes_of_the_region_are_places_of_packets_or_none() {
         let pool = Pool::create(Geometry::new(4, 2048).unwrap(), Pages::Plain).unwrap();
         for buffer in 0..4 {
-            for offset in [0, HEADROOM, pool.geometry().room() - 1] {
+            for offset in [0, HEADROOM, MAX_OFFSET] {
                 let byte = pool.byte_of(Descriptor::new(buffer, 7, offset, 60));
                 assert_eq!(pool.place_of(byte), Some((buffer, offset)));
             }
         }
         // In a note, behind the last buffer, nowhere.
         let end = u64::from(pool.geometry().stride()) * 4;
+        let far = pool.byte_of(Descriptor::new(3, 7, MAX_OFFSET, 60)) + 1;
+        assert_eq!(pool.place_of(far), None);
         assert_eq!([0, 63, end, end + 300, u64::MAX].map(|byte| pool.place_of(byte)), [None; 5]);
     }
 }
