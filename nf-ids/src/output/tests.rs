@@ -144,3 +144,31 @@ fn a_file_that_was_moved_away_is_opened_anew() {
     let error = Writer::open(Target::File("/nowhere/eve.json".into())).unwrap_err();
     assert!(error.to_string().starts_with("/nowhere/eve.json: "), "{error}");
 }
+
+#[test]
+fn a_pipe_that_nobody_reads_costs_lines_and_no_time() {
+    use std::io::Read;
+    let (mut reader, pipe) = std::io::pipe().unwrap();
+    let mut writer = Writer::to(Box::new(super::beside::Beside::start(Box::new(pipe)).unwrap()), "a pipe");
+    let line = "x".repeat(1000);
+    // Without the thread the first 64 KiB would be the last.
+    for _ in 0..5000 {
+        writer.line(&line);
+    }
+    writer.flush();
+    let lost = writer.lost();
+    assert!(lost > 0, "5 MB have no room anywhere");
+    let read = std::thread::spawn(move || {
+        let mut all = String::new();
+        reader.read_to_string(&mut all).unwrap();
+        all.lines().count() as u64
+    });
+    // What waits is written as soon as somebody reads.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while writer.waiting() > 0 && std::time::Instant::now() < until {
+        writer.flush();
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    drop(writer);
+    assert_eq!(read.join().unwrap() + lost, 5000);
+}

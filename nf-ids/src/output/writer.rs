@@ -9,6 +9,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
+use super::beside::Beside;
+
 /// Bytes that are collected before they are written.
 const PIECE: usize = 32 << 10;
 /// Bytes that wait while nothing can be written.
@@ -52,6 +54,8 @@ pub struct Writer {
     target: Option<Target>,
     name: String,
     output: Option<Box<dyn Write + Send>>,
+    /// It is written from a thread.
+    beside: bool,
     waiting: Vec<u8>,
     /// Lines that were lost.
     lost: u64,
@@ -79,12 +83,26 @@ impl Writer {
         Ok(writer)
     }
 
+    /// The same from a thread: whoever does not read loses lines, and holds up nobody.
+    ///
+    /// # Errors
+    /// As [`Writer::open`], and when the thread cannot be started.
+    pub fn open_beside(target: Target) -> io::Result<Writer> {
+        let mut writer = Self::open(target)?;
+        writer.beside = true;
+        if let Some(output) = writer.output.take() {
+            writer.output = Some(Box::new(Beside::start(output)?));
+        }
+        Ok(writer)
+    }
+
     /// To anything; `name` is what messages call it.
     pub fn to(output: Box<dyn Write + Send>, name: &str) -> Writer {
         Writer {
             target: None,
             name: name.into(),
             output: Some(output),
+            beside: false,
             waiting: Vec::new(),
             lost: 0,
             outage: None,
@@ -154,10 +172,20 @@ impl Writer {
     pub fn reopen(&mut self) -> io::Result<()> {
         self.flush();
         if let Some(target @ Target::File(_)) = &self.target {
-            let opened = target.open();
-            self.output = Some(opened.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", self.name)))?);
+            let mut opened =
+                target.open().map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", self.name)))?;
+            if self.beside {
+                opened = Box::new(Beside::start(opened)?);
+            }
+            self.output = Some(opened);
         }
         Ok(())
+    }
+
+    /// Bytes that wait to be written.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Lines that were lost so far.

@@ -36,9 +36,13 @@ impl Tell {
         replay: bool,
     ) -> Result<Self, String> {
         let open = |path: Option<&Path>| {
-            path.map(|path| Writer::open(Target::parse(&path.to_string_lossy())))
-                .transpose()
-                .map_err(|error| error.to_string())
+            let target = |path: &std::path::Path| Target::parse(&path.to_string_lossy());
+            // A capture waits for who reads; packets on the wire do not.
+            path.map(
+                |path| if replay { Writer::open(target(path)) } else { Writer::open_beside(target(path)) },
+            )
+            .transpose()
+            .map_err(|error| error.to_string())
         };
         let kinds = Kinds::parse(kinds).map_err(|error| format!("--eve-types: {error}"))?;
         let stdout = [eve, fast].into_iter().flatten().any(|path| path.as_os_str() == "-");
