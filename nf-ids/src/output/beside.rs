@@ -107,7 +107,9 @@ impl Drop for Beside {
         while !thread.is_finished() && Instant::now() < until {
             std::thread::sleep(PAUSE / 20);
         }
-        if !thread.is_finished() {
+        if thread.is_finished() {
+            let _ = thread.join();
+        } else {
             log::warn!("not all that was on its way could be written");
         }
     }

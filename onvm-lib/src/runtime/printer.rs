@@ -93,6 +93,8 @@ impl Printer {
             }
             std::thread::sleep(PAUSE);
         }
+        // It has ended: this waits for nothing.
+        let _ = thread.join();
         passed
     }
 
