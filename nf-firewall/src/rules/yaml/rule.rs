@@ -65,10 +65,14 @@ pub(super) fn read<'a>(
         action: action?,
     };
     if rule.action == Action::Continue
-        && rule.log.is_none()
-        && rule.set_mark.is_none()
-        && rule.limit.is_none()
+        && let (Some(_), Some(limit)) = (&rule.limit, table.get("limit"))
     {
+        limit.error(
+            "a rule that continues decides nothing that could be limited: give the limit to one that decides",
+        );
+        return None;
+    }
+    if rule.action == Action::Continue && rule.log.is_none() && rule.set_mark.is_none() {
         cursor.warn("a rule that continues, and neither logs nor marks, only counts");
     }
     Some(rule)

@@ -151,6 +151,12 @@ fn contradictions_are_told() {
     assert!(told("{from: 10.0.0.1}").contains("the key \"action\" is missing"));
     assert!(told("{time: {hours: 08:00-09:00}, action: allow}").contains("the key \"zone\" is missing"));
     assert!(wrong("default: continue\nrules: []\n").contains("nothing to continue with"));
+    let limited = "default: deny\nrules:\n  - {log: x, limit: 5/s, action: continue}\n";
+    assert!(
+        wrong(limited).contains(":3:21: rules[0].limit: a rule that continues decides nothing"),
+        "{}",
+        wrong(limited)
+    );
     assert!(wrong("default: deny\n").contains("the key \"rules\" is missing"));
     assert!(wrong("rules:\n- {name: a, action: allow}\n- {name: a, action: deny}\n").contains("line 2"));
 }
