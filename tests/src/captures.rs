@@ -103,3 +103,23 @@ fn udp_packet(number: u32, flow: u32, dice: &mut Dice) -> Vec<u8> {
     p.extend((8..payload).map(|_| u8::try_from(dice.below(256)).unwrap_or(0)));
     p
 }
+
+/// Writes frames a millisecond apart.
+///
+/// # Panics
+/// When the file cannot be written.
+pub fn write_capture(path: &Path, frames: &[Vec<u8>]) {
+    let mut writer = Writer::create(path).unwrap();
+    let interface = writer.add_interface(LinkType::Ethernet, "").unwrap();
+    for (n, data) in (0u64..).zip(frames) {
+        let frame = Frame {
+            timestamp_ns: 1_700_000_000_000_000_000 + n * 1_000_000,
+            original_len: u32::try_from(data.len()).unwrap(),
+            link_type: LinkType::Ethernet,
+            interface,
+            data,
+        };
+        writer.write_frame(&frame).unwrap();
+    }
+    writer.finish().unwrap();
+}

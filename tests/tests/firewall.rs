@@ -1,13 +1,10 @@
 //! nf-firewall under a manager: rules reload under traffic, answers go back, connections outlive an instance.
 
-use std::path::Path;
-
-use onvm_lib::capture::{Frame, LinkType, Writer};
 use onvm_lib::packet::DropReason;
 use onvm_lib::wire::build::Packet;
 use onvm_lib::wire::tcp::Flags;
 use onvm_lib::wire::{MacAddr, describe};
-use onvm_tests::{LIMIT, Lab, last_report, read_capture};
+use onvm_tests::{LIMIT, Lab, last_report, read_capture, write_capture};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -85,22 +82,6 @@ fn side<'a>(reply: bool) -> Packet<'a> {
     let (a, b) = ([10, 0, 0, 1], [10, 0, 0, 2]);
     let (from, to) = if reply { (b, a) } else { (a, b) };
     Packet::ethernet(MacAddr([2; 6]), MacAddr([4; 6])).ipv4(from.into(), to.into())
-}
-
-fn write_capture(path: &Path, frames: &[Vec<u8>]) {
-    let mut writer = Writer::create(path).unwrap();
-    let interface = writer.add_interface(LinkType::Ethernet, "").unwrap();
-    for (n, data) in (0u64..).zip(frames) {
-        let frame = Frame {
-            timestamp_ns: 1_700_000_000_000_000_000 + n * 1_000_000,
-            original_len: u32::try_from(data.len()).unwrap(),
-            link_type: LinkType::Ethernet,
-            interface,
-            data,
-        };
-        writer.write_frame(&frame).unwrap();
-    }
-    writer.finish().unwrap();
 }
 
 #[test]

@@ -1,12 +1,9 @@
 //! nf-ids under a manager: rules reload under traffic, what is dropped goes nowhere, who is rejected hears of it.
 
-use std::path::Path;
-
-use onvm_lib::capture::{Frame, LinkType, Writer};
 use onvm_lib::packet::DropReason;
 use onvm_lib::wire::build::Packet;
 use onvm_lib::wire::{Headers, MacAddr, icmp};
-use onvm_tests::{LIMIT, Lab, read_capture};
+use onvm_tests::{LIMIT, Lab, read_capture, write_capture};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -73,22 +70,6 @@ fn rules_reload_under_traffic_without_losing_a_packet() {
     for reason in [DropReason::Denied, DropReason::Backpressure, DropReason::Lost, DropReason::Reaped] {
         assert_eq!(ledger.drops(reason), 0, "{reason}");
     }
-}
-
-fn write_capture(path: &Path, frames: &[Vec<u8>]) {
-    let mut writer = Writer::create(path).unwrap();
-    let interface = writer.add_interface(LinkType::Ethernet, "").unwrap();
-    for (n, data) in (0u64..).zip(frames) {
-        let frame = Frame {
-            timestamp_ns: 1_700_000_000_000_000_000 + n * 1_000_000,
-            original_len: u32::try_from(data.len()).unwrap(),
-            link_type: LinkType::Ethernet,
-            interface,
-            data,
-        };
-        writer.write_frame(&frame).unwrap();
-    }
-    writer.finish().unwrap();
 }
 
 #[test]

@@ -1,23 +1,8 @@
-//! Both sides of a connection to port 443, in any pieces, with gaps.
+//! Both sides of a connection to port 443.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use nf_ids::app::{Hints, Limits, State};
-use nf_ids::flow::Direction;
+mod sides;
 
-fuzz_target!(|pieces: Vec<(bool, u8, &[u8])>| {
-    let hints = Hints { udp: false, client_port: 40_000, server_port: 443, midstream: false };
-    let mut state = State::new(hints, &Limits::default());
-    for (to_client, gap, bytes) in pieces {
-        let direction = if to_client { Direction::ToClient } else { Direction::ToServer };
-        let gap = if gap > 240 { usize::from(gap) } else { 0 };
-        state.data(direction, bytes, gap, false);
-        assert!(state.memory() < 16 << 20);
-        for id in state.transactions().take(3) {
-            let _ = (state.progress(id, direction), state.describe(id));
-        }
-    }
-    for direction in [Direction::ToServer, Direction::ToClient] {
-        state.data(direction, &[], 0, true);
-    }
-});
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|pieces: Vec<(bool, u8, &[u8])>| sides::talk(false, 443, pieces));
