@@ -83,8 +83,18 @@ fn one_that_crashes_is_started_again_and_its_packets_wait() {
 
 #[test]
 fn one_that_stands_by_takes_over() {
+    for rate in ["100", "100k"] {
+        let by = takes_over_at(rate);
+        // While packets come the worker is awake, sees the death first, and does not wait for the control thread.
+        assert!(rate == "100" || by.contains(&"worker".into()), "{by:?}");
+    }
+}
+
+/// Kills instances while packets come at a rate; returns on whose word others took over.
+fn takes_over_at(rate: &str) -> Vec<String> {
     let lab = Lab::new();
-    let manager = lab.up(&chain_file("command: nf-forward, instances: 2, standby: 1", "20k"), &[]);
+    let manager = lab.up(&chain_file("command: nf-forward, instances: 2, standby: 1", rate), &[]);
+    let mut by = Vec::new();
     wait_for_running(&lab, 1, 2);
     for _ in 0..5 {
         wait_for_running(&lab, 1, 2);
@@ -103,9 +113,11 @@ fn one_that_stands_by_takes_over() {
         let events = lab.events(before);
         let took = events.iter().find(|e| e["instance"] == heir && e["to"] == "running");
         assert_eq!(took.unwrap()["why"], "it stood by", "{events:?}");
+        by.push(took.unwrap()["by"].as_str().unwrap().to_string());
     }
     let (report, ledger) = verdict(&lab, manager);
     in_order_but_for(&report, &ledger, &["reaped", "backpressure"]);
+    by
 }
 
 #[test]

@@ -94,9 +94,10 @@ fn what_is_late_is_not_wanted_twice() {
     let all = pids(&lab);
     // One cannot come back before others are started in its place.
     let late = lab.pids(1)[0];
-    signal_pid(late, Signal::STOP);
     manager.process.signal(Signal::KILL);
     let _ = manager.process.wait(LIMIT);
+    // Not before: at the end of its parent the kernel wakes a process that was stopped.
+    signal_pid(late, Signal::STOP);
     let mut manager = lab.up(FILE, &[]);
     let _ = lab.wait_for_event("start", 0);
     wait_for_all(&lab);
@@ -110,6 +111,22 @@ fn what_is_late_is_not_wanted_twice() {
     let _ = lab.client(&["down"]).good();
     manager.ended(LIMIT);
     wait_until("the end of all processes", || all.iter().chain(&last).all(|pid| !runs(*pid)));
+}
+
+#[test]
+fn one_that_was_stopped_when_its_manager_died_is_taken_in() {
+    let lab = Lab::new();
+    let manager = lab.up(FILE, &[]);
+    wait_for_all(&lab);
+    let all = pids(&lab);
+    manager.wait_until("traffic", |l| l.packets("sent") > 5000);
+    // The kernel hangs up on it at the end of its parent, and has it go on.
+    signal_pid(lab.pids(1)[0], Signal::STOP);
+    let (mut manager, _) = restart(&lab, manager);
+    wait_for_all(&lab);
+    assert_eq!(pids(&lab), all, "the same processes: {:?}", lab.events(0));
+    let _ = lab.client(&["down"]).good();
+    manager.ended(LIMIT);
 }
 
 #[test]

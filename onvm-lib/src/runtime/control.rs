@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::protocol::{Answer, Error, Line, Message, Route};
+use crate::protocol::{Answer, Error, Line, Message, PARENT, Route, START_TOKEN};
 use crate::ring::bell::Attention;
 
 /// Something that the packet thread must know of between two turns.
@@ -64,6 +64,10 @@ impl Ears {
 /// Turns SIGINT and SIGTERM into events.
 fn hear_signals(sender: Sender<Event>, attention: Arc<Attention>) -> std::io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    if std::env::var_os(START_TOKEN).is_some() || std::env::var_os(PARENT).is_some() {
+        // If it is stopped when the manager dies, the kernel hangs up on it (setpgid(2)): it is to wait for the next one.
+        signal_hook::flag::register(SIGHUP, Arc::default())?;
+    }
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
             if sender.send(Event::Signal(signal)).is_err() {

@@ -1,6 +1,6 @@
 //! What the control thread knows of an instance, and its end.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -184,7 +184,8 @@ impl Server {
             log::warn!("{} is killed: {why}", instance.title(id));
             instance.killed_for = Some((by, why));
         }
-        let Some(pidfd) = &instance.pidfd else { return };
+        self.name_successors();
+        let Some(pidfd) = self.instances.get(&id).and_then(|i| i.pidfd.as_ref()) else { return };
         if let Err(error) = rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
             log::error!("cannot kill instance {id}: {error}");
         }
@@ -208,8 +209,8 @@ impl Server {
     }
 
     /// The thread of an instance that had packets in its hands is dead: others go on with its work at once. The end of its
-    /// process follows.
-    pub(super) fn stopped_working(&mut self, id: InstanceId) {
+    /// process follows. The worker may have let a successor step in already.
+    pub(super) fn stopped_working(&mut self, id: InstanceId, successor: Option<InstanceId>) {
         let Some(pidfd) = self.instances.get(&id).and_then(|i| i.pidfd.as_ref()) else { return };
         // Most likely that is why it died. If it was that thread alone, the rest is of no use.
         match rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
@@ -220,7 +221,7 @@ impl Server {
             ),
         }
         let seen = Event::new(Kind::State);
-        self.take_out(id, true);
+        self.take_out(id, true, successor);
         let Some(instance) = self.dying.get_mut(&id) else { return };
         if let Ok(change) = instance.life.go(State::Gone) {
             instance.last_change = Some(change);
@@ -254,7 +255,7 @@ impl Server {
     pub(super) fn died(&mut self, id: InstanceId) {
         self.watchman.forget(id);
         if self.instances.contains_key(&id) {
-            self.take_out(id, false);
+            self.take_out(id, false, None);
         }
         let Some(instance) = self.dying.remove(&id) else { return };
         if let Some(pidfd) = &instance.pidfd {
@@ -266,15 +267,17 @@ impl Server {
         self.routes_changed();
     }
 
-    /// Gives an instance's packets and slots to others. With `lingers` its process is not gone yet.
-    fn take_out(&mut self, id: InstanceId, lingers: bool) {
+    /// Gives an instance's packets and slots to others, if need be to a certain one. With `lingers` its process is not gone
+    /// yet.
+    fn take_out(&mut self, id: InstanceId, lingers: bool, successor: Option<InstanceId>) {
         // What it said last may still be unread, its good-bye among it.
         if let Some(token) = self.instances.get(&id).map(|i| i.token) {
             self.hear_out(token);
         }
         let Some(instance) = self.instances.remove(&id) else { return };
         self.predecessor_inherits(id);
-        let heir = self.pass_on_slots(id, &instance);
+        let successor = successor.filter(|heir| self.instances.contains_key(heir));
+        let heir = self.pass_on_slots(id, &instance, successor);
         self.edges.instance_died(id);
         // No packet is to blame for what the operator does.
         let (table, crashed) = (self.worker_table(), !instance.leaving && !instance.is_killed_by_operator());
@@ -291,22 +294,22 @@ impl Server {
     }
 
     /// The slots of an instance that is gone go to one that stands by, else to its siblings. Returns who stood by.
-    fn pass_on_slots(&mut self, id: InstanceId, gone: &Instance) -> Option<InstanceId> {
+    fn pass_on_slots(
+        &mut self,
+        id: InstanceId,
+        gone: &Instance,
+        successor: Option<InstanceId>,
+    ) -> Option<InstanceId> {
         let service = gone.service();
-        // Of one that was asked to leave fewer are wanted now: its siblings may be enough.
-        let enough = self.shares(service).len() >= self.shares_wanted(service) as usize;
+        let heir = successor.or_else(|| self.stands_by(service, self.shares(service).len()));
         let slots = self.services.get_mut(&service)?;
         if !slots.owners().contains(&id) {
             return None;
         }
-        let stays = |i: &Instance| !enough && !i.leaving && i.killed_for.is_none();
-        let stands_by = |i: &Instance| {
-            i.service() == service && i.role == Role::Standby && i.life.state() == State::Ready && stays(i)
-        };
-        let heir = self.instances.iter().find(|(_, i)| stands_by(i)).map(|(heir, _)| *heir);
         if let Some(heir) = heir {
             slots.replace(id, heir);
-            self.takes_share(heir, "manager", "it stood by");
+            let by = if successor.is_some() { "worker" } else { "manager" };
+            self.takes_share(heir, by, "it stood by");
             return Some(heir);
         }
         slots.remove(id);
@@ -314,6 +317,38 @@ impl Server {
             self.services.remove(&service);
         }
         None
+    }
+
+    /// Who of a service stands by for one that dies, when so many have shares without that one.
+    fn stands_by(&self, service: ServiceId, others: usize) -> Option<InstanceId> {
+        // Of one that was asked to leave fewer are wanted now: its siblings may be enough.
+        if others >= self.shares_wanted(service) as usize {
+            return None;
+        }
+        let stays = |i: &Instance| !i.leaving && i.killed_for.is_none();
+        let stands_by = |i: &Instance| {
+            i.service() == service && i.role == Role::Standby && i.life.state() == State::Ready && stays(i)
+        };
+        self.instances.iter().find(|(_, i)| stands_by(i)).map(|(heir, _)| *heir)
+    }
+
+    /// Tells the worker who takes over from whom, if that is not what it knows.
+    pub(super) fn name_successors(&mut self) {
+        let mut named = Vec::new();
+        let with_standby: BTreeSet<ServiceId> =
+            self.instances.values().filter(|i| i.role == Role::Standby).map(Instance::service).collect();
+        for service in with_standby {
+            let owners = self.shares(service);
+            let Some(successor) = self.stands_by(service, owners.len().saturating_sub(1)) else { continue };
+            // Whom the operator kills is to be reaped as such.
+            let may_crash = |i: &Instance| !i.leaving && !i.is_killed_by_operator();
+            let owners = owners.into_iter().filter(|id| self.instances.get(id).is_some_and(may_crash));
+            named.extend(owners.map(|id| (id, successor)));
+        }
+        if self.successors != named {
+            self.worker.give(Command::Successors(named.clone()));
+            self.successors = named;
+        }
     }
 
     /// An instance that waited gets flows.

@@ -86,6 +86,8 @@ pub(super) struct Server {
     /// Their threads with the packets have died, and the ends of their processes will follow.
     dying: BTreeMap<InstanceId, Instance>,
     watchman: Watchman,
+    /// Who takes over from whom, as the worker was told.
+    successors: Vec<(InstanceId, InstanceId)>,
     next_instance: InstanceId,
     /// Ids that were given out; none is given twice.
     used_ids: BTreeSet<InstanceId>,
@@ -236,6 +238,7 @@ impl Server {
             instances: BTreeMap::new(),
             dying: BTreeMap::new(),
             watchman,
+            successors: Vec::new(),
             next_instance: 1,
             used_ids: BTreeSet::new(),
             departed: std::collections::VecDeque::new(),
@@ -296,6 +299,7 @@ impl Server {
                 self.handle(event.data.u64());
             }
             self.on_time();
+            self.name_successors();
         }
     }
 }

@@ -66,7 +66,8 @@ impl Server {
                 News::Violation { instance } => {
                     self.kill(instance, "it wrote nonsense where its ring's positions stand".into());
                 }
-                News::Died { instance } => self.stopped_working(instance),
+                News::Died { instance } => self.stopped_working(instance, None),
+                News::Succeeded { instance, successor } => self.stopped_working(instance, Some(successor)),
                 News::Reaped { instance, in_hand, passed_to_others } => {
                     log::info!(
                         "instance {instance} cleared up: {in_hand} packets were in its hands, \

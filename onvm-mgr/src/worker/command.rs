@@ -36,6 +36,8 @@ pub(crate) enum Command {
     /// An instance is gone; route by the new snapshot and clear up after it. Flows that are pinned to it go to the heir.
     /// With `lingers` the end of its process follows.
     Reap { instance: InstanceId, table: Table, crashed: bool, lingers: bool, heir: Option<InstanceId> },
+    /// Who takes over from whom when it dies: all that there are now.
+    Successors(Vec<(InstanceId, InstanceId)>),
     /// An instance's process is gone: nobody writes to what it had in its hands any more.
     Bury { instance: InstanceId },
     /// Open the ports.
@@ -67,6 +69,8 @@ pub(crate) enum Command {
 pub(crate) enum News {
     /// The thread of an instance that has packets in its hands is dead: from who watches over them.
     Died { instance: InstanceId },
+    /// The same, and another that stood by goes on in its place already.
+    Succeeded { instance: InstanceId, successor: InstanceId },
     /// Every finite source has ended, or receiving was stopped, and every packet has come out.
     Drained,
     /// A port had an error that the user must know of.
@@ -147,7 +151,9 @@ impl Worker {
                 Command::Slots(table) => self.follow(table),
                 Command::CloseGate { next, slots } => self.close_gate(&next, slots),
                 Command::OpenGate { table, heirs } => self.open_gate(table, &heirs),
+                Command::Successors(all) => self.name_successors(&all),
                 Command::Reap { instance, table, crashed, lingers, heir } => {
+                    self.successions.settle(instance);
                     self.pass_pins(heir.map(|heir| (instance, heir)).as_slice());
                     self.follow(table);
                     self.reap(instance, crashed, lingers);
@@ -225,9 +231,10 @@ impl Worker {
             let _ = self.services.entry(*id);
         }
         for (service, owners) in &self.table.slots {
-            let slots = owners.iter().filter_map(|o| self.by_instance.get(o).copied()).collect::<Vec<_>>();
-            // All owners are attached: the control thread sends Attach before the snapshot that names it.
-            debug_assert_eq!(slots.len(), owners.len());
+            // All owners are attached: the control thread sends Attach before the snapshot that names it. But some may have
+            // died since, and their successors, too.
+            let place = |owner| self.by_instance.get(&self.successions.in_place_of(owner)).copied();
+            let slots = owners.iter().filter_map(|owner| place(*owner)).collect::<Vec<_>>();
             let state = self.services.entry(*service);
             // Who was waited for too long has come.
             state.gone &= slots.is_empty();

@@ -21,6 +21,7 @@ mod ports;
 mod reap;
 mod relay;
 mod rest;
+mod succession;
 mod table;
 mod throttle;
 
@@ -54,6 +55,7 @@ use node::{DirectEdge, Node};
 use ports::Leaving;
 use reap::Unburied;
 use rest::Sleeper;
+use succession::Successions;
 use table::Entry;
 use throttle::Throttle;
 
@@ -149,6 +151,7 @@ pub(crate) struct Worker {
     services: Services,
     table: Table,
     entry: Entry,
+    successions: Successions,
     throttle: Throttle,
     tally: Tally,
     idle: Idle,
@@ -275,6 +278,7 @@ impl Worker {
             services: Services::default(),
             table: Table::default(),
             entry: Entry::default(),
+            successions: Successions::default(),
             throttle: Throttle::new(turned_away, setup.throttles),
             tally: Tally::default(),
             idle: setup.idle,
@@ -316,6 +320,7 @@ impl Worker {
             for index in 0..self.nodes.len() {
                 worked += self.take_from_node(index, &mut burst);
             }
+            self.watch_lives();
             self.publish();
             self.send();
             rounds = rounds.wrapping_add(1);

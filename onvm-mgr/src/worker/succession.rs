@@ -1,0 +1,102 @@
+//! Who takes over from an instance that dies while another stands by: known beforehand, and done here.
+//!
+//! The way through the watchman and the control thread wakes three threads one after the other, and each of these wake-ups
+//! takes longer than all the work. The worker is awake while packets come. So it looks every round at the futex word of each
+//! instance that has a successor (`onvm_lib::node::vital`), and when the kernel has written a death there, the
+//! successor has the slots, and what waited, before the round is over. The control thread is told, and makes it lasting:
+//!
+//! ```text
+//! named ──its word says that it died──▶ succeeded ──`Reap` of either──▶ (as the new snapshot says)
+//! ```
+//! Until then snapshots that still name the dead one mean its successor. While flows move (`gate`), and while the worker sleeps,
+//! the control thread sees to it alone.
+
+use std::sync::atomic::Ordering;
+
+use onvm_lib::node::{NodePage, Vital, vital};
+use onvm_lib::protocol::InstanceId;
+
+use super::Worker;
+use super::command::News;
+
+/// An instance that has flows, and who is to have them when it dies.
+struct Named {
+    instance: InstanceId,
+    page: NodePage,
+    successor: InstanceId,
+}
+
+/// Those who are to take over, and those who have.
+#[derive(Default)]
+pub(super) struct Successions {
+    named: Vec<Named>,
+    /// Who died and who took over, which the control thread does not know yet.
+    succeeded: Vec<(InstanceId, InstanceId)>,
+}
+
+impl Successions {
+    /// Who is meant by an owner of slots.
+    pub(super) fn in_place_of(&self, owner: InstanceId) -> InstanceId {
+        self.succeeded.iter().find(|(dead, _)| *dead == owner).map_or(owner, |(_, successor)| *successor)
+    }
+
+    /// The control thread knows of a death: its snapshot says what follows.
+    pub(super) fn settle(&mut self, dead: InstanceId) {
+        self.named.retain(|n| n.instance != dead && n.successor != dead);
+        self.succeeded.retain(|(instance, successor)| *instance != dead && *successor != dead);
+    }
+
+    #[inline(always)]
+    fn is_due(&self) -> bool {
+        self.named.iter().any(|n| vital(n.page.life().load(Ordering::Relaxed)) == Vital::Died)
+    }
+
+    fn next_due(&mut self) -> Option<(InstanceId, InstanceId)> {
+        let died = |n: &Named| vital(n.page.life().load(Ordering::Acquire)) == Vital::Died;
+        let Named { instance, successor, .. } = self.named.swap_remove(self.named.iter().position(died)?);
+        // It has its hands full now; others are named anew.
+        self.named.retain(|n| n.successor != successor);
+        Some((instance, successor))
+    }
+}
+
+impl Worker {
+    /// Follows what the control thread says of who takes over from whom.
+    pub(super) fn name_successors(&mut self, successors: &[(InstanceId, InstanceId)]) {
+        let node = |id| self.by_instance.get(id).and_then(|index| self.nodes[*index].as_ref());
+        let named = successors.iter().filter_map(|(instance, successor)| {
+            let page = node(instance)?.page.clone();
+            node(successor).map(|_| Named { instance: *instance, page, successor: *successor })
+        });
+        self.successions.named = named.collect();
+    }
+
+    /// Lets successors step in for those who have died.
+    #[inline(always)]
+    pub(super) fn watch_lives(&mut self) {
+        if self.successions.is_due() {
+            self.let_succeed();
+        }
+    }
+
+    #[cold]
+    fn let_succeed(&mut self) {
+        // A command that is on its way may say otherwise: that the operator has killed it, say.
+        if self.gate.is_some() || self.called.load(Ordering::Acquire) {
+            return;
+        }
+        while let Some((instance, successor)) = self.successions.next_due() {
+            if !self.by_instance.contains_key(&instance) || !self.by_instance.contains_key(&successor) {
+                continue;
+            }
+            // Said first, so that the control thread has it before the watchman's word; it is woken when packets flow again.
+            let _ = self.news.send(News::Succeeded { instance, successor });
+            self.successions.succeeded.push((instance, successor));
+            self.pass_pins(&[(instance, successor)]);
+            let table = std::mem::take(&mut self.table);
+            self.follow(table);
+            self.reap(instance, true, true);
+        }
+        (self.news_bell)();
+    }
+}
