@@ -113,7 +113,6 @@ enum Reset {
 pub(crate) struct Tcp {
     pub(crate) phase: Phase,
     windows: Windows,
-    /// The last segment that was taken or let by.
     last: Last,
     /// Who first sent a FIN has said that it ends: a SYN may then open it again.
     closing: bool,
@@ -124,6 +123,8 @@ pub(crate) struct Tcp {
     repeats: u8,
 }
 
+/// The last segment that was taken or let by. Its numbers are of the last one that was let by, or that only acknowledged and was
+/// within the window: only these are asked about, and as long as there is none, netfilter takes them for 0.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Last {
     kind: Kind,
@@ -138,6 +139,10 @@ struct Last {
 }
 
 impl Last {
+    fn first(kind: Kind) -> Self {
+        Self { kind, reply: false, scale: None, sack: false, window: 0, seq: 0, ack: 0, end: 0 }
+    }
+
     fn of(segment: &Segment, reply: bool) -> Self {
         Self {
             kind: segment.kind,
@@ -151,9 +156,10 @@ impl Last {
         }
     }
 
+    /// Whether its numbers are the same.
     fn repeats(&self, other: &Self) -> bool {
-        (self.kind, self.reply, self.seq, self.ack, self.end, self.window)
-            == (other.kind, other.reply, other.seq, other.ack, other.end, other.window)
+        (self.reply, self.seq, self.ack, self.end, self.window)
+            == (other.reply, other.seq, other.ack, other.end, other.window)
     }
 }
 
@@ -161,12 +167,17 @@ impl Tcp {
     /// A connection that begins with this segment; with `pick_up` also one that was there before us. None if it cannot
     /// begin with it.
     pub(crate) fn begin(segment: &Segment, pick_up: bool) -> Option<Self> {
-        let (phase, windows) = match segment.kind {
+        let (phase, mut windows) = match segment.kind {
             Kind::Syn => (Phase::SynSent, Windows::of_syn(segment)),
             Kind::Ack if pick_up => (Phase::Established, Windows::picked_up(segment)),
             _ => return None,
         };
-        let last = Last::of(segment, false);
+        let picked_up = segment.kind == Kind::Ack;
+        let last = if picked_up && windows.take(segment, false, false, false) == Fit::Within {
+            Last::of(segment, false)
+        } else {
+            Last::first(segment.kind)
+        };
         Some(Self { phase, windows, last, closing: false, simultaneous: false, assured: false, repeats: 0 })
     }
 
@@ -188,7 +199,10 @@ impl Tcp {
         };
         if next.is_none() {
             if !self.sets_right(segment, reply) {
-                self.last = Last::of(segment, reply);
+                // What the answer to a SYN acknowledges, a challenge perhaps, is what a reset is held to.
+                let challenges = before_it == Phase::SynSent && segment.kind == Kind::Ack && reply;
+                let ack = if challenges { segment.ack } else { self.last.ack };
+                self.last = Last { ack, ..Last::of(segment, reply) };
                 return Meaning::LetBy;
             }
             next = Some(Phase::SynReceived);
@@ -197,32 +211,34 @@ impl Tcp {
         let mut next = self.corrected(next, segment, reply);
         // A connection that is closing may have been forgotten by both, and its ports used again.
         let mut held = !(segment.kind == Kind::Rst && before_it >= Phase::FinWait);
-        if held && segment.kind == Kind::Rst {
+        if segment.kind == Kind::Rst && before_it == Phase::SynSent && self.answers_challenge(segment, reply)
+        {
+            held = false;
+        } else if held && segment.kind == Kind::Rst {
             next = match self.reset(segment, reply) {
                 Reset::MadeUp => return Meaning::Invalid,
                 Reset::Doubtful => before_it,
                 Reset::Believed => Phase::Closed,
             };
-            let answers_let_by = (answered && self.last.kind == Kind::Syn
+            let answers_let_by = (answered && self.last.kind == Kind::Syn && self.last.reply != reply
                 || !self.assured && self.last.kind == Kind::Ack)
                 && segment.ack == self.last.end;
             held = !answers_let_by;
         }
+        let mut numbers_count = false;
         if held {
             let opening = matches!(before_it, Phase::SynSent | Phase::SynReceived);
             match self.windows.take(segment, reply, opening, before_it == Phase::SynSent) {
-                Fit::Outside => return Meaning::Invalid,
+                Fit::Outside => {
+                    self.remember_outside(segment.kind, reply);
+                    return Meaning::Invalid;
+                }
                 Fit::LetBy => return Meaning::LetBy,
-                Fit::Within => {}
+                Fit::Within => numbers_count = segment.kind == Kind::Ack,
+                Fit::Excused => {}
             }
         }
-        let now = Last::of(segment, reply);
-        self.repeats = if segment.kind == Kind::Ack && self.last.repeats(&now) {
-            self.repeats.saturating_add(1)
-        } else {
-            0
-        };
-        self.last = now;
+        self.remember(Last::of(segment, reply), numbers_count);
         self.closing |= next == Phase::FinWait && before_it != Phase::FinWait;
         if answered
             && matches!(before_it, Phase::SynReceived | Phase::Established)
@@ -232,6 +248,31 @@ impl Tcp {
         }
         self.phase = next;
         Meaning::Valid
+    }
+
+    /// Remembers a segment that was taken.
+    fn remember(&mut self, now: Last, numbers_count: bool) {
+        if numbers_count {
+            self.repeats = if self.last.repeats(&now) { self.repeats.saturating_add(1) } else { 0 };
+            self.last = now;
+        } else {
+            (self.last.kind, self.last.reply) = (now.kind, now.reply);
+        }
+    }
+
+    /// An end that is outside the window may be one all the same, to a side that is out of step: it is remembered as the last
+    /// segment, unless the other side has said before that it ends.
+    fn remember_outside(&mut self, kind: Kind, reply: bool) {
+        let ends = |kind| matches!(kind, Kind::Fin | Kind::Rst);
+        if self.assured && ends(kind) && !(self.last.reply != reply && ends(self.last.kind)) {
+            (self.last.kind, self.last.reply) = (kind, reply);
+        }
+    }
+
+    /// Whether this is the reset with which who began answers an acknowledgment of what it has never sent: the other side
+    /// holds an older connection (RFC 5961 §4), which is over then.
+    fn answers_challenge(&self, segment: &Segment, reply: bool) -> bool {
+        !reply && self.last.kind == Kind::Ack && self.last.reply && segment.seq == self.last.ack
     }
 
     /// The next phase where the table of phases alone would be wrong.

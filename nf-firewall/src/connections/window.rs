@@ -25,6 +25,8 @@ const LEAST_ACK_WINDOW: u32 = 66_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fit {
     Within,
+    /// It is not, but the history of its sender is not known.
+    Excused,
     /// It goes through and changes nothing.
     LetBy,
     Outside,
@@ -146,8 +148,7 @@ impl Windows {
         if fit == Fit::Within {
             sender.sends(receiver, segment, n);
         }
-        // Of a side whose history is not known, nothing is out of the window.
-        if sender.lenient { Fit::Within } else { fit }
+        if sender.lenient && fit != Fit::Within { Fit::Excused } else { fit }
     }
 }
 
@@ -181,6 +182,9 @@ impl Side {
         self.limit = segment.end.wrapping_add(self.window);
         if receiver.window == 0 {
             (receiver.end, receiver.limit) = (sack, sack);
+        } else if sack == receiver.end.wrapping_add(1) {
+            // The answer to a keep-alive, most likely, whose byte was not seen.
+            receiver.end = sack;
         }
     }
 
