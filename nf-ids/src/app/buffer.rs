@@ -112,7 +112,7 @@ buffers! {
     /// Header `Accept-Encoding`.
     HttpAcceptEnc = ["http.accept_enc", "http_accept_enc"] HTTP (Headers) () one;
     /// Header `Connection`.
-    HttpConnection = ["http.connection", "http_connection"] HTTP (Headers) (Headers) one;
+    HttpConnection = ["http.connection", "http_connection"] HTTP (Headers) () one;
     /// Header `Content-Type`.
     HttpContentType = ["http.content_type", "http_content_type"] HTTP (Headers) (Headers) one;
     /// Header `Content-Length`.

@@ -267,7 +267,7 @@ impl State {
 
     fn parser_for(&self, protocol: Protocol, first: u64) -> Option<Box<dyn Parser>> {
         Some(match protocol {
-            Protocol::Http1 => Box::new(http::Http::new(first, &self.limits)),
+            Protocol::Http1 => Box::new(http::Http::new(first, &self.limits, self.hints.server_port)),
             Protocol::Dns | Protocol::Mdns | Protocol::Llmnr => {
                 Box::new(dns::Dns::new(first, protocol, self.hints.udp))
             }

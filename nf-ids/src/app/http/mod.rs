@@ -12,6 +12,7 @@
 //! `Rest`: what follows a complete message in the same piece of data; it begins the next message, or belongs to the body
 //! although it should not. A lost piece of a body is passed over; elsewhere it ends that direction.
 
+mod bestfit;
 mod body;
 mod chunk;
 mod decode;
@@ -87,6 +88,8 @@ enum Take {
 #[derive(Debug)]
 pub(super) struct Http {
     limits: Limits,
+    /// The server's TCP port.
+    port: u16,
     txs: VecDeque<Tx>,
     first: u64,
     sides: [Side; 2],
@@ -95,10 +98,11 @@ pub(super) struct Http {
 }
 
 impl Http {
-    /// With ids from `first`.
-    pub(super) fn new(first: u64, limits: &Limits) -> Http {
+    /// With ids from `first`, of a server at `port`.
+    pub(super) fn new(first: u64, limits: &Limits, port: u16) -> Http {
         Http {
             limits: limits.clone(),
+            port,
             txs: VecDeque::new(),
             first,
             sides: Default::default(),
