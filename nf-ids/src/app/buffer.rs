@@ -37,6 +37,7 @@ struct Entry {
 
 const HTTP: &[Protocol] = &[Protocol::Http1, Protocol::Http2, Protocol::Doh2];
 const HTTP1: &[Protocol] = &[Protocol::Http1];
+const HTTP2: &[Protocol] = &[Protocol::Http2, Protocol::Doh2];
 const DNS: &[Protocol] = &[Protocol::Dns, Protocol::Doh2];
 const MDNS: &[Protocol] = &[Protocol::Mdns];
 const LLMNR: &[Protocol] = &[Protocol::Llmnr];
@@ -135,6 +136,8 @@ buffers! {
     HttpRequestHeader = ["http.request_header"] HTTP (Headers) () many;
     /// Each header of the response, `name: value`.
     HttpResponseHeader = ["http.response_header"] HTTP () (Headers) many;
+    /// Each field's name, of HTTP/2.
+    Http2HeaderName = ["http2.header_name"] HTTP2 (Headers) (Headers) many;
     /// Content of what is transferred.
     FileData = ["file.data", "file_data"] FILES (Body) (Body) many;
     /// Name of what is transferred.

@@ -131,6 +131,10 @@ pub(crate) trait Parser: std::fmt::Debug + Send {
     fn only(&self, _id: u64) -> Option<Direction> {
         None
     }
+    /// The protocol's name, if what was read makes it another than the one that was recognised.
+    fn renamed(&self) -> Option<Protocol> {
+        None
+    }
     /// Forgets transactions below `id`.
     fn release(&mut self, below: u64);
     /// Bytes held.
@@ -215,6 +219,7 @@ impl State {
         }
         if let Some(parser) = &mut self.parser {
             let step = parser.data(direction, bytes);
+            self.protocol = parser.renamed().unwrap_or(self.protocol);
             self.follow(direction, step, bytes);
             return;
         }
@@ -268,6 +273,10 @@ impl State {
     fn parser_for(&self, protocol: Protocol, first: u64) -> Option<Box<dyn Parser>> {
         Some(match protocol {
             Protocol::Http1 => Box::new(http::Http::new(first, &self.limits, self.hints.server_port)),
+            Protocol::Http2 => {
+                let upgraded = self.before.as_ref().is_some_and(|(old, _)| *old == Protocol::Http1);
+                Box::new(http::Http2::new(first, &self.limits, upgraded))
+            }
             Protocol::Dns | Protocol::Mdns | Protocol::Llmnr => {
                 Box::new(dns::Dns::new(first, protocol, self.hints.udp))
             }

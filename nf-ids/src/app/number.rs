@@ -64,6 +64,16 @@ pub enum Number {
     LdapResponsesCount,
     /// DCE/RPC operation number.
     DceOpnum,
+    /// Types of HTTP/2's frames; several.
+    Http2FrameType,
+    /// Error codes of RST_STREAM and GOAWAY; several.
+    Http2ErrorCode,
+    /// Weights of streams, one less than what they mean; several.
+    Http2Priority,
+    /// Sizes of WINDOW_UPDATE; several.
+    Http2Window,
+    /// Sizes that tables of fields are changed to; several.
+    Http2SizeUpdate,
 }
 
 const DNS: &[Protocol] = &[Protocol::Dns, Protocol::Doh2, Protocol::Mdns, Protocol::Llmnr];
@@ -90,6 +100,11 @@ impl Number {
             N::DhcpLeaseTime | N::DhcpRebindingTime | N::DhcpRenewalTime => &[Protocol::Dhcp],
             N::RfbSecType | N::RfbSecResult => &[Protocol::Rfb],
             N::LdapRequestOperation | N::LdapResponsesOperation | N::LdapResponsesCount => &[Protocol::Ldap],
+            N::Http2FrameType
+            | N::Http2ErrorCode
+            | N::Http2Priority
+            | N::Http2Window
+            | N::Http2SizeUpdate => &[Protocol::Http2, Protocol::Doh2],
             N::DceOpnum => &[Protocol::Dcerpc, Protocol::Smb],
         }
     }

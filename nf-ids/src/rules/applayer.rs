@@ -52,6 +52,11 @@ const NUMBERS: &[(&str, Number, u64, Names)] = &[
     ("ldap.responses.operation", Number::LdapResponsesOperation, 255, LDAP),
     ("ldap.responses.count", Number::LdapResponsesCount, 0xffff_ffff, &[]),
     ("ftp.dynamic_port", Number::FtpDynamicPort, 65535, &[]),
+    ("http2.frametype", Number::Http2FrameType, 255, FRAMES),
+    ("http2.errorcode", Number::Http2ErrorCode, 0xffff_ffff, H2_ERRORS),
+    ("http2.priority", Number::Http2Priority, 255, &[]),
+    ("http2.window", Number::Http2Window, 0xffff_ffff, &[]),
+    ("http2.size_update", Number::Http2SizeUpdate, u64::MAX, &[]),
 ];
 
 const VERSIONS: Names = &[
@@ -151,6 +156,35 @@ const LDAP: Names = &[
     ("extended_request", 23),
     ("extended_response", 24),
     ("intermediate_response", 25),
+];
+const FRAMES: Names = &[
+    ("data", 0),
+    ("headers", 1),
+    ("priority", 2),
+    ("rst_stream", 3),
+    ("settings", 4),
+    ("push_promise", 5),
+    ("ping", 6),
+    ("goaway", 7),
+    ("window_update", 8),
+    ("continuation", 9),
+];
+const H2_ERRORS: Names = &[
+    ("no_error", 0),
+    ("protocol_error", 1),
+    ("internal_error", 2),
+    ("flow_control_error", 3),
+    ("settings_timeout", 4),
+    ("stream_closed", 5),
+    ("frame_size_error", 6),
+    ("refused_stream", 7),
+    ("cancel", 8),
+    ("compression_error", 9),
+    ("connect_error", 10),
+    ("enhance_your_calm", 11),
+    ("inadequate_security", 12),
+    ("http_1_1_required", 13),
+    ("http11_required", 13),
 ];
 /// Flags by name: keyword, number, names of bits.
 const FLAGS: &[(&str, Number, Names)] = &[

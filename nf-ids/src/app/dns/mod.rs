@@ -5,6 +5,9 @@
 
 mod message;
 
+#[cfg(test)]
+pub(super) use message::sample_for_tests;
+
 use super::event::note;
 use super::{Buffer, Event, Number, Parser, Progress, Protocol, Step, side};
 use crate::flow::Direction;
@@ -110,6 +113,63 @@ fn record(message: &Message, buffer: Buffer, index: usize) -> Option<&Record> {
     sections.iter().flat_map(|section| section.iter()).nth(index)
 }
 
+/// A message that another protocol carries.
+#[derive(Debug)]
+pub(super) struct Carried(Message);
+
+impl Carried {
+    /// Reads it; none when it is no message.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Carried> {
+        message::parse(bytes).map(Carried)
+    }
+
+    /// The `index`th name that a buffer is.
+    pub(super) fn name(&self, buffer: Buffer, index: usize) -> Option<&[u8]> {
+        if buffer == Buffer::DnsQuery && self.0.flags & 0x8000 != 0 {
+            return None;
+        }
+        record(&self.0, buffer, index).map(|record| &record.name[..])
+    }
+
+    /// A number.
+    pub(super) fn number(&self, number: Number, index: usize) -> Option<u64> {
+        number_of(&self.0, number, index)
+    }
+
+    /// EVE's `dns` fields.
+    pub(super) fn describe(&self) -> Map<String, Value> {
+        describe(&self.0)
+    }
+
+    /// Bytes held.
+    pub(super) fn memory(&self) -> usize {
+        records_size(&self.0)
+    }
+}
+
+/// A number of a message.
+fn number_of(message: &Message, number: Number, index: usize) -> Option<u64> {
+    match number {
+        Number::DnsOpcode if index == 0 => Some(u64::from(message.flags >> 11 & 15)),
+        Number::DnsRcode if index == 0 && message.flags & 0x8000 != 0 => {
+            Some(u64::from(message.flags & 15) | u64::from(message.extended) << 4)
+        }
+        Number::DnsRrtype => {
+            let all = message.queries.iter().chain(&message.answers);
+            let all = all.chain(&message.authorities).chain(&message.additionals);
+            all.map(|record| u64::from(record.kind)).nth(index)
+        }
+        _ => None,
+    }
+}
+
+/// Bytes that a message's records hold.
+fn records_size(message: &Message) -> usize {
+    let all = [&message.queries, &message.answers, &message.authorities, &message.additionals];
+    let one = |record: &Record| record.name.len() + record.data.len() + size_of::<Record>();
+    all.iter().flat_map(|section| section.iter()).map(one).sum()
+}
+
 impl Parser for Dns {
     fn data(&mut self, direction: Direction, bytes: &[u8]) -> Step {
         if self.udp {
@@ -160,21 +220,7 @@ impl Parser for Dns {
 
     fn number(&self, id: u64, number: Number, direction: Direction, index: usize) -> Option<u64> {
         let tx = self.tx(id).filter(|tx| tx.direction == direction)?;
-        let message = &tx.message;
-        match number {
-            Number::DnsOpcode if index == 0 => Some(u64::from(message.flags >> 11 & 15)),
-            Number::DnsRcode if index == 0 && message.flags & 0x8000 != 0 => {
-                Some(u64::from(message.flags & 15) | u64::from(message.extended) << 4)
-            }
-            Number::DnsRrtype => {
-                let all = message.queries.iter().chain(&message.answers);
-                all.chain(&message.authorities)
-                    .chain(&message.additionals)
-                    .nth(index)
-                    .map(|r| u64::from(r.kind))
-            }
-            _ => None,
-        }
+        number_of(&tx.message, number, index)
     }
 
     fn events(&self, id: u64) -> &[Event] {
@@ -196,15 +242,8 @@ impl Parser for Dns {
     }
 
     fn memory(&self) -> usize {
-        let records = |message: &Message| {
-            let all = [&message.queries, &message.answers, &message.authorities, &message.additionals];
-            all.iter()
-                .flat_map(|section| section.iter())
-                .map(|r| r.name.len() + r.data.len() + 64)
-                .sum::<usize>()
-        };
         self.pending.iter().map(Vec::capacity).sum::<usize>()
-            + self.txs.iter().map(|tx| size_of::<Tx>() + records(&tx.message)).sum::<usize>()
+            + self.txs.iter().map(|tx| size_of::<Tx>() + records_size(&tx.message)).sum::<usize>()
     }
 }
 

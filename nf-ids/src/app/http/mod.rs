@@ -17,6 +17,7 @@ mod body;
 mod chunk;
 mod decode;
 mod describe;
+mod h2;
 mod header;
 mod line;
 mod multipart;
@@ -35,6 +36,8 @@ use serde_json::{Map, Value};
 use std::collections::VecDeque;
 use std::ops::Range;
 use tx::Tx;
+
+pub(super) use h2::Http2;
 
 /// Longest line.
 const MOST_LINE: usize = 18_000;

@@ -207,7 +207,7 @@ impl Tx {
 }
 
 /// The header that a buffer is.
-fn header_name(buffer: Buffer, direction: Direction) -> Option<&'static [u8]> {
+pub(super) fn header_name(buffer: Buffer, direction: Direction) -> Option<&'static [u8]> {
     Some(match buffer {
         Buffer::HttpUserAgent => b"user-agent",
         Buffer::HttpCookie if direction == Direction::ToClient => b"set-cookie",
