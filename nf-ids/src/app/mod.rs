@@ -37,6 +37,7 @@ mod smtp;
 mod snmp;
 mod ssh;
 mod store;
+mod text;
 mod tls;
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ impl Store {
 
     /// A field for EVE of bytes.
     pub(super) fn text(&mut self, id: u64, name: &str, bytes: &[u8]) {
-        self.field(id, name, String::from_utf8_lossy(bytes).into_owned());
+        self.field(id, name, super::text::readable(bytes));
     }
 
     /// A direction has come so far.

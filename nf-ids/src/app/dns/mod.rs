@@ -275,36 +275,32 @@ fn kind_name(kind: u16) -> String {
     name.to_string()
 }
 
-/// EVE's `dns` fields.
+/// Names of response codes.
+const CODES: &[&str] = &[
+    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET",
+    "NOTAUTH", "NOTZONE",
+];
+
+/// EVE's `dns` fields, in their third version.
 fn describe(message: &Message) -> Map<String, Value> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let text = super::text::readable;
     let response = message.flags & 0x8000 != 0;
     let mut fields = Map::new();
     fields.insert("version".into(), 3.into());
     fields.insert("type".into(), if response { "response" } else { "request" }.into());
     fields.insert("id".into(), message.id.into());
-    if response {
-        fields.insert("flags".into(), format!("{:x}", message.flags).into());
-        for (name, bit) in
-            [("qr", 0x8000), ("aa", 0x400), ("tc", 0x200), ("rd", 0x100), ("ra", 0x80), ("z", 0x40)]
-        {
-            if message.flags & bit != 0 {
-                fields.insert(name.into(), true.into());
-            }
+    fields.insert("flags".into(), format!("{:x}", message.flags).into());
+    for (name, bit) in
+        [("qr", 0x8000), ("aa", 0x400), ("tc", 0x200), ("rd", 0x100), ("ra", 0x80), ("z", 0x40)]
+    {
+        if message.flags & bit != 0 {
+            fields.insert(name.into(), true.into());
         }
-        let code = match message.flags & 15 {
-            0 => "NOERROR",
-            1 => "FORMERR",
-            2 => "SERVFAIL",
-            3 => "NXDOMAIN",
-            4 => "NOTIMP",
-            5 => "REFUSED",
-            _ => "",
-        };
-        let code = if code.is_empty() { (message.flags & 15).to_string() } else { code.to_string() };
-        fields.insert("rcode".into(), code.into());
     }
     fields.insert("opcode".into(), (message.flags >> 11 & 15).into());
+    let code = usize::from(message.flags & 15) | usize::from(message.extended) << 4;
+    let code = CODES.get(code).map_or_else(|| code.to_string(), |name| (*name).to_string());
+    fields.insert("rcode".into(), code.into());
     let queries: Vec<Value> = message
         .queries
         .iter()
@@ -326,6 +322,16 @@ fn describe(message: &Message) -> Map<String, Value> {
         if !section.is_empty() {
             fields.insert(name.into(), records(section).into());
         }
+    }
+    let mut grouped: Map<String, Value> = Map::new();
+    for answer in message.answers.iter().filter(|answer| !answer.data.is_empty()) {
+        let list = grouped.entry(kind_name(answer.kind)).or_insert_with(|| json!([]));
+        if let Some(list) = list.as_array_mut() {
+            list.push(text(&answer.data).into());
+        }
+    }
+    if !grouped.is_empty() {
+        fields.insert("grouped".into(), grouped.into());
     }
     fields
 }
@@ -350,7 +356,14 @@ mod tests {
         assert_eq!(dns.number(7, Number::DnsRcode, ToServer, 0), None);
         assert_eq!(dns.number(8, Number::DnsRcode, ToClient, 0), Some(0));
         assert_eq!(dns.number(8, Number::DnsRrtype, ToClient, 1), Some(1));
-        assert_eq!(dns.describe(8)["answers"][0]["rdata"], "1.2.3.4");
+        let told = dns.describe(8);
+        assert_eq!(told["answers"][0]["rdata"], "1.2.3.4");
+        assert_eq!(
+            (&told["flags"], &told["rcode"], &told["qr"]),
+            (&"8100".into(), &"NOERROR".into(), &true.into())
+        );
+        assert_eq!(told["grouped"], json!({"A": ["1.2.3.4"]}));
+        assert_eq!((&dns.describe(7)["type"], &dns.describe(7)["flags"]), (&"request".into(), &"100".into()));
     }
 
     #[test]

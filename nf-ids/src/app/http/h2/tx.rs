@@ -233,7 +233,7 @@ impl Tx {
 
     /// EVE's fields.
     pub(super) fn describe(&self) -> Map<String, Value> {
-        let text = |bytes: &[u8]| Value::String(String::from_utf8_lossy(bytes).into_owned());
+        let text = |bytes: &[u8]| Value::String(crate::app::text::readable(bytes));
         let [request, response] = &self.sides;
         let mut fields = Map::new();
         let list = |side: &Side| -> Value {
@@ -264,7 +264,7 @@ impl Tx {
             fields.insert("status".into(), status.into());
         }
         if !response.fields.is_empty() {
-            fields.insert("length".into(), response.body.total.into());
+            fields.insert("length".into(), response.body.received.into());
         }
         fields.insert("http2".into(), json!({"stream_id": self.stream}));
         for dns in self.sides.iter().filter_map(|side| side.dns.as_ref()) {
