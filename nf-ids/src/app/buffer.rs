@@ -152,7 +152,7 @@ buffers! {
     DnsAuthoritiesName = ["dns.authorities.rrname"] DNS (Complete) (Complete) many;
     /// Names of additional records.
     DnsAdditionalsName = ["dns.additionals.rrname"] DNS (Complete) (Complete) many;
-    /// Names of a response's records, whichever section.
+    /// Names of a response's questions and records, whichever section, and those that records lead to.
     DnsResponseName = ["dns.response.rrname"] DNS () (Complete) many;
     /// Names that are asked for by multicast.
     MdnsQueriesName = ["mdns.queries.rrname"] MDNS (Complete) (Complete) many;

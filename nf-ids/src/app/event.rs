@@ -102,6 +102,7 @@ events! {
     TlsCertificateInvalidDer = "tls.certificate_invalid_der",
     TlsHeartbeat = "tls.heartbeat_message",
     TlsInvalidHeartbeat = "tls.invalid_heartbeat_message",
+    TlsHeartbeatMismatch = "tls.dataleak_heartbeat_mismatch",
     TlsOverflowHeartbeat = "tls.overflow_heartbeat_message",
     TlsHandshakeInvalidLength = "tls.handshake_invalid_length",
     TlsMultipleSni = "tls.multiple_sni_extensions",

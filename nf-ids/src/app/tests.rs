@@ -72,6 +72,31 @@ fn messages_in_records_of_one_byte_are_read() {
 }
 
 #[test]
+fn heartbeats_that_ask_for_more_than_they_send_are_told() {
+    let beat = |body: &[u8]| {
+        let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+        [&[24, 3, 2][..], &length, body].concat()
+    };
+    let seen = |bytes: &[Vec<u8>]| {
+        let mut app = state(443);
+        app.data(ToServer, &record(&[0, 0, 0, 0]), 0, false);
+        for (number, one) in bytes.iter().enumerate() {
+            app.data(if number % 2 == 0 { ToServer } else { ToClient }, one, 0, false);
+        }
+        app.events(0).to_vec()
+    };
+    let good = [&[1, 0, 2, b'h', b'i'][..], &[7; 16]].concat();
+    assert_eq!(seen(&[beat(&good), beat(&good)]), [Event::TlsHeartbeat]);
+    let bleed = beat(&[1, 0x40, 0]);
+    let leak = beat(&[2; 3000]);
+    assert_eq!(
+        seen(&[bleed, leak]),
+        [Event::TlsHeartbeat, Event::TlsOverflowHeartbeat, Event::TlsHeartbeatMismatch]
+    );
+    assert_eq!(seen(&[beat(&[1, 0, 2, 3, 4, 5])]), [Event::TlsHeartbeat, Event::TlsInvalidHeartbeat]);
+}
+
+#[test]
 fn attachments_of_one_mail_are_bounded_together() {
     let mut app = state(25);
     app.data(ToClient, b"220 smtp ready\r\n", 0, false);

@@ -94,23 +94,33 @@ impl Dns {
     }
 }
 
-/// The `index`th record that a buffer is the name of.
-fn record(message: &Message, buffer: Buffer, index: usize) -> Option<&Record> {
+/// The `index`th name that a buffer is.
+fn name(message: &Message, buffer: Buffer, index: usize) -> Option<&[u8]> {
     use Buffer as B;
-    let sections: &[&[Record]] = match buffer {
-        B::DnsQuery | B::DnsQueriesName | B::MdnsQueriesName | B::LlmnrQueriesName => &[&message.queries],
-        B::DnsAnswersName | B::MdnsAnswersName | B::LlmnrAnswersName => &[&message.answers],
-        B::DnsAuthoritiesName | B::MdnsAuthoritiesName | B::LlmnrAuthoritiesName => &[&message.authorities],
-        B::DnsAdditionalsName | B::MdnsAdditionalsName | B::LlmnrAdditionalsName => &[&message.additionals],
-        B::DnsResponseName | B::MdnsResponseName | B::LlmnrResponseName => {
-            if message.flags & 0x8000 == 0 {
-                return None;
-            }
-            &[&message.queries, &message.answers, &message.authorities, &message.additionals]
+    let section = match buffer {
+        B::DnsQuery | B::DnsQueriesName | B::MdnsQueriesName | B::LlmnrQueriesName => &message.queries,
+        B::DnsAnswersName | B::MdnsAnswersName | B::LlmnrAnswersName => &message.answers,
+        B::DnsAuthoritiesName | B::MdnsAuthoritiesName | B::LlmnrAuthoritiesName => &message.authorities,
+        B::DnsAdditionalsName | B::MdnsAdditionalsName | B::LlmnrAdditionalsName => &message.additionals,
+        B::DnsResponseName | B::MdnsResponseName | B::LlmnrResponseName if message.flags & 0x8000 != 0 => {
+            return names(message).nth(index);
         }
         _ => return None,
     };
-    sections.iter().flat_map(|section| section.iter()).nth(index)
+    section.get(index).map(|record| &record.name[..])
+}
+
+/// All names in a response: of questions and records, and those that records lead to.
+fn names(message: &Message) -> impl Iterator<Item = &[u8]> {
+    let records = message.answers.iter().chain(&message.authorities).chain(&message.additionals);
+    let both = |record: &'_ Record| -> bool {
+        // NS, CNAME, SOA (its first), PTR and MX.
+        matches!(record.kind, 2 | 5 | 6 | 12 | 15) && !record.data.is_empty()
+    };
+    let of_records = records.flat_map(move |record| {
+        std::iter::once(&record.name[..]).chain(both(record).then_some(&record.data[..]))
+    });
+    message.queries.iter().map(|query| &query.name[..]).chain(of_records)
 }
 
 /// A message that another protocol carries.
@@ -128,7 +138,7 @@ impl Carried {
         if buffer == Buffer::DnsQuery && self.0.flags & 0x8000 != 0 {
             return None;
         }
-        record(&self.0, buffer, index).map(|record| &record.name[..])
+        name(&self.0, buffer, index)
     }
 
     /// A number.
@@ -215,7 +225,7 @@ impl Parser for Dns {
 
     fn buffer(&self, id: u64, buffer: Buffer, direction: Direction, index: usize) -> Option<&[u8]> {
         let tx = self.tx(id).filter(|tx| tx.direction == direction)?;
-        record(&tx.message, buffer, index).map(|record| &record.name[..])
+        name(&tx.message, buffer, index)
     }
 
     fn number(&self, id: u64, number: Number, direction: Direction, index: usize) -> Option<u64> {
@@ -364,6 +374,20 @@ mod tests {
         );
         assert_eq!(told["grouped"], json!({"A": ["1.2.3.4"]}));
         assert_eq!((&dns.describe(7)["type"], &dns.describe(7)["flags"]), (&"request".into(), &"100".into()));
+    }
+
+    #[test]
+    fn names_of_a_response_are_also_those_that_records_lead_to() {
+        let mut bytes = message::sample_for_tests(true);
+        bytes[7] = 2;
+        // A mail exchanger of what was asked for: `mx`, at it.
+        bytes.extend(b"\xc0\x0c\0\x0f\0\x01\0\0\0\x3c\0\x07\0\x0a\x02mx\xc0\x10");
+        let mut dns = Dns::new(0, Protocol::Dns, true);
+        dns.data(ToClient, &bytes);
+        let name = |index| dns.buffer(0, Buffer::DnsResponseName, ToClient, index);
+        assert_eq!((name(0), name(2)), (Some(&b"www.example.com"[..]), Some(&b"www.example.com"[..])));
+        assert_eq!(name(3), Some(&b"mx.example.com"[..]));
+        assert_eq!(name(4), None);
     }
 
     #[test]
