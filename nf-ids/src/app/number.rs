@@ -79,6 +79,24 @@ pub enum Number {
 const DNS: &[Protocol] = &[Protocol::Dns, Protocol::Doh2, Protocol::Mdns, Protocol::Llmnr];
 
 impl Number {
+    /// Whether a transaction can have several.
+    pub fn is_multiple(self) -> bool {
+        use Number as N;
+        matches!(
+            self,
+            N::DnsRrtype
+                | N::MqttType
+                | N::MqttQos
+                | N::MqttReasonCode
+                | N::LdapResponsesOperation
+                | N::Http2FrameType
+                | N::Http2ErrorCode
+                | N::Http2Priority
+                | N::Http2Window
+                | N::Http2SizeUpdate
+        )
+    }
+
     /// The protocols that have it.
     pub fn protocols(self) -> &'static [Protocol] {
         use Number as N;

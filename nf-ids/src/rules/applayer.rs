@@ -7,6 +7,7 @@ use super::dates;
 use super::option::unquote;
 use super::refusal::Fault;
 use super::rule::{TransactionTest, Way};
+use super::several::Several;
 use super::test::{Content, Place, Test};
 use crate::app::{Buffer, Event, Number};
 
@@ -301,15 +302,26 @@ fn number_test(
     value: &str,
 ) -> Result<TransactionTest, Fault> {
     let value = if value.contains('"') { unquote(word, value)?.0 } else { value };
-    // After a comma, `ldap.responses.operation` says which of the responses; any of them is what is asked here.
-    let value = value.split_once(',').filter(|(_, rest)| rest.trim() == "any").map_or(value, |(v, _)| v);
+    if number.is_multiple()
+        && let Some(count) = Several::count(word, value)
+    {
+        return count.map(|count| TransactionTest::Several(number, count));
+    }
+    // After a comma stands which of several is asked.
+    let (value, which) = match value.split_once(',').filter(|_| number.is_multiple()) {
+        Some((value, which)) => (value, Some(which).filter(|which| which.trim() != "any")),
+        None => (value, None),
+    };
     let (sign, name) = value.split_at(value.find(|c: char| c.is_ascii_alphanumeric()).unwrap_or(0));
     let named = names.iter().find(|(n, _)| n.eq_ignore_ascii_case(name.trim()));
     let text = named.map_or_else(|| value.to_string(), |(_, n)| format!("{sign}{n}"));
     let compare = Compare::parse(word, &text, most).map_err(|fault| {
         if names.is_empty() { fault } else { fault.or_nearest(name, names.iter().map(|(n, _)| *n)) }
     })?;
-    Ok(TransactionTest::Number(number, compare))
+    match which {
+        Some(which) => Several::parse(word, compare, which).map(|all| TransactionTest::Several(number, all)),
+        None => Ok(TransactionTest::Number(number, compare)),
+    }
 }
 
 fn flags(word: &str, number: Number, names: Names, value: &str) -> Result<TransactionTest, Fault> {

@@ -27,6 +27,7 @@ mod pcre;
 mod refusal;
 mod rule;
 mod set;
+mod several;
 mod state;
 mod test;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub use rule::{
     RejectTo, Rule, StreamSide, TransactionTest, Way, Ways,
 };
 pub use set::RuleSet;
+pub use several::{Several, Which};
 pub use state::{
     BitCommand, CounterCommand, CounterValue, Filter, Keeper, StateTest, Threshold, ThresholdKind, Track,
     UniqueOn,
