@@ -51,6 +51,7 @@ const SMB: &[Protocol] = &[Protocol::Smb];
 const KRB5: &[Protocol] = &[Protocol::Krb5];
 const SNMP: &[Protocol] = &[Protocol::Snmp];
 const RFB: &[Protocol] = &[Protocol::Rfb];
+const WEBSOCKET: &[Protocol] = &[Protocol::Websocket];
 const RPC: &[Protocol] = &[Protocol::Dcerpc, Protocol::Smb];
 const FILES: &[Protocol] =
     &[Protocol::Http1, Protocol::Http2, Protocol::Doh2, Protocol::Smtp, Protocol::FtpData, Protocol::Smb];
@@ -314,6 +315,8 @@ buffers! {
     SmbNtlmUser = ["smb.ntlmssp_user"] SMB (Line) () one;
     /// Domain of NTLMSSP.
     SmbNtlmDomain = ["smb.ntlmssp_domain"] SMB (Line) () one;
+    /// What a message carries.
+    WebsocketPayload = ["websocket.payload"] WEBSOCKET (Complete) (Complete) one;
     /// Stub data of a request or response.
     DceStubData = ["dcerpc.stub_data", "dce_stub_data"] RPC (Complete) (Complete) one;
 }

@@ -140,6 +140,8 @@ events! {
     RfbUnknownSecurityResult = "rfb.unknown_security_result",
     RfbMalformedMessage = "rfb.malformed_message",
     RfbConfusedState = "rfb.confused_state",
+    WebsocketSkipEnd = "websocket.skip_end_of_payload",
+    WebsocketReassemblyLimit = "websocket.reassembly_limit_reached",
     LdapTooManyTransactions = "ldap.too_many_transactions",
     LdapInvalidData = "ldap.invalid_data",
     LdapRequestNotFound = "ldap.request_not_found",

@@ -39,6 +39,7 @@ mod ssh;
 mod store;
 mod text;
 mod tls;
+mod websocket;
 
 #[cfg(test)]
 mod captures;
@@ -293,6 +294,7 @@ impl State {
             Protocol::Dcerpc => Box::new(Stored::new(first, dcerpc::Dcerpc::default())),
             Protocol::Krb5 => Box::new(Stored::new(first, krb5::Krb5::new(self.hints.udp))),
             Protocol::Snmp => Box::new(Stored::new(first, snmp::Snmp)),
+            Protocol::Websocket => Box::new(Stored::new(first, websocket::Websocket::default())),
             Protocol::Mqtt => Box::new(Stored::new(first, mqtt::Mqtt::default())),
             _ => return None,
         })

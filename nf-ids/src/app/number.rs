@@ -64,6 +64,12 @@ pub enum Number {
     LdapResponsesCount,
     /// DCE/RPC operation number.
     DceOpnum,
+    /// Opcode of a WebSocket message.
+    WebsocketOpcode,
+    /// Its last frame's mask.
+    WebsocketMask,
+    /// Its flags: 0x80 the last frame, 0x40 deflated.
+    WebsocketFlags,
     /// Types of HTTP/2's frames; several.
     Http2FrameType,
     /// Error codes of RST_STREAM and GOAWAY; several.
@@ -123,6 +129,7 @@ impl Number {
             | N::Http2Priority
             | N::Http2Window
             | N::Http2SizeUpdate => &[Protocol::Http2, Protocol::Doh2],
+            N::WebsocketOpcode | N::WebsocketMask | N::WebsocketFlags => &[Protocol::Websocket],
             N::DceOpnum => &[Protocol::Dcerpc, Protocol::Smb],
         }
     }

@@ -53,6 +53,20 @@ const NUMBERS: &[(&str, Number, u64, Names)] = &[
     ("ldap.responses.operation", Number::LdapResponsesOperation, 255, LDAP),
     ("ldap.responses.count", Number::LdapResponsesCount, 0xffff_ffff, &[]),
     ("ftp.dynamic_port", Number::FtpDynamicPort, 65535, &[]),
+    (
+        "websocket.opcode",
+        Number::WebsocketOpcode,
+        15,
+        &[
+            ("continuation", 0),
+            ("text", 1),
+            ("binary", 2),
+            ("connection_close", 8),
+            ("ping", 9),
+            ("pong", 10),
+        ],
+    ),
+    ("websocket.mask", Number::WebsocketMask, 0xffff_ffff, &[]),
     ("http2.frametype", Number::Http2FrameType, 255, FRAMES),
     ("http2.errorcode", Number::Http2ErrorCode, 0xffff_ffff, H2_ERRORS),
     ("http2.priority", Number::Http2Priority, 255, &[]),
@@ -189,6 +203,7 @@ const H2_ERRORS: Names = &[
 ];
 /// Flags by name: keyword, number, names of bits.
 const FLAGS: &[(&str, Number, Names)] = &[
+    ("websocket.flags", Number::WebsocketFlags, &[("fin", 0x80), ("comp", 0x40)]),
     ("mqtt.flags", Number::MqttFlags, &[("retain", 1), ("dup", 8)]),
     (
         "mqtt.connect.flags",
