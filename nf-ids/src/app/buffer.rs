@@ -317,6 +317,8 @@ buffers! {
     SmbNtlmDomain = ["smb.ntlmssp_domain"] SMB (Line) () one;
     /// What a message carries.
     WebsocketPayload = ["websocket.payload"] WEBSOCKET (Complete) (Complete) one;
+    /// Each interface that was accepted before a call: its number in the order of its text, and two bytes of version.
+    DceInterface = ["dcerpc.iface", "dce_iface"] RPC (Complete) (Complete) many;
     /// Stub data of a request or response.
     DceStubData = ["dcerpc.stub_data", "dce_stub_data"] RPC (Complete) (Complete) one;
 }

@@ -4,6 +4,7 @@ use super::buffers::{self, modified_buffer, sticky_buffer};
 use super::builder::Builder;
 use super::compare::Compare;
 use super::dates;
+use super::interface;
 use super::option::unquote;
 use super::refusal::Fault;
 use super::rule::{TransactionTest, Way};
@@ -236,6 +237,12 @@ pub(crate) fn words() -> impl Iterator<Item = &'static str> {
 
 /// Takes a keyword of this room; `None` if it is not of it.
 pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>) -> Option<Result<(), Fault>> {
+    if matches!(word, "dcerpc.iface" | "dce_iface") {
+        let tests =
+            value.ok_or_else(|| Fault::new(word, "has no value")).and_then(|v| interface::tests(word, v));
+        let mut put = |test| b.test_of(Buffer::DceInterface, test);
+        return Some(tests.and_then(|tests| tests.into_iter().try_for_each(&mut put)));
+    }
     if let Some(buffer) = sticky_buffer(word) {
         // `file.data: to_client` and the like name the direction.
         return Some(b.stick(Place::App(buffer)).and_then(|()| direction(b, word, value)));

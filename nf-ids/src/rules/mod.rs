@@ -16,6 +16,7 @@ mod compare;
 mod dates;
 mod header;
 mod headers;
+mod interface;
 mod list;
 mod memory;
 mod meta;
