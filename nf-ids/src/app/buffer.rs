@@ -37,6 +37,7 @@ struct Entry {
 
 const HTTP: &[Protocol] = &[Protocol::Http1, Protocol::Http2, Protocol::Doh2];
 const HTTP1: &[Protocol] = &[Protocol::Http1];
+const HTTP2: &[Protocol] = &[Protocol::Http2, Protocol::Doh2];
 const DNS: &[Protocol] = &[Protocol::Dns, Protocol::Doh2];
 const MDNS: &[Protocol] = &[Protocol::Mdns];
 const LLMNR: &[Protocol] = &[Protocol::Llmnr];
@@ -50,6 +51,7 @@ const SMB: &[Protocol] = &[Protocol::Smb];
 const KRB5: &[Protocol] = &[Protocol::Krb5];
 const SNMP: &[Protocol] = &[Protocol::Snmp];
 const RFB: &[Protocol] = &[Protocol::Rfb];
+const WEBSOCKET: &[Protocol] = &[Protocol::Websocket];
 const RPC: &[Protocol] = &[Protocol::Dcerpc, Protocol::Smb];
 const FILES: &[Protocol] =
     &[Protocol::Http1, Protocol::Http2, Protocol::Doh2, Protocol::Smtp, Protocol::FtpData, Protocol::Smb];
@@ -112,7 +114,7 @@ buffers! {
     /// Header `Accept-Encoding`.
     HttpAcceptEnc = ["http.accept_enc", "http_accept_enc"] HTTP (Headers) () one;
     /// Header `Connection`.
-    HttpConnection = ["http.connection", "http_connection"] HTTP (Headers) (Headers) one;
+    HttpConnection = ["http.connection", "http_connection"] HTTP (Headers) () one;
     /// Header `Content-Type`.
     HttpContentType = ["http.content_type", "http_content_type"] HTTP (Headers) (Headers) one;
     /// Header `Content-Length`.
@@ -135,6 +137,8 @@ buffers! {
     HttpRequestHeader = ["http.request_header"] HTTP (Headers) () many;
     /// Each header of the response, `name: value`.
     HttpResponseHeader = ["http.response_header"] HTTP () (Headers) many;
+    /// Each field's name, of HTTP/2.
+    Http2HeaderName = ["http2.header_name"] HTTP2 (Headers) (Headers) many;
     /// Content of what is transferred.
     FileData = ["file.data", "file_data"] FILES (Body) (Body) many;
     /// Name of what is transferred.
@@ -149,7 +153,7 @@ buffers! {
     DnsAuthoritiesName = ["dns.authorities.rrname"] DNS (Complete) (Complete) many;
     /// Names of additional records.
     DnsAdditionalsName = ["dns.additionals.rrname"] DNS (Complete) (Complete) many;
-    /// Names of a response's records, whichever section.
+    /// Names of a response's questions and records, whichever section, and those that records lead to.
     DnsResponseName = ["dns.response.rrname"] DNS () (Complete) many;
     /// Names that are asked for by multicast.
     MdnsQueriesName = ["mdns.queries.rrname"] MDNS (Complete) (Complete) many;
@@ -311,6 +315,10 @@ buffers! {
     SmbNtlmUser = ["smb.ntlmssp_user"] SMB (Line) () one;
     /// Domain of NTLMSSP.
     SmbNtlmDomain = ["smb.ntlmssp_domain"] SMB (Line) () one;
+    /// What a message carries.
+    WebsocketPayload = ["websocket.payload"] WEBSOCKET (Complete) (Complete) one;
+    /// Each interface that was accepted before a call: its number in the order of its text, and two bytes of version.
+    DceInterface = ["dcerpc.iface", "dce_iface"] RPC (Complete) (Complete) many;
     /// Stub data of a request or response.
     DceStubData = ["dcerpc.stub_data", "dce_stub_data"] RPC (Complete) (Complete) one;
 }

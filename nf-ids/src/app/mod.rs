@@ -37,12 +37,16 @@ mod smtp;
 mod snmp;
 mod ssh;
 mod store;
+mod text;
 mod tls;
+mod websocket;
 
 #[cfg(test)]
 mod captures;
 #[cfg(test)]
 mod mutations;
+#[cfg(test)]
+mod tests;
 
 use crate::flow::Direction;
 pub use buffer::{Buffer, Progress};
@@ -61,6 +65,9 @@ pub const MOST_TRANSACTIONS: u64 = 512;
 const FEW_TRANSACTIONS: u64 = 8;
 /// Bytes that more transactions than that may hold.
 const MOST_BYTES: usize = 4 << 20;
+
+/// Changes of protocol that a flow may make; with one more it is not read any further.
+const MOST_CHANGES: u8 = 8;
 
 /// Bounds that a user can set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +133,10 @@ pub(crate) trait Parser: std::fmt::Debug + Send {
     fn only(&self, _id: u64) -> Option<Direction> {
         None
     }
+    /// The protocol's name, if what was read makes it another than the one that was recognised.
+    fn renamed(&self) -> Option<Protocol> {
+        None
+    }
     /// Forgets transactions below `id`.
     fn release(&mut self, below: u64);
     /// Bytes held.
@@ -146,6 +157,8 @@ pub struct State {
     stopped: bool,
     reversed: bool,
     ended: [bool; 2],
+    /// Changes of protocol so far.
+    changes: u8,
 }
 
 /// Index of a direction in arrays of two.
@@ -170,6 +183,7 @@ impl State {
             stopped: false,
             reversed: false,
             ended: [false; 2],
+            changes: 0,
         }
     }
 
@@ -207,6 +221,7 @@ impl State {
         }
         if let Some(parser) = &mut self.parser {
             let step = parser.data(direction, bytes);
+            self.protocol = parser.renamed().unwrap_or(self.protocol);
             self.follow(direction, step, bytes);
             return;
         }
@@ -259,7 +274,11 @@ impl State {
 
     fn parser_for(&self, protocol: Protocol, first: u64) -> Option<Box<dyn Parser>> {
         Some(match protocol {
-            Protocol::Http1 => Box::new(http::Http::new(first, &self.limits)),
+            Protocol::Http1 => Box::new(http::Http::new(first, &self.limits, self.hints.server_port)),
+            Protocol::Http2 => {
+                let upgraded = self.before.as_ref().is_some_and(|(old, _)| *old == Protocol::Http1);
+                Box::new(http::Http2::new(first, &self.limits, upgraded))
+            }
             Protocol::Dns | Protocol::Mdns | Protocol::Llmnr => {
                 Box::new(dns::Dns::new(first, protocol, self.hints.udp))
             }
@@ -275,6 +294,7 @@ impl State {
             Protocol::Dcerpc => Box::new(Stored::new(first, dcerpc::Dcerpc::default())),
             Protocol::Krb5 => Box::new(Stored::new(first, krb5::Krb5::new(self.hints.udp))),
             Protocol::Snmp => Box::new(Stored::new(first, snmp::Snmp)),
+            Protocol::Websocket => Box::new(Stored::new(first, websocket::Websocket::default())),
             Protocol::Mqtt => Box::new(Stored::new(first, mqtt::Mqtt::default())),
             _ => return None,
         })
@@ -285,7 +305,9 @@ impl State {
         match step {
             Step::Go => {}
             Step::Stop => self.stopped = true,
+            Step::Change(..) if self.changes >= MOST_CHANGES => self.stopped = true,
             Step::Change(to, rest) => {
+                self.changes += 1;
                 if let Some(mut parser) = self.parser.take() {
                     parser.end(Direction::ToServer);
                     parser.end(Direction::ToClient);

@@ -168,6 +168,37 @@ fn dcerpc() -> Talk {
     vec![(ToServer, calls), (ToClient, part(2, 3))]
 }
 
+fn http2() -> Talk {
+    let frame = |kind: u8, flags: u8, stream: u8, body: &[u8]| {
+        [&[0, 0, u8::try_from(body.len()).unwrap(), kind, flags, 0, 0, 0, stream][..], body].concat()
+    };
+    // RFC 7541, appendix C.4.1, kept in the table; its second request has it from there.
+    let first = b"\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff";
+    let second = b"\x82\x86\x84\xbe\x58\x86\xa8\xeb\x10\x64\x9c\xbf";
+    let client = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(4, 0, 0, &[0, 1, 0, 0, 16, 0]),
+        frame(1, 0, 1, &first[..9]),
+        frame(9, 4, 1, &first[9..]),
+        frame(0, 9, 1, b"\x02body\0\0"),
+        frame(1, 5, 3, second),
+        frame(3, 0, 3, &[0, 0, 0, 8]),
+    ];
+    let server =
+        [frame(4, 0, 0, &[]), frame(1, 4, 1, b"\x88"), frame(0, 1, 1, b"answer"), frame(6, 0, 0, &[7; 8])];
+    vec![(ToServer, client.concat()), (ToClient, server.concat())]
+}
+
+fn websocket() -> Talk {
+    let request = b"GET /w HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n";
+    let answer = b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n\r\n\x01\x03Hel\x80\x02lo\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\0";
+    vec![
+        (ToServer, request.to_vec()),
+        (ToClient, answer.to_vec()),
+        (ToServer, b"\x89\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58".repeat(3)),
+    ]
+}
+
 /// Name, ports and conversation of each protocol.
 fn talks() -> Vec<(&'static str, u16, Talk)> {
     vec![
@@ -184,6 +215,8 @@ fn talks() -> Vec<(&'static str, u16, Talk)> {
         ("rfb", 5900, rfb()),
         ("smb", 445, smb()),
         ("dcerpc", 135, dcerpc()),
+        ("http2", 80, http2()),
+        ("websocket", 80, websocket()),
     ]
 }
 

@@ -64,11 +64,45 @@ pub enum Number {
     LdapResponsesCount,
     /// DCE/RPC operation number.
     DceOpnum,
+    /// Opcode of a WebSocket message.
+    WebsocketOpcode,
+    /// Its last frame's mask.
+    WebsocketMask,
+    /// Its flags: 0x80 the last frame, 0x40 deflated.
+    WebsocketFlags,
+    /// Types of HTTP/2's frames; several.
+    Http2FrameType,
+    /// Error codes of RST_STREAM and GOAWAY; several.
+    Http2ErrorCode,
+    /// Weights of streams, one less than what they mean; several.
+    Http2Priority,
+    /// Sizes of WINDOW_UPDATE; several.
+    Http2Window,
+    /// Sizes that tables of fields are changed to; several.
+    Http2SizeUpdate,
 }
 
 const DNS: &[Protocol] = &[Protocol::Dns, Protocol::Doh2, Protocol::Mdns, Protocol::Llmnr];
 
 impl Number {
+    /// Whether a transaction can have several.
+    pub fn is_multiple(self) -> bool {
+        use Number as N;
+        matches!(
+            self,
+            N::DnsRrtype
+                | N::MqttType
+                | N::MqttQos
+                | N::MqttReasonCode
+                | N::LdapResponsesOperation
+                | N::Http2FrameType
+                | N::Http2ErrorCode
+                | N::Http2Priority
+                | N::Http2Window
+                | N::Http2SizeUpdate
+        )
+    }
+
     /// The protocols that have it.
     pub fn protocols(self) -> &'static [Protocol] {
         use Number as N;
@@ -90,6 +124,12 @@ impl Number {
             N::DhcpLeaseTime | N::DhcpRebindingTime | N::DhcpRenewalTime => &[Protocol::Dhcp],
             N::RfbSecType | N::RfbSecResult => &[Protocol::Rfb],
             N::LdapRequestOperation | N::LdapResponsesOperation | N::LdapResponsesCount => &[Protocol::Ldap],
+            N::Http2FrameType
+            | N::Http2ErrorCode
+            | N::Http2Priority
+            | N::Http2Window
+            | N::Http2SizeUpdate => &[Protocol::Http2, Protocol::Doh2],
+            N::WebsocketOpcode | N::WebsocketMask | N::WebsocketFlags => &[Protocol::Websocket],
             N::DceOpnum => &[Protocol::Dcerpc, Protocol::Smb],
         }
     }

@@ -73,9 +73,23 @@ impl Probe {
         let seen = &mut self.seen[super::side(direction)];
         let room = if seen.lost > 0 { 0 } else { KEPT.saturating_sub(seen.bytes.len()) };
         let kept = if hints.udp && seen.bytes.is_empty() { bytes.len() } else { bytes.len().min(room) };
-        seen.bytes.extend_from_slice(&bytes[..kept]);
-        seen.lost += bytes.len() - kept;
+        let (now, beyond) = bytes.split_at(kept);
+        seen.bytes.extend_from_slice(now);
+        seen.lost += beyond.len();
         seen.total += bytes.len();
+        let answer = self.answer(direction, bytes, hints);
+        let seen = &mut self.seen[super::side(direction)];
+        if matches!(answer, Answer::Found(..)) && seen.lost == beyond.len() {
+            // What had no room came with what decided, and is not lost.
+            seen.bytes.extend_from_slice(beyond);
+            seen.lost = 0;
+        }
+        answer
+    }
+
+    /// What the bytes so far say, of which `bytes` came last.
+    fn answer(&mut self, direction: Direction, bytes: &[u8], hints: &Hints) -> Answer {
+        let seen = &mut self.seen[super::side(direction)];
         if !seen.not {
             match look(direction, &seen.bytes, hints) {
                 Look::Is(protocol) => {
@@ -274,12 +288,29 @@ fn look_text(direction: Direction, bytes: &[u8], hints: &Hints) -> Look {
             begins(bytes, b"HTTP/1.0", P::Http1),
             begins(bytes, b"HTTP/1.1", P::Http1),
             begins(bytes, b"SIP/2.0 ", P::Sip),
+            look_settings(bytes),
             begins(bytes, b"* OK ", P::Imap),
             begins(bytes, b"+OK ", P::Pop3),
             look_greeting(bytes, hints),
         ]),
     };
     any([both, own])
+}
+
+/// A server of HTTP/2 begins with SETTINGS (RFC 9113, section 3.4): at most a few, on stream 0, no acknowledgement.
+fn look_settings(bytes: &[u8]) -> Look {
+    match bytes {
+        [0, 0, length, 4, 0, 0, 0, 0, 0, ..] if length % 6 == 0 && *length <= 120 => {
+            Look::Is(Protocol::Http2)
+        }
+        [0, 0, length, rest @ ..]
+            if rest.len() < 6 && [4, 0, 0, 0, 0, 0].starts_with(rest) && length % 6 == 0 =>
+        {
+            Look::Perhaps
+        }
+        [0] | [0, 0] => Look::Perhaps,
+        _ => Look::Not,
+    }
 }
 
 /// A greeting with 220 is FTP's or SMTP's, by what it says and by the port.

@@ -123,11 +123,12 @@ const NAMES: &[(Protocol, &[&str])] = &[
 
 impl Protocol {
     /// The protocols that a rule means when it says `name`: `http` is HTTP/1 and HTTP/2, `dns` includes DNS over
-    /// HTTP/2, `http2` as well. Empty: no such protocol.
+    /// HTTP/2, `http2` as well; `dcerpc` is also in SMB's pipes. Empty: no such protocol.
     pub fn by_rule_name(name: &str) -> &'static [Protocol] {
         match name {
             "http" => &[Protocol::Http1, Protocol::Http2, Protocol::Doh2],
             "http2" => &[Protocol::Http2, Protocol::Doh2],
+            "dcerpc" => &[Protocol::Dcerpc, Protocol::Smb],
             "dns" => &[Protocol::Dns, Protocol::Doh2],
             _ => NAMES
                 .iter()

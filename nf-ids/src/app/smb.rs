@@ -2,6 +2,7 @@
 //!
 //! A tree connection and a session set-up are a transaction each; so is a file, from its first piece to its closing.
 
+use super::dcerpc::{Dcerpc, is_message};
 use super::store::{Pending, Reader, Store};
 use super::{Buffer, Event, Progress, Step, side};
 use crate::flow::Direction;
@@ -23,9 +24,16 @@ pub(super) struct Smb {
     skip: [usize; 2],
     /// Files that are transferred, their direction and transaction.
     files: Vec<(FileId, Direction, u64)>,
-    /// Reads that wait for their answer: number of the message, file.
+    /// Reads and transactions of pipes that wait for their answer: number of the message, file.
     reads: Vec<(u64, FileId)>,
+    /// Pipes in which there are remote procedure calls.
+    pipes: Vec<(FileId, Dcerpc)>,
 }
+
+/// Pipes that are followed at once.
+const MOST_PIPES: usize = 4;
+/// The control code that writes to a pipe and reads its answer (MS-SMB2, section 2.2.31).
+const TRANSCEIVE: usize = 0x0011_c017;
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<usize> {
     bytes.get(at..at + 2).map(|two| usize::from(u16::from_le_bytes([two[0], two[1]])))
@@ -120,6 +128,7 @@ impl Smb {
                 let data = &data[..length.min(data.len())];
                 self.answer(store, number, direction, data);
             }
+            (0x25, _) => self.transaction(store, direction, bytes, words, response, number)?,
             (0x04, false) => self.close(store, short_id(words.get(..2)?)),
             _ => {}
         }
@@ -151,7 +160,37 @@ impl Smb {
                 let data = bytes.get(offset..)?;
                 self.content(store, file(16)?, direction, &data[..length.min(data.len())]);
             }
+            (11, _) if u32_at(body, 4)? == TRANSCEIVE => {
+                let at = if response { 32 } else { 24 };
+                let (offset, length) = (u32_at(body, at)?, u32_at(body, at + 4)?);
+                let data = bytes.get(offset..)?;
+                self.content(store, file(8)?, direction, &data[..length.min(data.len())]);
+            }
             _ => {}
+        }
+        Some(())
+    }
+
+    /// A transaction of a pipe in SMB 1 (MS-CIFS, section 2.2.4.33), or its answer.
+    fn transaction(
+        &mut self,
+        store: &mut Store,
+        direction: Direction,
+        bytes: &[u8],
+        words: &[u8],
+        response: bool,
+        number: u64,
+    ) -> Option<()> {
+        let (count, offset) = if response { (12, 14) } else { (22, 24) };
+        let (length, offset) = (u16_at(words, count)?, u16_at(words, offset)?);
+        let data = bytes.get(offset..)?;
+        let data = &data[..length.min(data.len())];
+        if response {
+            self.answer(store, number, direction, data);
+        } else if u16_at(words, 28)? == 0x26 {
+            let pipe = short_id(words.get(30..32)?);
+            self.wait(number, pipe);
+            self.content(store, pipe, direction, data);
         }
         Some(())
     }
@@ -172,6 +211,9 @@ impl Smb {
 
     /// A piece of a file, whose pieces follow each other.
     fn content(&mut self, store: &mut Store, file: FileId, direction: Direction, data: &[u8]) {
+        if self.call(store, file, direction, data) {
+            return;
+        }
         let known = self.files.iter().find(|(id, way, _)| *id == file && *way == direction);
         let tx = match known {
             Some((_, _, tx)) => *tx,
@@ -189,7 +231,28 @@ impl Smb {
         store.extend(tx, Buffer::FileData, direction, data, MOST_FILE);
     }
 
+    /// Whether the file is a pipe with remote procedure calls; then they are read.
+    fn call(&mut self, store: &mut Store, file: FileId, direction: Direction, data: &[u8]) -> bool {
+        let known = self.pipes.iter().position(|(id, _)| *id == file);
+        let at = match known {
+            Some(at) => at,
+            None if is_message(data) && !self.files.iter().any(|(id, ..)| *id == file) => {
+                if self.pipes.len() >= MOST_PIPES {
+                    self.pipes.remove(0);
+                }
+                self.pipes.push((file, Dcerpc::default()));
+                self.pipes.len() - 1
+            }
+            None => return false,
+        };
+        if self.pipes[at].1.data(store, direction, data) == Step::Stop {
+            self.pipes.remove(at);
+        }
+        true
+    }
+
     fn close(&mut self, store: &mut Store, file: FileId) {
+        self.pipes.retain(|(id, _)| *id != file);
         self.files.retain(|(id, _, tx)| {
             if *id == file {
                 store.complete(*tx);
@@ -258,11 +321,14 @@ impl Reader for Smb {
             }
             rest = after;
         }
-        self.pending[at].keep(rest);
+        let rest = rest.len();
+        self.pending[at].keep(all, rest);
         Step::Go
     }
 
     fn memory(&self) -> usize {
-        self.pending.iter().map(Pending::memory).sum::<usize>() + (self.files.len() + self.reads.len()) * 48
+        let pipes: usize = self.pipes.iter().map(|(_, calls)| calls.memory() + 64).sum();
+        let waiting = (self.files.len() + self.reads.len()) * 48;
+        self.pending.iter().map(Pending::memory).sum::<usize>() + waiting + pipes
     }
 }

@@ -39,7 +39,7 @@ fn protocols(rule: &Compiled) -> Vec<Protocol> {
             use crate::app::Number;
             use crate::rules::TransactionTest as T;
             match test {
-                T::Number(number, _) => all.extend(number.protocols()),
+                T::Number(number, _) | T::Several(number, _) => all.extend(number.protocols()),
                 T::Versions(..) => all.extend(Number::TlsVersion.protocols()),
                 T::CertificateValid(_) => all.extend(Number::TlsCertNotAfter.protocols()),
                 T::Event(event) => {

@@ -346,6 +346,9 @@ fn values<'a>(at: &At<'a>, number: Number) -> impl Iterator<Item = u64> + use<'a
 fn number(test: &TransactionTest, at: &At<'_>, seen: &Inspection<'_>) -> Answer {
     let held = match test {
         TransactionTest::Number(number, compare) => values(at, *number).any(|value| compare.holds(value)),
+        TransactionTest::Several(number, several) => {
+            at.progress == Progress::Complete && several.holds(&values(at, *number).collect::<Vec<_>>())
+        }
         TransactionTest::Versions(with, without) => values(at, Number::TlsVersion)
             .any(|v| (with.is_empty() || with.contains(&v)) && !without.contains(&v)),
         TransactionTest::CertificateValid(valid) => {

@@ -4,6 +4,7 @@
 //! users' tools read; [`Writer`] brings lines to a file. Writing never stops the packet path: what finds no room, on a full
 //! disk or a broken pipe, is counted and given up.
 
+pub mod anomaly;
 mod beside;
 pub mod eve;
 pub mod fast;
@@ -234,21 +235,38 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The name of an IP protocol as EVE and fast.log write it.
-pub(crate) fn protocol_name(number: u8) -> String {
-    let name = match number {
+/// The name of an IP protocol (IANA's keywords); none of those that are rare.
+pub(crate) fn known_protocol(number: u8) -> Option<&'static str> {
+    Some(match number {
         1 => "ICMP",
         2 => "IGMP",
         4 => "IPv4",
         6 => "TCP",
+        8 => "EGP",
         17 => "UDP",
+        33 => "DCCP",
         41 => "IPv6",
+        43 => "IPv6-Route",
+        44 => "IPv6-Frag",
+        46 => "RSVP",
         47 => "GRE",
         50 => "ESP",
         51 => "AH",
         58 => "IPv6-ICMP",
+        59 => "IPv6-NoNxt",
+        60 => "IPv6-Opts",
+        88 => "EIGRP",
+        89 => "OSPFIGP",
+        97 => "ETHERIP",
+        103 => "PIM",
+        112 => "VRRP",
+        115 => "L2TP",
         132 => "SCTP",
-        _ => return format!("{number:03}"),
-    };
-    name.to_string()
+        _ => return None,
+    })
+}
+
+/// The name of an IP protocol as EVE writes it.
+pub(crate) fn protocol_name(number: u8) -> String {
+    known_protocol(number).map_or_else(|| format!("{number:03}"), str::to_string)
 }

@@ -61,6 +61,8 @@ fn fast_lines_are_for_people() {
         "[Drop] [**] [1:2100498:7] a \"quoted\" message [**] [Classification: Bad Traffic] [Priority: 2] {TCP} 10.0.0.1:80 -> 192.168.0.1:1234"
     );
     let mut other = record();
+    other.protocol = 253;
+    assert!(fast::line(&other).unwrap().contains("{PROTO:253} 10.0.0.1"));
     other.matched = None;
     assert_eq!(fast::line(&other), None);
 }

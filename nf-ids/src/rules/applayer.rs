@@ -4,9 +4,11 @@ use super::buffers::{self, modified_buffer, sticky_buffer};
 use super::builder::Builder;
 use super::compare::Compare;
 use super::dates;
+use super::interface;
 use super::option::unquote;
 use super::refusal::Fault;
 use super::rule::{TransactionTest, Way};
+use super::several::Several;
 use super::test::{Content, Place, Test};
 use crate::app::{Buffer, Event, Number};
 
@@ -52,6 +54,25 @@ const NUMBERS: &[(&str, Number, u64, Names)] = &[
     ("ldap.responses.operation", Number::LdapResponsesOperation, 255, LDAP),
     ("ldap.responses.count", Number::LdapResponsesCount, 0xffff_ffff, &[]),
     ("ftp.dynamic_port", Number::FtpDynamicPort, 65535, &[]),
+    (
+        "websocket.opcode",
+        Number::WebsocketOpcode,
+        15,
+        &[
+            ("continuation", 0),
+            ("text", 1),
+            ("binary", 2),
+            ("connection_close", 8),
+            ("ping", 9),
+            ("pong", 10),
+        ],
+    ),
+    ("websocket.mask", Number::WebsocketMask, 0xffff_ffff, &[]),
+    ("http2.frametype", Number::Http2FrameType, 255, FRAMES),
+    ("http2.errorcode", Number::Http2ErrorCode, 0xffff_ffff, H2_ERRORS),
+    ("http2.priority", Number::Http2Priority, 255, &[]),
+    ("http2.window", Number::Http2Window, 0xffff_ffff, &[]),
+    ("http2.size_update", Number::Http2SizeUpdate, u64::MAX, &[]),
 ];
 
 const VERSIONS: Names = &[
@@ -152,8 +173,38 @@ const LDAP: Names = &[
     ("extended_response", 24),
     ("intermediate_response", 25),
 ];
+const FRAMES: Names = &[
+    ("data", 0),
+    ("headers", 1),
+    ("priority", 2),
+    ("rst_stream", 3),
+    ("settings", 4),
+    ("push_promise", 5),
+    ("ping", 6),
+    ("goaway", 7),
+    ("window_update", 8),
+    ("continuation", 9),
+];
+const H2_ERRORS: Names = &[
+    ("no_error", 0),
+    ("protocol_error", 1),
+    ("internal_error", 2),
+    ("flow_control_error", 3),
+    ("settings_timeout", 4),
+    ("stream_closed", 5),
+    ("frame_size_error", 6),
+    ("refused_stream", 7),
+    ("cancel", 8),
+    ("compression_error", 9),
+    ("connect_error", 10),
+    ("enhance_your_calm", 11),
+    ("inadequate_security", 12),
+    ("http_1_1_required", 13),
+    ("http11_required", 13),
+];
 /// Flags by name: keyword, number, names of bits.
 const FLAGS: &[(&str, Number, Names)] = &[
+    ("websocket.flags", Number::WebsocketFlags, &[("fin", 0x80), ("comp", 0x40)]),
     ("mqtt.flags", Number::MqttFlags, &[("retain", 1), ("dup", 8)]),
     (
         "mqtt.connect.flags",
@@ -186,6 +237,12 @@ pub(crate) fn words() -> impl Iterator<Item = &'static str> {
 
 /// Takes a keyword of this room; `None` if it is not of it.
 pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>) -> Option<Result<(), Fault>> {
+    if matches!(word, "dcerpc.iface" | "dce_iface") {
+        let tests =
+            value.ok_or_else(|| Fault::new(word, "has no value")).and_then(|v| interface::tests(word, v));
+        let mut put = |test| b.test_of(Buffer::DceInterface, test);
+        return Some(tests.and_then(|tests| tests.into_iter().try_for_each(&mut put)));
+    }
     if let Some(buffer) = sticky_buffer(word) {
         // `file.data: to_client` and the like name the direction.
         return Some(b.stick(Place::App(buffer)).and_then(|()| direction(b, word, value)));
@@ -267,15 +324,26 @@ fn number_test(
     value: &str,
 ) -> Result<TransactionTest, Fault> {
     let value = if value.contains('"') { unquote(word, value)?.0 } else { value };
-    // After a comma, `ldap.responses.operation` says which of the responses; any of them is what is asked here.
-    let value = value.split_once(',').filter(|(_, rest)| rest.trim() == "any").map_or(value, |(v, _)| v);
+    if number.is_multiple()
+        && let Some(count) = Several::count(word, value)
+    {
+        return count.map(|count| TransactionTest::Several(number, count));
+    }
+    // After a comma stands which of several is asked.
+    let (value, which) = match value.split_once(',').filter(|_| number.is_multiple()) {
+        Some((value, which)) => (value, Some(which).filter(|which| which.trim() != "any")),
+        None => (value, None),
+    };
     let (sign, name) = value.split_at(value.find(|c: char| c.is_ascii_alphanumeric()).unwrap_or(0));
     let named = names.iter().find(|(n, _)| n.eq_ignore_ascii_case(name.trim()));
     let text = named.map_or_else(|| value.to_string(), |(_, n)| format!("{sign}{n}"));
     let compare = Compare::parse(word, &text, most).map_err(|fault| {
         if names.is_empty() { fault } else { fault.or_nearest(name, names.iter().map(|(n, _)| *n)) }
     })?;
-    Ok(TransactionTest::Number(number, compare))
+    match which {
+        Some(which) => Several::parse(word, compare, which).map(|all| TransactionTest::Several(number, all)),
+        None => Ok(TransactionTest::Number(number, compare)),
+    }
 }
 
 fn flags(word: &str, number: Number, names: Names, value: &str) -> Result<TransactionTest, Fault> {

@@ -16,6 +16,7 @@ mod compare;
 mod dates;
 mod header;
 mod headers;
+mod interface;
 mod list;
 mod memory;
 mod meta;
@@ -27,6 +28,7 @@ mod pcre;
 mod refusal;
 mod rule;
 mod set;
+mod several;
 mod state;
 mod test;
 #[cfg(test)]
@@ -46,6 +48,7 @@ pub use rule::{
     RejectTo, Rule, StreamSide, TransactionTest, Way, Ways,
 };
 pub use set::RuleSet;
+pub use several::{Several, Which};
 pub use state::{
     BitCommand, CounterCommand, CounterValue, Filter, Keeper, StateTest, Threshold, ThresholdKind, Track,
     UniqueOn,

@@ -304,6 +304,8 @@ pub enum Checksummed {
 pub enum TransactionTest {
     /// A number of the transaction; any of its values may match.
     Number(crate::app::Number, Compare),
+    /// Some of a number's values.
+    Several(crate::app::Number, super::several::Several),
     /// Versions of TLS: one of the first, none of the second.
     Versions(Vec<u64>, Vec<u64>),
     /// The certificate is valid at the packet's time, or is past its end.

@@ -143,7 +143,7 @@ fn parts(rule: &Rule) -> Vec<Part> {
     }
     for test in &rule.transaction {
         let (name, number) = match test {
-            TransactionTest::Number(number, _) => ("a number", *number),
+            TransactionTest::Number(number, _) | TransactionTest::Several(number, _) => ("a number", *number),
             TransactionTest::Versions(..) => ("ssl_version", Number::TlsVersion),
             TransactionTest::CertificateValid(_) => ("tls_cert_valid", Number::TlsCertNotAfter),
             TransactionTest::Event(_) => continue,

@@ -188,7 +188,7 @@ fn content(message: &[u8], start: usize, data: &[u8], kind: u16) -> Vec<u8> {
 
 /// A message with one question, `www.example.com`, and perhaps an answer that points at it.
 #[cfg(test)]
-pub(super) fn sample_for_tests(answer: bool) -> Vec<u8> {
+pub(in crate::app) fn sample_for_tests(answer: bool) -> Vec<u8> {
     let mut bytes = vec![0x12, 0x34, if answer { 0x81 } else { 1 }, 0, 0, 1, 0, u8::from(answer), 0, 0, 0, 0];
     bytes.extend(b"\x03www\x07example\x03com\0\0\x01\0\x01");
     if answer {

@@ -5,6 +5,9 @@
 
 mod message;
 
+#[cfg(test)]
+pub(super) use message::sample_for_tests;
+
 use super::event::note;
 use super::{Buffer, Event, Number, Parser, Progress, Protocol, Step, side};
 use crate::flow::Direction;
@@ -91,23 +94,90 @@ impl Dns {
     }
 }
 
-/// The `index`th record that a buffer is the name of.
-fn record(message: &Message, buffer: Buffer, index: usize) -> Option<&Record> {
+/// The `index`th name that a buffer is.
+fn name(message: &Message, buffer: Buffer, index: usize) -> Option<&[u8]> {
     use Buffer as B;
-    let sections: &[&[Record]] = match buffer {
-        B::DnsQuery | B::DnsQueriesName | B::MdnsQueriesName | B::LlmnrQueriesName => &[&message.queries],
-        B::DnsAnswersName | B::MdnsAnswersName | B::LlmnrAnswersName => &[&message.answers],
-        B::DnsAuthoritiesName | B::MdnsAuthoritiesName | B::LlmnrAuthoritiesName => &[&message.authorities],
-        B::DnsAdditionalsName | B::MdnsAdditionalsName | B::LlmnrAdditionalsName => &[&message.additionals],
-        B::DnsResponseName | B::MdnsResponseName | B::LlmnrResponseName => {
-            if message.flags & 0x8000 == 0 {
-                return None;
-            }
-            &[&message.queries, &message.answers, &message.authorities, &message.additionals]
+    let section = match buffer {
+        B::DnsQuery | B::DnsQueriesName | B::MdnsQueriesName | B::LlmnrQueriesName => &message.queries,
+        B::DnsAnswersName | B::MdnsAnswersName | B::LlmnrAnswersName => &message.answers,
+        B::DnsAuthoritiesName | B::MdnsAuthoritiesName | B::LlmnrAuthoritiesName => &message.authorities,
+        B::DnsAdditionalsName | B::MdnsAdditionalsName | B::LlmnrAdditionalsName => &message.additionals,
+        B::DnsResponseName | B::MdnsResponseName | B::LlmnrResponseName if message.flags & 0x8000 != 0 => {
+            return names(message).nth(index);
         }
         _ => return None,
     };
-    sections.iter().flat_map(|section| section.iter()).nth(index)
+    section.get(index).map(|record| &record.name[..])
+}
+
+/// All names in a response: of questions and records, and those that records lead to.
+fn names(message: &Message) -> impl Iterator<Item = &[u8]> {
+    let records = message.answers.iter().chain(&message.authorities).chain(&message.additionals);
+    let both = |record: &'_ Record| -> bool {
+        // NS, CNAME, SOA (its first), PTR and MX.
+        matches!(record.kind, 2 | 5 | 6 | 12 | 15) && !record.data.is_empty()
+    };
+    let of_records = records.flat_map(move |record| {
+        std::iter::once(&record.name[..]).chain(both(record).then_some(&record.data[..]))
+    });
+    message.queries.iter().map(|query| &query.name[..]).chain(of_records)
+}
+
+/// A message that another protocol carries.
+#[derive(Debug)]
+pub(super) struct Carried(Message);
+
+impl Carried {
+    /// Reads it; none when it is no message.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Carried> {
+        message::parse(bytes).map(Carried)
+    }
+
+    /// The `index`th name that a buffer is.
+    pub(super) fn name(&self, buffer: Buffer, index: usize) -> Option<&[u8]> {
+        if buffer == Buffer::DnsQuery && self.0.flags & 0x8000 != 0 {
+            return None;
+        }
+        name(&self.0, buffer, index)
+    }
+
+    /// A number.
+    pub(super) fn number(&self, number: Number, index: usize) -> Option<u64> {
+        number_of(&self.0, number, index)
+    }
+
+    /// EVE's `dns` fields.
+    pub(super) fn describe(&self) -> Map<String, Value> {
+        describe(&self.0)
+    }
+
+    /// Bytes held.
+    pub(super) fn memory(&self) -> usize {
+        records_size(&self.0)
+    }
+}
+
+/// A number of a message.
+fn number_of(message: &Message, number: Number, index: usize) -> Option<u64> {
+    match number {
+        Number::DnsOpcode if index == 0 => Some(u64::from(message.flags >> 11 & 15)),
+        Number::DnsRcode if index == 0 && message.flags & 0x8000 != 0 => {
+            Some(u64::from(message.flags & 15) | u64::from(message.extended) << 4)
+        }
+        Number::DnsRrtype => {
+            let all = message.queries.iter().chain(&message.answers);
+            let all = all.chain(&message.authorities).chain(&message.additionals);
+            all.map(|record| u64::from(record.kind)).nth(index)
+        }
+        _ => None,
+    }
+}
+
+/// Bytes that a message's records hold.
+fn records_size(message: &Message) -> usize {
+    let all = [&message.queries, &message.answers, &message.authorities, &message.additionals];
+    let one = |record: &Record| record.name.len() + record.data.len() + size_of::<Record>();
+    all.iter().flat_map(|section| section.iter()).map(one).sum()
 }
 
 impl Parser for Dns {
@@ -155,26 +225,12 @@ impl Parser for Dns {
 
     fn buffer(&self, id: u64, buffer: Buffer, direction: Direction, index: usize) -> Option<&[u8]> {
         let tx = self.tx(id).filter(|tx| tx.direction == direction)?;
-        record(&tx.message, buffer, index).map(|record| &record.name[..])
+        name(&tx.message, buffer, index)
     }
 
     fn number(&self, id: u64, number: Number, direction: Direction, index: usize) -> Option<u64> {
         let tx = self.tx(id).filter(|tx| tx.direction == direction)?;
-        let message = &tx.message;
-        match number {
-            Number::DnsOpcode if index == 0 => Some(u64::from(message.flags >> 11 & 15)),
-            Number::DnsRcode if index == 0 && message.flags & 0x8000 != 0 => {
-                Some(u64::from(message.flags & 15) | u64::from(message.extended) << 4)
-            }
-            Number::DnsRrtype => {
-                let all = message.queries.iter().chain(&message.answers);
-                all.chain(&message.authorities)
-                    .chain(&message.additionals)
-                    .nth(index)
-                    .map(|r| u64::from(r.kind))
-            }
-            _ => None,
-        }
+        number_of(&tx.message, number, index)
     }
 
     fn events(&self, id: u64) -> &[Event] {
@@ -196,15 +252,8 @@ impl Parser for Dns {
     }
 
     fn memory(&self) -> usize {
-        let records = |message: &Message| {
-            let all = [&message.queries, &message.answers, &message.authorities, &message.additionals];
-            all.iter()
-                .flat_map(|section| section.iter())
-                .map(|r| r.name.len() + r.data.len() + 64)
-                .sum::<usize>()
-        };
         self.pending.iter().map(Vec::capacity).sum::<usize>()
-            + self.txs.iter().map(|tx| size_of::<Tx>() + records(&tx.message)).sum::<usize>()
+            + self.txs.iter().map(|tx| size_of::<Tx>() + records_size(&tx.message)).sum::<usize>()
     }
 }
 
@@ -236,36 +285,32 @@ fn kind_name(kind: u16) -> String {
     name.to_string()
 }
 
-/// EVE's `dns` fields.
+/// Names of response codes.
+const CODES: &[&str] = &[
+    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET",
+    "NOTAUTH", "NOTZONE",
+];
+
+/// EVE's `dns` fields, in their third version.
 fn describe(message: &Message) -> Map<String, Value> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let text = super::text::readable;
     let response = message.flags & 0x8000 != 0;
     let mut fields = Map::new();
     fields.insert("version".into(), 3.into());
     fields.insert("type".into(), if response { "response" } else { "request" }.into());
     fields.insert("id".into(), message.id.into());
-    if response {
-        fields.insert("flags".into(), format!("{:x}", message.flags).into());
-        for (name, bit) in
-            [("qr", 0x8000), ("aa", 0x400), ("tc", 0x200), ("rd", 0x100), ("ra", 0x80), ("z", 0x40)]
-        {
-            if message.flags & bit != 0 {
-                fields.insert(name.into(), true.into());
-            }
+    fields.insert("flags".into(), format!("{:x}", message.flags).into());
+    for (name, bit) in
+        [("qr", 0x8000), ("aa", 0x400), ("tc", 0x200), ("rd", 0x100), ("ra", 0x80), ("z", 0x40)]
+    {
+        if message.flags & bit != 0 {
+            fields.insert(name.into(), true.into());
         }
-        let code = match message.flags & 15 {
-            0 => "NOERROR",
-            1 => "FORMERR",
-            2 => "SERVFAIL",
-            3 => "NXDOMAIN",
-            4 => "NOTIMP",
-            5 => "REFUSED",
-            _ => "",
-        };
-        let code = if code.is_empty() { (message.flags & 15).to_string() } else { code.to_string() };
-        fields.insert("rcode".into(), code.into());
     }
     fields.insert("opcode".into(), (message.flags >> 11 & 15).into());
+    let code = usize::from(message.flags & 15) | usize::from(message.extended) << 4;
+    let code = CODES.get(code).map_or_else(|| code.to_string(), |name| (*name).to_string());
+    fields.insert("rcode".into(), code.into());
     let queries: Vec<Value> = message
         .queries
         .iter()
@@ -287,6 +332,16 @@ fn describe(message: &Message) -> Map<String, Value> {
         if !section.is_empty() {
             fields.insert(name.into(), records(section).into());
         }
+    }
+    let mut grouped: Map<String, Value> = Map::new();
+    for answer in message.answers.iter().filter(|answer| !answer.data.is_empty()) {
+        let list = grouped.entry(kind_name(answer.kind)).or_insert_with(|| json!([]));
+        if let Some(list) = list.as_array_mut() {
+            list.push(text(&answer.data).into());
+        }
+    }
+    if !grouped.is_empty() {
+        fields.insert("grouped".into(), grouped.into());
     }
     fields
 }
@@ -311,7 +366,28 @@ mod tests {
         assert_eq!(dns.number(7, Number::DnsRcode, ToServer, 0), None);
         assert_eq!(dns.number(8, Number::DnsRcode, ToClient, 0), Some(0));
         assert_eq!(dns.number(8, Number::DnsRrtype, ToClient, 1), Some(1));
-        assert_eq!(dns.describe(8)["answers"][0]["rdata"], "1.2.3.4");
+        let told = dns.describe(8);
+        assert_eq!(told["answers"][0]["rdata"], "1.2.3.4");
+        assert_eq!(
+            (&told["flags"], &told["rcode"], &told["qr"]),
+            (&"8100".into(), &"NOERROR".into(), &true.into())
+        );
+        assert_eq!(told["grouped"], json!({"A": ["1.2.3.4"]}));
+        assert_eq!((&dns.describe(7)["type"], &dns.describe(7)["flags"]), (&"request".into(), &"100".into()));
+    }
+
+    #[test]
+    fn names_of_a_response_are_also_those_that_records_lead_to() {
+        let mut bytes = message::sample_for_tests(true);
+        bytes[7] = 2;
+        // A mail exchanger of what was asked for: `mx`, at it.
+        bytes.extend(b"\xc0\x0c\0\x0f\0\x01\0\0\0\x3c\0\x07\0\x0a\x02mx\xc0\x10");
+        let mut dns = Dns::new(0, Protocol::Dns, true);
+        dns.data(ToClient, &bytes);
+        let name = |index| dns.buffer(0, Buffer::DnsResponseName, ToClient, index);
+        assert_eq!((name(0), name(2)), (Some(&b"www.example.com"[..]), Some(&b"www.example.com"[..])));
+        assert_eq!(name(3), Some(&b"mx.example.com"[..]));
+        assert_eq!(name(4), None);
     }
 
     #[test]

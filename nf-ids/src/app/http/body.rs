@@ -20,8 +20,8 @@ pub(super) struct Body {
     decoder: Decoder,
     /// Decoded, at most [`Body::limit`] bytes.
     pub(super) data: Vec<u8>,
-    /// Decoded bytes in all, of those that were decoded.
-    pub(super) total: usize,
+    /// Bytes that came, still encoded, whether they are kept or not.
+    pub(super) received: u64,
     limit: usize,
     /// Files of a form (`multipart/form-data`).
     pub(super) form: Option<Multipart>,
@@ -42,6 +42,7 @@ impl Body {
 
     /// More bytes, still encoded. Whether decoding failed.
     pub(super) fn push(&mut self, bytes: &[u8], last: bool) -> bool {
+        self.received += bytes.len() as u64;
         if self.data.len() >= self.limit {
             return false;
         }
@@ -50,10 +51,8 @@ impl Body {
         if self.decoder.is_plain() {
             let room = bytes.len().min(self.limit - start);
             self.data.extend_from_slice(&bytes[..room]);
-            self.total += bytes.len();
         } else {
             failed = self.decoder.push(bytes, &mut self.data, self.limit, last);
-            self.total += self.data.len() - start;
             self.data.truncate(self.limit);
         }
         if let Some(form) = &mut self.form {

@@ -3,9 +3,9 @@
 use super::tx::Tx;
 use serde_json::{Map, Value};
 
-/// Text for JSON: bytes that are no UTF-8 are replaced.
+/// Text for JSON.
 fn text(bytes: &[u8]) -> Value {
-    Value::String(String::from_utf8_lossy(bytes).into_owned())
+    Value::String(crate::app::text::readable(bytes))
 }
 
 /// The fields.
@@ -39,6 +39,6 @@ pub(super) fn describe(tx: &Tx) -> Map<String, Value> {
             fields.insert("redirect".into(), text(location));
         }
     }
-    fields.insert("length".into(), tx.response.body.total.into());
+    fields.insert("length".into(), tx.response.body.received.into());
     fields
 }

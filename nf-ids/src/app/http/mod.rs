@@ -12,10 +12,12 @@
 //! `Rest`: what follows a complete message in the same piece of data; it begins the next message, or belongs to the body
 //! although it should not. A lost piece of a body is passed over; elsewhere it ends that direction.
 
+mod bestfit;
 mod body;
 mod chunk;
 mod decode;
 mod describe;
+mod h2;
 mod header;
 mod line;
 mod multipart;
@@ -34,6 +36,8 @@ use serde_json::{Map, Value};
 use std::collections::VecDeque;
 use std::ops::Range;
 use tx::Tx;
+
+pub(super) use h2::Http2;
 
 /// Longest line.
 const MOST_LINE: usize = 18_000;
@@ -87,6 +91,8 @@ enum Take {
 #[derive(Debug)]
 pub(super) struct Http {
     limits: Limits,
+    /// The server's TCP port.
+    port: u16,
     txs: VecDeque<Tx>,
     first: u64,
     sides: [Side; 2],
@@ -95,10 +101,11 @@ pub(super) struct Http {
 }
 
 impl Http {
-    /// With ids from `first`.
-    pub(super) fn new(first: u64, limits: &Limits) -> Http {
+    /// With ids from `first`, of a server at `port`.
+    pub(super) fn new(first: u64, limits: &Limits, port: u16) -> Http {
         Http {
             limits: limits.clone(),
+            port,
             txs: VecDeque::new(),
             first,
             sides: Default::default(),

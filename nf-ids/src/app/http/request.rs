@@ -85,10 +85,12 @@ impl Http {
         }
         let id = self.create();
         self.sides[side(REQUEST)].tx = Some(id);
-        let (text, end) = (&input[..found.text], &input[found.text..found.whole]);
+        let text = &input[..found.text];
         let Some(tx) = self.tx_mut(id) else { return self.die(REQUEST) };
         tx.request.line = text.to_vec();
-        tx.request.line_end = end.to_vec();
+        if found.whole == found.text {
+            note(&mut tx.events, Event::HttpRequestLineIncomplete);
+        }
         read_line(tx, text);
         tx.request.progress = Progress::Line;
         if tx.short {
@@ -153,10 +155,14 @@ impl Http {
 
     /// The headers are there: is there a body, and where does it end?
     fn request_body(&mut self) {
+        let port = self.port;
         let Some(tx) = self.current(REQUEST) else { return };
         tx.request.progress = Progress::Headers;
         let headers = &tx.request.headers;
         let mut events = Vec::new();
+        if headers.too_many {
+            events.push(Event::HttpRequestTooManyHeaders);
+        }
         let place = if let Some(coding) = headers.get(b"transfer-encoding") {
             if coding.eq_ignore_ascii_case(b"chunked") {
                 Place::ChunkLength
@@ -197,6 +203,9 @@ impl Http {
         }
         tx.request.body.is_file = uploads;
         read_host(tx, &mut events);
+        if tx.port.is_some_and(|named| named != port) {
+            events.push(Event::HttpPortMismatch);
+        }
         for event in events {
             note(&mut tx.events, event);
         }
@@ -300,12 +309,16 @@ fn read_line(tx: &mut super::tx::Tx, text: &[u8]) {
     uri::decode(parts.path, &mut tx.path);
     if let Some(host) = parts.host {
         set_host(tx, host, parts.port);
+        if !is_host(host) || (parts.port.is_some() && tx.port.is_none()) {
+            note(&mut tx.events, Event::HttpUriHostInvalid);
+        }
     }
 }
 
 fn set_host(tx: &mut super::tx::Tx, host: &[u8], port: Option<&[u8]>) {
-    let host = host.strip_suffix(b".").unwrap_or(host);
-    tx.host = Some(host.to_ascii_lowercase());
+    let dots = host.iter().rev().take_while(|byte| **byte == b'.').count();
+    let name = &host[..host.len() - dots];
+    tx.host = Some(name.to_ascii_lowercase());
     tx.host_raw = Some(host.to_vec());
     if let Some(port) = port {
         tx.port = std::str::from_utf8(port).ok().and_then(|text| text.trim().parse().ok());
@@ -315,6 +328,18 @@ fn set_host(tx: &mut super::tx::Tx, host: &[u8], port: Option<&[u8]>) {
     }
 }
 
+/// Whether this can be a host's name: an address in brackets, or labels of letters, digits, `-` and `_`.
+fn is_host(name: &[u8]) -> bool {
+    if let Some(address) = name.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")) {
+        return std::str::from_utf8(address).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok());
+    }
+    let good = |label: &[u8]| {
+        label.len() <= 63 && label.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte))
+    };
+    let empty = name.is_empty() || name.len() > 255 || name.starts_with(b".");
+    !empty && memchr::memmem::find(name, b"..").is_none() && name.split(|byte| *byte == b'.').all(good)
+}
+
 /// The host: of the URI, else of the header.
 fn read_host(tx: &mut super::tx::Tx, events: &mut Vec<Event>) {
     let header = tx.request.headers.get(b"host").map(<[u8]>::to_vec);
@@ -322,11 +347,16 @@ fn read_host(tx: &mut super::tx::Tx, events: &mut Vec<Event>) {
         (Some(text), known) => {
             let (host, port) = uri::host_and_port(&text);
             match known {
-                None => set_host(tx, host, port),
+                None => {
+                    set_host(tx, host, port);
+                    if !is_host(host) || (port.is_some() && tx.port.is_none()) {
+                        events.push(Event::HttpHeaderHostInvalid);
+                    }
+                    tx.host_raw = Some(text);
+                }
                 Some(known) if !known.eq_ignore_ascii_case(host) => events.push(Event::HttpHostAmbiguous),
                 Some(_) => {}
             }
-            tx.host_raw = Some(text);
         }
         (None, _) if tx.request.version == Some(1) => events.push(Event::HttpMissingHost),
         _ => {}

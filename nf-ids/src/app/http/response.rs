@@ -91,9 +91,9 @@ impl Http {
             self.note(RESPONSE, Event::HttpResponseFieldTooLong);
             return self.die(RESPONSE);
         }
-        let (text, end) = (text.to_vec(), input[found.text..found.whole].to_vec());
+        let text = text.to_vec();
         if let Some(tx) = self.tx_mut(id) {
-            read_line(tx, text, end);
+            read_line(tx, text);
             tx.response.progress = Progress::Line;
         }
         self.sides[side(RESPONSE)].place = Place::Headers;
@@ -206,6 +206,15 @@ impl Http {
         if status == 100 && tx.continued {
             events.push(Event::HttpContinueAlreadySeen);
         }
+        if coding.is_some() && !chunked {
+            events.push(Event::HttpInvalidResponseTransferEncoding);
+        }
+        if tx.response.headers.too_many {
+            events.push(Event::HttpResponseTooManyHeaders);
+        }
+        if tx.response.headers.get(b"content-range").is_some_and(|range| !is_range(range)) {
+            events.push(Event::HttpRangeInvalid);
+        }
         let none = tx.method == b"HEAD" || (bodiless && matches!(status, 100..=199 | 204 | 304));
         let place = if none {
             Place::Rest
@@ -257,7 +266,10 @@ impl Http {
         match chunk::length(&input[..found.whole]) {
             Length::Empty => Take::Bytes(found.whole),
             Length::Invalid => self.response_bad_chunk(),
-            Length::Is(length, _) => {
+            Length::Is(length, extension) => {
+                if extension {
+                    self.note(RESPONSE, Event::HttpResponseChunkExtension);
+                }
                 if length == 0
                     && let Some(tx) = self.current(RESPONSE)
                 {
@@ -296,8 +308,23 @@ fn is_chunked(value: &[u8]) -> bool {
     memchr::memmem::find(&text, b"chunked").is_some()
 }
 
+/// Whether this is a `Content-Range` (RFC 9110, section 14.4): `bytes 0-9/100`, `bytes */100`, `bytes 0-9/*`.
+fn is_range(value: &[u8]) -> bool {
+    let number = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok());
+    let Some(rest) = value.strip_prefix(b"bytes") else { return false };
+    let rest = line::trim(rest);
+    let Some(slash) = memchr::memchr(b'/', rest) else { return false };
+    let (range, size) = (&rest[..slash], &rest[slash + 1..]);
+    if range == b"*" {
+        return number(size).is_some();
+    }
+    let Some(dash) = memchr::memchr(b'-', range) else { return false };
+    let ends = number(&range[..dash]).zip(number(&range[dash + 1..]));
+    ends.is_some_and(|(from, to)| from <= to) && (size == b"*" || number(size).is_some())
+}
+
 /// Reads a status line.
-fn read_line(tx: &mut Tx, text: Vec<u8>, end: Vec<u8>) {
+fn read_line(tx: &mut Tx, text: Vec<u8>) {
     let mut words = [0..0, 0..0];
     let mut at = 0;
     for word in &mut words {
@@ -322,7 +349,6 @@ fn read_line(tx: &mut Tx, text: Vec<u8>, end: Vec<u8>) {
         note(&mut tx.events, Event::HttpResponseStatusInvalid);
     }
     tx.response.line = text;
-    tx.response.line_end = end;
 }
 
 /// Sets how the body is decoded.

@@ -6,7 +6,7 @@ use crate::flow::Direction::{ToClient, ToServer};
 
 /// Reads both sides in pieces of so many bytes.
 fn read(request: &[u8], response: &[u8], piece: usize) -> Http {
-    let mut http = Http::new(0, &Limits::default());
+    let mut http = Http::new(0, &Limits::default(), 80);
     for part in request.chunks(piece) {
         http.data(ToServer, part);
     }
@@ -153,15 +153,63 @@ fn a_response_without_request_has_a_transaction() {
 }
 
 #[test]
+fn the_start_is_written_as_headers_are_read() {
+    let odd = b"GET / HTTP/1.1\nhost:a\n  b\r\nX :1\r\nx: 2\r\n\r\n";
+    let http = read(odd, b"HTTP/1.1 200 OK\nServer:  s \n\r\n\r\n", 1000);
+    assert_eq!(
+        http.buffer(0, Buffer::HttpStart, ToServer, 0),
+        Some(&b"GET / HTTP/1.1\r\nhost: a  b\r\nX: 1, 2\r\n\r\n"[..])
+    );
+    assert_eq!(
+        http.buffer(0, Buffer::HttpStart, ToClient, 0),
+        Some(&b"HTTP/1.1 200 OK\r\nServer: s\r\n\r\n"[..])
+    );
+}
+
+#[test]
+fn the_host_of_the_uri_goes_before_that_of_the_header() {
+    let http = read(b"GET http://Other.Org../x HTTP/1.1\r\nHost: first.com:99\r\n\r\n", b"", 1000);
+    assert_eq!(get(&http, 0, Buffer::HttpHost), "other.org");
+    assert_eq!(get(&http, 0, Buffer::HttpHostRaw), "Other.Org..");
+    assert_eq!(http.events(0), [Event::HttpUriHostInvalid, Event::HttpHostAmbiguous]);
+    let http = read(b"GET / HTTP/1.1\r\nHost: Good.com:8080\r\n\r\n", b"", 1000);
+    assert_eq!(get(&http, 0, Buffer::HttpHostRaw), "Good.com:8080");
+    assert_eq!(http.events(0), [Event::HttpPortMismatch]);
+    let http = read(b"GET / HTTP/1.1\r\nHost: a..b:x\r\n\r\n", b"", 1000);
+    assert!(http.events(0).contains(&Event::HttpHeaderHostInvalid));
+}
+
+#[test]
+fn what_is_odd_is_told() {
+    let many: String = (0..1030).map(|n| format!("h{n}: x\r\n")).collect();
+    let odd = [
+        ("Transfer-Encoding: gzip\r\n", Event::HttpInvalidResponseTransferEncoding),
+        ("Content-Range: bytes 9-3/10\r\n", Event::HttpRangeInvalid),
+        ("Content-Length: 1\r\nContent-Length: 2\r\n", Event::HttpDuplicateResponseContentLength),
+        (&many, Event::HttpResponseTooManyHeaders),
+    ];
+    for (header, event) in odd {
+        let http = read(REQUEST, format!("HTTP/1.1 200 OK\r\n{header}\r\n").as_bytes(), 1000);
+        assert!(http.events(0).contains(&event), "{event:?}: {:?}", http.events(0));
+    }
+    let fine = "Content-Range: bytes 0-3/10\r\nContent-Length: 01\r\nContent-Length: 1\r\n";
+    let http = read(REQUEST, format!("HTTP/1.1 206 OK\r\n{fine}\r\nx").as_bytes(), 1000);
+    assert_eq!(http.events(0), [Event::HttpResponseHeaderRepetition]);
+    let http = read(REQUEST, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;x=y\r\na\r\n", 1000);
+    assert_eq!(http.events(0), [Event::HttpResponseChunkExtension]);
+    assert_eq!(closed(b"GET / HTT", b"", 1000).events(0), [Event::HttpRequestLineIncomplete]);
+}
+
+#[test]
 fn bodies_and_headers_are_bounded() {
-    let mut http = Http::new(0, &Limits::default());
+    let mut http = Http::new(0, &Limits::default(), 80);
     http.data(ToServer, b"POST / HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n");
     for _ in 0..1000 {
         http.data(ToServer, &[b'x'; 4096]);
     }
     assert_eq!(http.buffer(0, Buffer::HttpRequestBody, ToServer, 0).map(<[u8]>::len), Some(100 << 10));
     assert!(http.memory() < 400 << 10, "{}", http.memory());
-    let mut http = Http::new(0, &Limits::default());
+    let mut http = Http::new(0, &Limits::default(), 80);
     http.data(ToServer, b"GET / HTTP/1.1\r\n");
     for n in 0..100_000 {
         http.data(ToServer, format!("header-{n}: value\r\n").as_bytes());

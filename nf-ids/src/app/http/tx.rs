@@ -11,9 +11,8 @@ use std::cell::OnceCell;
 #[derive(Debug, Default)]
 pub(super) struct Message {
     pub(super) progress: Progress,
-    /// The first line without its end, and that end.
+    /// The first line without its end.
     pub(super) line: Vec<u8>,
-    pub(super) line_end: Vec<u8>,
     /// `HTTP/1.1` as sent.
     pub(super) protocol: Vec<u8>,
     /// Minor version of HTTP/1; 0.9 is none.
@@ -71,7 +70,16 @@ impl Message {
     }
 
     fn start(&self) -> &[u8] {
-        self.made.start.get_or_init(|| [&self.line[..], &self.line_end, &self.headers.raw].concat())
+        self.made.start.get_or_init(|| {
+            let mut out = [&self.line[..], b"\r\n"].concat();
+            for (name, value) in self.headers.all() {
+                out.extend([name, b": ", value, b"\r\n"].concat());
+            }
+            if !self.headers.is_empty() {
+                out.extend(b"\r\n");
+            }
+            out
+        })
     }
 
     fn each(&self, index: usize) -> Option<&[u8]> {
@@ -199,7 +207,7 @@ impl Tx {
 }
 
 /// The header that a buffer is.
-fn header_name(buffer: Buffer, direction: Direction) -> Option<&'static [u8]> {
+pub(super) fn header_name(buffer: Buffer, direction: Direction) -> Option<&'static [u8]> {
     Some(match buffer {
         Buffer::HttpUserAgent => b"user-agent",
         Buffer::HttpCookie if direction == Direction::ToClient => b"set-cookie",

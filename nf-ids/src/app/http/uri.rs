@@ -1,7 +1,10 @@
 //! URIs of requests: parts, and the normalised form that rules match in.
 //!
-//! The path is percent-decoded once, with encoded and backward slashes as separators, several of them as one, and dot
-//! segments taken out (RFC 3986, section 5.2.4); the query is percent-decoded once. Invalid escapes stay as they are.
+//! The path is percent-decoded once, with encoded and backward slashes as separators, several of them as one, UTF-8 as single
+//! bytes, and dot segments taken out (RFC 3986, section 5.2.4); the query is percent-decoded once. `%uXXXX`, of servers on
+//! Windows, is an escape too. Invalid escapes stay as they are.
+
+use super::bestfit;
 
 /// The parts of a request's URI, as sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,20 +74,26 @@ fn escaped(text: &[u8]) -> Option<u8> {
     Some(digit(high)? << 4 | digit(low)?)
 }
 
+/// The byte that `%uXXXX` at the start of `text` stands for.
+fn escaped_wide(text: &[u8]) -> Option<u8> {
+    let [b'%', b'u' | b'U', rest @ ..] = text else { return None };
+    let number = rest
+        .get(..4)?
+        .iter()
+        .try_fold(0, |number, digit| char::from(*digit).to_digit(16).map(|digit| number << 4 | digit))?;
+    Some(bestfit::byte(number))
+}
+
 /// Decodes percent escapes.
 pub(super) fn decode(text: &[u8], into: &mut Vec<u8>) {
     let mut at = 0;
     while at < text.len() {
-        match escaped(&text[at..]) {
-            Some(byte) => {
-                into.push(byte);
-                at += 3;
-            }
-            None => {
-                into.push(text[at]);
-                at += 1;
-            }
-        }
+        let rest = &text[at..];
+        let narrow = escaped(rest).map(|byte| (byte, 3));
+        let (byte, used) =
+            narrow.or_else(|| escaped_wide(rest).map(|byte| (byte, 6))).unwrap_or((rest[0], 1));
+        into.push(byte);
+        at += used;
     }
 }
 
@@ -99,7 +108,7 @@ fn decode_path(path: &[u8]) -> Vec<u8> {
             out.push(byte);
         }
     }
-    out
+    if out.is_ascii() { out } else { bestfit::from_utf8(&out) }
 }
 
 /// Takes out `.` and `..` segments.
@@ -159,6 +168,17 @@ mod tests {
         assert_eq!(normal("/a/.."), "/");
         assert_eq!(normal("a/b"), "a/b");
         assert_eq!(normal(""), "");
+    }
+
+    #[test]
+    fn wide_escapes_and_utf8_are_decoded() {
+        assert_eq!(normal("/%u0061%U0062%u2215%uff0e./c"), "/c");
+        assert_eq!(normal("/%u00zz%u12"), "/%u00zz%u12");
+        assert_eq!(
+            normal("/a%c0%af..%ef%bc%8fb%c3%a9?%u0041%c3%a9"),
+            String::from_utf8_lossy(b"/b\xe9?A\xc3\xa9")
+        );
+        assert_eq!(normal("/a%c4%80"), "/aA");
     }
 
     #[test]

@@ -234,7 +234,7 @@ impl Parser for Ssh {
     }
 
     fn describe(&self, _: u64) -> Map<String, Value> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let text = super::text::readable;
         let mut fields = Map::new();
         for (name, side) in ["client", "server"].iter().zip(&self.sides) {
             if !side.proto.is_empty() {

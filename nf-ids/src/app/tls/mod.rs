@@ -21,6 +21,8 @@ use std::cell::OnceCell;
 const MOST_HANDSHAKE: usize = 128 << 10;
 /// Longest record: 2^14 bytes and what encryption adds (RFC 5246, section 6.2.3).
 const MOST_RECORD: usize = 16384 + 2048;
+/// Padding of a heartbeat (RFC 6520, section 4).
+const LEAST_PADDING: usize = 16;
 /// Certificates of a chain that are kept.
 const MOST_CERTIFICATES: usize = 32;
 
@@ -63,6 +65,8 @@ pub(super) struct Tls {
     /// As `ssl_state` counts.
     state: u64,
     made: Made,
+    /// A heartbeat that is not answered: who sent it, and its length.
+    heartbeat: Option<(Direction, usize)>,
     events: Vec<Event>,
     /// The same, by the side that they were found in.
     side_events: [Vec<Event>; 2],
@@ -82,6 +86,7 @@ impl Tls {
             old: None,
             state: 0,
             made: Made::default(),
+            heartbeat: None,
             events: Vec::new(),
             side_events: Default::default(),
         }
@@ -199,19 +204,21 @@ impl Tls {
         let at = side(direction);
         let mut all = std::mem::take(&mut self.sides[at].handshake);
         all.extend_from_slice(body);
-        let mut rest = &all[..];
-        while let [kind, a, b, c, after @ ..] = rest {
+        let mut used = 0;
+        while let [kind, a, b, c, after @ ..] = &all[used..] {
             let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
             if length > MOST_HANDSHAKE {
                 self.wrong(direction, Event::TlsInvalidHandshake);
-                rest = &[];
+                used = all.len();
                 break;
             }
             let Some(message) = after.get(..length) else { break };
             self.message(direction, *kind, message);
-            rest = &after[length..];
+            used += 4 + length;
         }
-        self.sides[at].handshake = rest.to_vec();
+        // What waits stays where it is: records may be tiny, and a message long.
+        all.drain(..used);
+        self.sides[at].handshake = all;
     }
 
     fn message(&mut self, direction: Direction, kind: u8, body: &[u8]) {
@@ -268,6 +275,10 @@ impl Tls {
             self.wrong(direction, Event::TlsCertificateInvalidLength);
             return self.reach(direction, Progress::Headers);
         };
+        // A chain that is sent again is not read again: that would cost its sender nothing.
+        if !self.sides[at].chain.is_empty() {
+            return self.reach(direction, Progress::Headers);
+        }
         let mut list = Reader(list);
         while !list.0.is_empty() {
             let Some(der) = list.u24().and_then(|length| list.bytes(length)) else {
@@ -290,17 +301,31 @@ impl Tls {
     }
 
     fn heartbeat(&mut self, direction: Direction, body: &[u8]) {
-        if self.sides[side(direction)].encrypted {
+        self.wrong(direction, Event::TlsHeartbeat);
+        match self.heartbeat {
+            // The answer has what was asked for, and as much.
+            Some((from, length)) if from != direction => {
+                self.heartbeat = None;
+                if body.len() > length {
+                    self.wrong(direction, Event::TlsHeartbeatMismatch);
+                }
+                return;
+            }
+            Some(_) => {}
+            None => self.heartbeat = Some((direction, body.len())),
+        }
+        if self.sides.iter().any(|side| side.encrypted) {
             return;
         }
-        self.wrong(direction, Event::TlsHeartbeat);
         match body {
             [1 | 2, high, low, rest @ ..] => {
                 let claimed = usize::from(u16::from_be_bytes([*high, *low]));
-                if claimed == 0 {
-                    self.wrong(direction, Event::TlsInvalidHeartbeat);
-                } else if claimed > rest.len() {
-                    self.wrong(direction, Event::TlsOverflowHeartbeat);
+                match rest.len().checked_sub(claimed) {
+                    None => self.wrong(direction, Event::TlsOverflowHeartbeat),
+                    Some(padding) if padding < LEAST_PADDING => {
+                        self.wrong(direction, Event::TlsInvalidHeartbeat);
+                    }
+                    Some(_) => {}
                 }
             }
             _ => self.wrong(direction, Event::TlsInvalidHeartbeat),

@@ -123,7 +123,7 @@ impl Parser for Tls {
 
     fn describe(&self, _: u64) -> Map<String, Value> {
         let mut fields = Map::new();
-        let text = |bytes: &[u8]| Value::String(String::from_utf8_lossy(bytes).into_owned());
+        let text = |bytes: &[u8]| Value::String(crate::app::text::readable(bytes));
         let server = &self.sides[1];
         if let Some(certificate) = &server.certificate {
             describe_certificate(certificate, &mut fields);
@@ -172,7 +172,7 @@ impl Parser for Tls {
 }
 
 fn describe_certificate(certificate: &Certificate, fields: &mut Map<String, Value>) {
-    let text = |bytes: &[u8]| Value::String(String::from_utf8_lossy(bytes).into_owned());
+    let text = |bytes: &[u8]| Value::String(crate::app::text::readable(bytes));
     fields.insert("subject".into(), text(&certificate.subject));
     fields.insert("issuerdn".into(), text(&certificate.issuer));
     fields.insert("serial".into(), text(&certificate.serial));
