@@ -108,6 +108,21 @@ fn of_two_rules_with_one_number_the_higher_revision_stays() {
 }
 
 #[test]
+fn a_negation_is_of_its_own_kind_of_address() {
+    let has = |list: &str, address: &str| {
+        Addresses::parse(list, &Variables::default()).unwrap().contains(address.parse().unwrap())
+    };
+    assert!(has("!10.0.0.0/8", "1.1.1.1") && !has("!10.0.0.0/8", "10.1.1.1"));
+    assert!(!has("!10.0.0.0/8", "2001::1") && !has("$EXTERNAL_NET", "2001::1"));
+    assert!(has("[!10.0.0.0/8,!fe80::/10]", "2001::1") && !has("![10.0.0.0/8,fe80::/10]", "fe80::1"));
+    assert!(has("[10.0.0.0/8,!2001::2]", "2001::1") && !has("[10.0.0.0/8,!10.1.0.0/16]", "2001::1"));
+    assert!(has("any", "2001::1") && has("[any,!10.0.0.0/8]", "2001::1"));
+    assert!(Addresses::parse("!any", &Variables::default()).is_err());
+    let port = |list: &str, port| Ports::parse(list, &Variables::default()).unwrap().contains(port);
+    assert!(port("[!80,!81]", 79) && !port("[!80,!81]", 81) && port("[1:80,![2,4]]", 3));
+}
+
+#[test]
 fn kinds_follow_from_what_is_asked() {
     let kind = |protocol: &str, source: &str, options: &str| {
         let set = set(&format!("alert {protocol} {source} any -> any any ({options} sid:1;)"));
