@@ -29,11 +29,10 @@ pub(crate) fn decode(text: &[u8], mode: Base64Mode, out: &mut Vec<u8>) {
         count += 1;
         if count == 4 {
             let whole = give(group, out);
-            if mode == Base64Mode::Strict && (!whole || group[3] == b'=') {
-                // Only the last group may be padded, and at its end.
-                return if !whole || at + 1 < text.len() {
-                    out.clear()
-                };
+            let padded = group[3] == b'=';
+            // Only the last group may be padded.
+            if mode == Base64Mode::Strict && (!whole || padded && at + 1 < text.len()) {
+                return out.clear();
             }
             if !whole {
                 return;

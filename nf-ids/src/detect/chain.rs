@@ -9,7 +9,7 @@ use super::base64;
 use super::find::{Needle, resolve};
 use super::numbers;
 use super::regex::Regex;
-use crate::rules::{Base64Mode, Endian, Section, Test};
+use crate::rules::{Absence, Base64Mode, Endian, Section, Test};
 
 /// Steps of one evaluation of a section: matches tried.
 const MOST_STEPS: u32 = 3_000;
@@ -57,14 +57,12 @@ impl Chain {
         Ok(Chain { steps, chained, finds })
     }
 
-    /// Whether an absent buffer is a match (`absent`).
-    pub(crate) fn wants_absence(&self) -> bool {
-        matches!(self.steps.first(), Some(Step::Other(Test::Absent(_))))
-    }
-
-    /// Whether an absent buffer is the only match.
-    pub(crate) fn only_absence(&self) -> bool {
-        matches!(self.steps.first(), Some(Step::Other(Test::Absent(false))))
+    /// What is asked of a buffer that is not there, or of which transforms make nothing.
+    pub(crate) fn absence(&self) -> Option<Absence> {
+        match self.steps.first() {
+            Some(Step::Other(Test::Absent(asked))) => Some(*asked),
+            _ => None,
+        }
     }
 }
 
@@ -262,7 +260,7 @@ impl Work {
             Test::ByteExtract(number, multiplier, align, variable) => {
                 let (read, end) = numbers::read(number, bytes, last, &self.variables, self.dce)?;
                 let read = read.wrapping_mul(u64::from(*multiplier));
-                *self.variables.get_mut(*variable)? = if *align { numbers::align(read) } else { read };
+                *self.variables.get_mut(*variable)? = numbers::align(read, u64::from(*align));
                 Some(end)
             }
             Test::ByteMath(number, operator, right, variable) => {
@@ -280,7 +278,7 @@ impl Work {
                 let part = if *most == 0 { rest } else { rest.get(..*most).unwrap_or(rest) };
                 self.decode(part, base64).then_some(last)
             }
-            Test::Absent(or_else) => or_else.then_some(last),
+            Test::Absent(asked) => matches!(asked, Absence::OrElse | Absence::ErrorOr).then_some(last),
             Test::Entropy(most, offset, compare) => {
                 let rest = bytes.get(*offset..)?;
                 let part = if *most == 0 { rest } else { rest.get(..*most).unwrap_or(rest) };
@@ -310,7 +308,7 @@ impl Work {
         };
         let mut far = read.checked_mul(u64::from(jump.multiplier))?;
         if jump.align {
-            far = numbers::align(far);
+            far = numbers::align(far, 4);
         }
         let base = if jump.from_beginning {
             0

@@ -44,8 +44,8 @@ pub fn read_rules(options: &Options) -> Result<RuleSet, String> {
     Ok(set)
 }
 
-/// Reads and compiles all rule files; the refusals with them.
-fn read_and_compile(options: &Options) -> Result<(Tables, Vec<Refusal>), String> {
+/// Reads and compiles all rule files; the refusals with them, and what is worth knowing.
+fn read_and_compile(options: &Options) -> Result<(Tables, Vec<Refusal>, Vec<Refusal>), String> {
     let set = read_rules(options)?;
     let (tables, more) = Tables::new(set.rules);
     let mut refusals = set.refusals;
@@ -54,7 +54,7 @@ fn read_and_compile(options: &Options) -> Result<(Tables, Vec<Refusal>), String>
         let all: Vec<String> = refusals.iter().map(ToString::to_string).collect();
         return Err(all.join("\n"));
     }
-    Ok((tables, refusals))
+    Ok((tables, refusals, set.notes))
 }
 
 /// Makes rules of files. What cannot be used is named in the log.
@@ -62,7 +62,10 @@ fn read_and_compile(options: &Options) -> Result<(Tables, Vec<Refusal>), String>
 /// # Errors
 /// Files that cannot be read, wrong variables; with `--strict`, every rule that cannot be used; no rule at all.
 pub fn compile(options: &Options) -> Result<Rules, String> {
-    let (tables, refusals) = read_and_compile(options)?;
+    let (tables, refusals, notes) = read_and_compile(options)?;
+    for note in notes.iter().take(MOST_TOLD) {
+        log::info!("{note}");
+    }
     for refusal in refusals.iter().take(MOST_TOLD) {
         log::warn!("{refusal}");
     }
@@ -94,13 +97,16 @@ pub fn check(arguments: &[OsString]) -> Option<ExitCode> {
         Ok(check) => check.options,
         Err(error) => error.exit(),
     };
-    let (tables, refusals) = match read_and_compile(&Options { strict: false, ..options }) {
+    let (tables, refusals, notes) = match read_and_compile(&Options { strict: false, ..options }) {
         Ok(read) => read,
         Err(error) => {
             eprintln!("nf-ids: {error}");
             return Some(ExitCode::FAILURE);
         }
     };
+    for note in &notes {
+        println!("note: {note}");
+    }
     for refusal in &refusals {
         println!("{refusal}");
     }

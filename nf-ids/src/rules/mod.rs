@@ -25,6 +25,7 @@ mod parse;
 mod payload;
 mod pcre;
 mod refusal;
+mod requires;
 mod rule;
 mod set;
 mod state;
@@ -51,7 +52,7 @@ pub use state::{
     UniqueOn,
 };
 pub use test::{
-    Arithmetic, Base64Mode, Content, Endian, Fast, FloatCompare, HeaderBytes, Jump, Notation, Number,
-    Operator, Pcre, Place, Section, Test, Transform, Value,
+    Absence, Arithmetic, Base64Mode, Content, Endian, Fast, FloatCompare, HeaderBytes, Jump, Notation,
+    Number, Operator, Pcre, Place, Section, Test, Transform, Value,
 };
 pub use variables::Variables;
