@@ -15,7 +15,10 @@ pub(crate) fn read(
     let base = if number.relative { last } else { 0 };
     let start = i64::try_from(base).ok()?.checked_add(resolve(number.offset, variables))?;
     let start = usize::try_from(start).ok()?;
-    let part = bytes.get(start..start.checked_add(count)?)?;
+    let part = match number.notation {
+        Notation::Digits(_) if count == 0 => bytes.get(start..)?,
+        _ => bytes.get(start..start.checked_add(count)?)?,
+    };
     let (value, used) = match number.notation {
         Notation::Binary(order) => {
             if count > 8 {
@@ -121,6 +124,7 @@ mod tests {
             let n = number(i64::try_from(text.len()).unwrap(), 0, false, Notation::Digits(0));
             assert_eq!(read(n, text.as_bytes(), 0).map(|r| r.0), Some(value), "{text}");
         }
+        assert_eq!(read(number(0, 1, false, Notation::Digits(10)), b"x1234567y", 0), Some((1_234_567, 8)));
         assert_eq!((align(5, 4), align(5, 2), align(5, 1), align(u64::MAX, 4)), (8, 6, 5, u64::MAX));
         let mut masked = number(1, 0, false, big);
         masked.mask = Some(0xf0);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Parser;
 
 use super::Options;
-use crate::detect::Tables;
+use crate::detect::{Limits, Tables};
 use crate::rules::{Context, Refusal, RuleSet, Variables};
 
 /// Refusals that are written to the log one by one.
@@ -47,14 +47,20 @@ pub fn read_rules(options: &Options) -> Result<RuleSet, String> {
 /// Reads and compiles all rule files; the refusals with them, and what is worth knowing.
 fn read_and_compile(options: &Options) -> Result<(Tables, Vec<Refusal>, Vec<Refusal>), String> {
     let set = read_rules(options)?;
-    let (tables, more) = Tables::new(set.rules);
-    let mut refusals = set.refusals;
+    let (mut tables, more) = Tables::new(set.rules);
+    let (mut refusals, mut notes) = (set.refusals, set.notes);
     refusals.extend(more);
+    if let Some(path) = &options.threshold_file {
+        let mut limits = Limits::default();
+        limits.add_file(path, &set.context.variables)?;
+        notes.extend(tables.set_limits(&limits));
+        refusals.append(&mut limits.refusals);
+    }
     if options.strict && !refusals.is_empty() {
         let all: Vec<String> = refusals.iter().map(ToString::to_string).collect();
         return Err(all.join("\n"));
     }
-    Ok((tables, refusals, set.notes))
+    Ok((tables, refusals, notes))
 }
 
 /// Makes rules of files. What cannot be used is named in the log.

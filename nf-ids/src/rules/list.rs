@@ -114,6 +114,10 @@ fn parse<K: Kind>(text: &str, variables: &Variables, depth: usize) -> Result<([R
     if depth > DEEPEST {
         return Err(Fault::new(K::FIELD, format!("more than {DEEPEST} lists or variables in each other")));
     }
+    // The outermost list may go without brackets.
+    if let Some(parts) = split(text).filter(|parts| parts.len() > 1) {
+        return join::<K>(text, &parts, variables, depth);
+    }
     if let Some(rest) = text.strip_prefix('!') {
         let (inner, _) = parse::<K>(rest, variables, depth + 1)?;
         let [a, b] = [0, 1].map(|kind| all_if_named::<K>(kind, &inner[kind]));

@@ -55,4 +55,5 @@ pub use test::{
     Absence, Arithmetic, Base64Mode, Content, Endian, Fast, FloatCompare, HeaderBytes, Jump, Notation,
     Number, Operator, Pcre, Place, Section, Test, Transform, Value,
 };
+pub(crate) use text::{logical_lines, read as read_text};
 pub use variables::Variables;

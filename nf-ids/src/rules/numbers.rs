@@ -97,7 +97,8 @@ fn options<'a>(word: &str, parts: &[&'a str]) -> Result<Options<'a>, Fault> {
     if all.base.is_some() && !all.string {
         return Err(Fault::new(word, "`hex`, `dec` and `oct` need `string`"));
     }
-    if all.string && all.endian.is_some() {
+    let reads = matches!(word, "byte_extract" | "byte_math");
+    if reads && all.string && all.endian.is_some() {
         return Err(Fault::new(word, "`string` and a byte order exclude each other"));
     }
     Ok(all)
@@ -152,7 +153,8 @@ fn byte_test(b: &mut Builder, parts: &[&str]) -> Result<(), Fault> {
         return Err(Fault::new(WORD, "needs BYTES, OPERATOR, VALUE, OFFSET"));
     };
     let all = options(WORD, rest)?;
-    let number = number(b, WORD, bytes, offset, &all, 1)?;
+    // Of a text, 0 bytes are as many as are digits.
+    let number = number(b, WORD, bytes, offset, &all, i64::from(!all.string))?;
     let (sign, negated) = match operator.strip_prefix('!') {
         Some("") => ("=", true),
         Some(rest) => (rest.trim(), true),

@@ -199,6 +199,7 @@ fn a_negation_is_of_its_own_kind_of_address() {
     assert!(Addresses::parse("!any", &Variables::default()).is_err());
     let port = |list: &str, port| Ports::parse(list, &Variables::default()).unwrap().contains(port);
     assert!(port("[!80,!81]", 79) && !port("[!80,!81]", 81) && port("[1:80,![2,4]]", 3));
+    assert!(port("5800:5938,!5900", 5801) && !port("5800:5938,!5900", 5900) && !port("!80,!81", 80));
 }
 
 #[test]

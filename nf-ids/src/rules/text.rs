@@ -75,6 +75,11 @@ pub(crate) fn bytes_of(text: &str) -> Vec<u8> {
     bytes
 }
 
+/// Number and text of the logical lines, for files that are not of rules.
+pub(crate) fn logical_lines(text: &str) -> impl Iterator<Item = (usize, String)> {
+    lines(text).into_iter().map(|line| (line.place(0).0, line.text))
+}
+
 /// The logical lines of `text` that are neither empty nor comments.
 pub(crate) fn lines(text: &str) -> Vec<Line> {
     let mut all = Vec::new();
