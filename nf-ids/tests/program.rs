@@ -179,3 +179,39 @@ fn variables_come_from_the_command_line_and_from_a_file() {
     let wrong = folder.write("wrong.yaml", "vars:\n  address-gruops:\n    ME: any\n");
     assert!(!alerts(&[&"--vars", &wrong]).0);
 }
+
+#[test]
+fn thresholds_come_from_rules_and_from_a_file() {
+    let folder = Folder::new();
+    let rules = folder.write("a.rules", "alert tcp any any -> any 80 (flags:A+; sid:1;)\n");
+    let (capture, out) = (folder.capture(&conversation()), folder.path("out.pcap"));
+    let alerts = |file: &str| {
+        let limits = folder.write("threshold.config", file);
+        let output =
+            run(&[&"--rules", &rules, &"--replay", &capture, &"--eve", &"-", &"--threshold-file", &limits]);
+        assert!(output.status.success(), "{output:?}");
+        events(&output).len()
+    };
+    assert_eq!(alerts("# nothing\n"), 5);
+    assert_eq!(alerts("threshold gen_id 1, sig_id 1, type limit, track by_src, count 2, seconds 60\n"), 2);
+    assert_eq!(alerts("suppress gen_id 1, sig_id 1, track by_src, ip 10.0.0.0/24\n"), 0);
+    assert_eq!(alerts("suppress gen_id 1, sig_id 1, track by_src, ip $EXTERNAL_NET\n"), 5);
+    let wrong = folder.write(
+        "threshold.config",
+        "\nthreshold gen_id 1, sig_id 1, type limt\nsuppress gen_id 1, sig_id 9\n",
+    );
+    let check = run(&[&"--rules", &rules, &"--check", &"--threshold-file", &wrong]);
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert_eq!(check.status.code(), Some(1));
+    assert!(
+        said.contains("threshold.config:2:") && said.contains("note: ") && said.contains("sid 9"),
+        "{said}"
+    );
+    // Below its count, a rule drops nothing.
+    let rule = "drop tcp any any -> any 80 (flags:A+; threshold:type threshold, track by_src, count 4, seconds 60; sid:2;)\n";
+    let rules = folder.write("b.rules", rule);
+    assert!(
+        run(&[&"--rules", &rules, &"--replay", &capture, &"--write", &out, &"--inline"]).status.success()
+    );
+    assert_eq!(count(&out), 9, "the fourth of five");
+}

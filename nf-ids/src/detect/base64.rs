@@ -16,38 +16,50 @@ fn value(byte: u8) -> Option<u32> {
 /// Decodes into `out`, which is cleared. Nothing comes out when `Strict` meets what it does not allow.
 pub(crate) fn decode(text: &[u8], mode: Base64Mode, out: &mut Vec<u8>) {
     out.clear();
-    let (mut bits, mut count) = (0u32, 0u32);
-    let mut padding = false;
-    for byte in text {
-        match value(*byte) {
-            Some(six) if !padding => {
-                bits = bits << 6 | six;
-                count += 6;
-                if count >= 8 {
-                    count -= 8;
-                    out.push((bits >> count & 0xff) as u8);
-                    bits &= (1 << count) - 1;
-                }
+    let (mut group, mut count) = ([b'='; 4], 0);
+    for (at, byte) in text.iter().enumerate() {
+        if value(*byte).is_none() && *byte != b'=' {
+            match mode {
+                Base64Mode::Rfc2045 => continue,
+                Base64Mode::Rfc4648 => break,
+                Base64Mode::Strict => return out.clear(),
             }
-            _ if *byte == b'=' => {
-                if mode != Base64Mode::Strict {
-                    return;
-                }
-                padding = true;
+        }
+        group[count] = *byte;
+        count += 1;
+        if count == 4 {
+            let whole = give(group, out);
+            let padded = group[3] == b'=';
+            // Only the last group may be padded.
+            if mode == Base64Mode::Strict && (!whole || padded && at + 1 < text.len()) {
+                return out.clear();
             }
-            _ => match mode {
-                Base64Mode::Rfc2045 => {}
-                Base64Mode::Rfc4648 => return,
-                Base64Mode::Strict => {
-                    out.clear();
-                    return;
-                }
-            },
+            if !whole {
+                return;
+            }
+            (group, count) = ([b'='; 4], 0);
         }
     }
-    if mode == Base64Mode::Strict && !text.len().is_multiple_of(4) {
-        out.clear();
+    match mode {
+        Base64Mode::Rfc4648 if count > 1 => drop(give(group, out)),
+        Base64Mode::Strict if count > 0 => out.clear(),
+        _ => {}
     }
+}
+
+/// Appends what a group of four stands for; `=` is for what is not there. Whether it is a group.
+fn give(group: [u8; 4], out: &mut Vec<u8>) -> bool {
+    let [Some(a), Some(b), c, d] = group.map(value) else { return false };
+    let all = a << 18 | b << 12 | c.unwrap_or(0) << 6 | d.unwrap_or(0);
+    let bytes = all.to_be_bytes();
+    let count = match (c, d) {
+        (None, None) => 1,
+        (Some(_), None) => 2,
+        (Some(_), Some(_)) => 3,
+        (None, Some(_)) => return false,
+    };
+    out.extend_from_slice(&bytes[1..=count]);
+    true
 }
 
 #[cfg(test)]
@@ -68,5 +80,9 @@ mod tests {
         assert_eq!(of(b"Zm 9v", Base64Mode::Strict), b"");
         assert_eq!(of(b"Zm9=", Base64Mode::Strict), b"fo");
         assert_eq!(of(b"Zm9vYg==xx", Base64Mode::Rfc2045), b"foob");
+        assert_eq!(of(b"Zm9vYg==YmFy", Base64Mode::Rfc4648), b"foobbar");
+        assert_eq!(of(b"Zm9vYg", Base64Mode::Rfc4648), b"foob");
+        assert_eq!(of(b"Zg==Zg==", Base64Mode::Strict), b"");
+        assert_eq!(of(b"Zm9v=mFy", Base64Mode::Rfc4648), b"foo");
     }
 }

@@ -2,17 +2,19 @@
 //!
 //! A `content` may be in several places; when what follows it counts from there, and fails, the next place is tried. A
 //! test that does not count from a match fails the same way wherever the match was, so that no other
-//! place is tried for it: that keeps the work near the length of the buffer. A bound on the steps of one rule over one
-//! buffer keeps it finite whatever bytes an attacker sends.
+//! place is tried for it: that keeps the work near the length of the buffer. Bounds on the steps of one rule over one
+//! buffer, and on the bytes that it reads, keep it finite whatever an attacker sends.
 
 use super::base64;
 use super::find::{Needle, resolve};
 use super::numbers;
 use super::regex::Regex;
-use crate::rules::{Base64Mode, Endian, Section, Test};
+use crate::rules::{Absence, Base64Mode, Endian, Section, Test};
 
 /// Steps of one evaluation of a section: matches tried.
 const MOST_STEPS: u32 = 3_000;
+/// Bytes that the steps of one evaluation read; a buffer is read a few times by a rule that means well.
+const MOST_READ: usize = 16 << 20;
 
 /// A test with what it needs compiled.
 #[derive(Clone, Debug)]
@@ -26,7 +28,7 @@ pub(crate) enum Step {
 #[derive(Clone, Debug)]
 pub(crate) struct Chain {
     steps: Vec<Step>,
-    /// Whether a step's successor counts from its match.
+    /// Whether a later step counts from a step's match.
     chained: Vec<bool>,
     /// Something must be found in the bytes: the end of it says whether a match in a stream is new.
     pub(crate) finds: bool,
@@ -46,7 +48,7 @@ impl Chain {
                 other => Step::Other(other.clone()),
             });
         }
-        let chained = (0..steps.len()).map(|i| steps.get(i + 1).is_some_and(is_relative)).collect();
+        let chained = (0..steps.len()).map(|i| is_counted_from(&steps[i + 1..])).collect();
         let finds = steps.iter().any(|s| match s {
             Step::Content(needle) => !needle.content.negated,
             Step::Regex { negated, .. } => !negated,
@@ -55,14 +57,29 @@ impl Chain {
         Ok(Chain { steps, chained, finds })
     }
 
-    /// Whether an absent buffer is a match (`absent`).
-    pub(crate) fn wants_absence(&self) -> bool {
-        matches!(self.steps.first(), Some(Step::Other(Test::Absent(_))))
+    /// What is asked of a buffer that is not there, or of which transforms make nothing.
+    pub(crate) fn absence(&self) -> Option<Absence> {
+        match self.steps.first() {
+            Some(Step::Other(Test::Absent(asked))) => Some(*asked),
+            _ => None,
+        }
     }
+}
 
-    /// Whether an absent buffer is the only match.
-    pub(crate) fn only_absence(&self) -> bool {
-        matches!(self.steps.first(), Some(Step::Other(Test::Absent(false))))
+/// Whether one of these steps counts from the match before the first of them.
+fn is_counted_from(steps: &[Step]) -> bool {
+    let first = steps.iter().find(|step| is_relative(step) || moves(step));
+    first.is_some_and(is_relative)
+}
+
+/// Whether what follows a step counts from it.
+fn moves(step: &Step) -> bool {
+    match step {
+        Step::Content(needle) => !needle.content.negated,
+        Step::Regex { negated, .. } => !negated,
+        Step::Other(test) => {
+            matches!(test, Test::ByteJump(_) | Test::ByteExtract(..) | Test::ByteMath(..))
+        }
     }
 }
 
@@ -88,6 +105,7 @@ pub(crate) struct Work {
     /// What `base64_decode` made.
     decoded: Vec<u8>,
     steps: u32,
+    read: usize,
     /// Byte order of the DCE/RPC call.
     pub(crate) dce: Endian,
     /// The farthest end of something found in the last evaluation.
@@ -96,7 +114,14 @@ pub(crate) struct Work {
 
 impl Default for Work {
     fn default() -> Self {
-        Work { variables: Vec::new(), decoded: Vec::new(), steps: 0, dce: Endian::Little, farthest: 0 }
+        Work {
+            variables: Vec::new(),
+            decoded: Vec::new(),
+            steps: 0,
+            read: 0,
+            dce: Endian::Little,
+            farthest: 0,
+        }
     }
 }
 
@@ -110,7 +135,7 @@ impl Work {
 
     /// Whether `chain` matches `bytes`. `base64` are the sections that ask about what is decoded on the way.
     pub(crate) fn matches(&mut self, chain: &Chain, base64: &[Chain], bytes: &[u8]) -> bool {
-        self.steps = 0;
+        (self.steps, self.read) = (0, 0);
         self.run(chain, base64, bytes, 0, 0)
     }
 
@@ -129,6 +154,13 @@ impl Work {
         }
     }
 
+    /// Counts a step that reads so many bytes; whether it was one too many.
+    fn is_too_much(&mut self, bytes: usize) -> bool {
+        self.steps += 1;
+        self.read = self.read.saturating_add(bytes);
+        self.steps > MOST_STEPS || self.read > MOST_READ
+    }
+
     fn content(
         &mut self,
         chain: &Chain,
@@ -140,17 +172,20 @@ impl Work {
     ) -> bool {
         let span = needle.span(bytes.len(), last, &self.variables);
         if needle.content.negated {
-            let there = span.is_some_and(|span| needle.find(bytes, span.start, span).is_some());
-            return !there && self.run(chain, base64, bytes, at + 1, last);
+            let there = span.and_then(|span| needle.find(bytes, span.start, span));
+            let read = span.map_or(0, |span| there.unwrap_or(span.end).saturating_sub(span.start));
+            return !self.is_too_much(read)
+                && there.is_none()
+                && self.run(chain, base64, bytes, at + 1, last);
         }
         let Some(span) = span else { return false };
         let mut from = span.start;
         loop {
-            self.steps += 1;
-            if self.steps > MOST_STEPS {
+            let found = needle.find(bytes, from, span);
+            if self.is_too_much(found.unwrap_or(span.end).saturating_sub(from)) {
                 return false;
             }
-            let Some(found) = needle.find(bytes, from, span) else { return false };
+            let Some(found) = found else { return false };
             let end = found + needle.content.pattern.len();
             let before = self.farthest;
             self.farthest = before.max(end);
@@ -176,15 +211,18 @@ impl Work {
     ) -> bool {
         let part = &bytes[base..];
         if negated {
-            return regex.find(part, 0).is_none() && self.run(chain, base64, bytes, at + 1, last);
+            let too_much = self.is_too_much(part.len());
+            return !too_much
+                && regex.find(part, 0).is_none()
+                && self.run(chain, base64, bytes, at + 1, last);
         }
         let mut from = 0;
         loop {
-            self.steps += 1;
-            if self.steps > MOST_STEPS {
+            let found = regex.find(part, from);
+            if self.is_too_much(found.map_or(part.len(), |(_, end)| end).saturating_sub(from)) {
                 return false;
             }
-            let Some((start, end)) = regex.find(part, from) else { return false };
+            let Some((start, end)) = found else { return false };
             let before = self.farthest;
             self.farthest = before.max(base + end);
             if self.run(chain, base64, bytes, at + 1, base + end) {
@@ -222,7 +260,7 @@ impl Work {
             Test::ByteExtract(number, multiplier, align, variable) => {
                 let (read, end) = numbers::read(number, bytes, last, &self.variables, self.dce)?;
                 let read = read.wrapping_mul(u64::from(*multiplier));
-                *self.variables.get_mut(*variable)? = if *align { numbers::align(read) } else { read };
+                *self.variables.get_mut(*variable)? = numbers::align(read, u64::from(*align));
                 Some(end)
             }
             Test::ByteMath(number, operator, right, variable) => {
@@ -240,7 +278,7 @@ impl Work {
                 let part = if *most == 0 { rest } else { rest.get(..*most).unwrap_or(rest) };
                 self.decode(part, base64).then_some(last)
             }
-            Test::Absent(or_else) => or_else.then_some(last),
+            Test::Absent(asked) => matches!(asked, Absence::OrElse | Absence::ErrorOr).then_some(last),
             Test::Entropy(most, offset, compare) => {
                 let rest = bytes.get(*offset..)?;
                 let part = if *most == 0 { rest } else { rest.get(..*most).unwrap_or(rest) };
@@ -251,7 +289,7 @@ impl Work {
 
     fn decode(&mut self, part: &[u8], chains: &[Chain]) -> bool {
         let mut decoded = std::mem::take(&mut self.decoded);
-        base64::decode(part, Base64Mode::Rfc2045, &mut decoded);
+        base64::decode(part, Base64Mode::Rfc4648, &mut decoded);
         let farthest = self.farthest;
         let held = !decoded.is_empty() && chains.iter().all(|chain| self.run(chain, &[], &decoded, 0, 0));
         self.farthest = farthest;
@@ -270,7 +308,7 @@ impl Work {
         };
         let mut far = read.checked_mul(u64::from(jump.multiplier))?;
         if jump.align {
-            far = numbers::align(far);
+            far = numbers::align(far, 4);
         }
         let base = if jump.from_beginning {
             0

@@ -49,6 +49,11 @@ fn every_place_of_a_content_is_tried_for_what_counts_from_it() {
     assert!(matches("content:\"a\"; content:\"b\"; within:1; content:\"c\"; within:1;", b"a.ab.abc"));
     assert!(matches("pcre:\"/a./\"; content:\"z\"; within:1;", b"ab.acz"));
     assert!(!matches("content:\"a\"; content:\"b\"; within:1; content:\"d\"; within:1;", b"a.ab.abc"));
+    // Whatever stands between them.
+    for between in ["isdataat:3;", "content:!\"z\";", "byte_test:1,=,97,0;", "pcre:!\"/z/\";"] {
+        let rule = format!("content:\"a\"; {between} content:\"b\"; within:1;");
+        assert!(matches(&rule, b"a.ab"), "{rule}");
+    }
 }
 
 #[test]
@@ -82,6 +87,8 @@ fn decoded_bytes_are_asked() {
     assert!(matches("content:\"x=\"; base64_decode:relative; base64_data; content:\"bar\"; endswith;", text));
     assert!(!matches("base64_decode:bytes 4, offset 2; base64_data; content:\"bar\";", text));
     assert!(matches("base64_decode:bytes 4, offset 2; base64_data; content:\"foo\";", text));
+    // It ends at what is not of the alphabet.
+    assert!(!matches("base64_decode; base64_data; content:\"foobar\";", b"Zm 9v Ym Fy"));
 }
 
 #[test]
@@ -91,4 +98,6 @@ fn hostile_bytes_end_in_bounded_time() {
         "content:\"a\"; content:\"a\"; distance:0; content:\"a\"; distance:0; content:\"b\"; distance:0;";
     assert!(!matches(rule, &many));
     assert!(!matches("pcre:\"/(a+)+$/\"; content:\"b\"; within:1;", &many));
+    let rule = "content:\"a\"; content:!\"b\"; distance:0; content:\"c\"; within:1;";
+    assert!(!matches(rule, &vec![b'a'; 1 << 20]));
 }

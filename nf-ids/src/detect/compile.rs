@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::bits::{Action, Condition};
 use super::chain::Chain;
+use super::rates::RuleLimits;
 use super::transform;
 use crate::app::Protocol as Application;
 use crate::rules::{Arrow, Content, Kind, Place, Protocol, Rule, Section, Test, Way};
@@ -30,6 +31,7 @@ pub(crate) struct Compiled {
     pub(crate) base64: Vec<Chain>,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) actions: Vec<Action>,
+    pub(crate) limits: RuleLimits,
     /// Whether any section is of the payload.
     pub(crate) payload: bool,
 }
@@ -70,6 +72,7 @@ impl Compiled {
             conditions: rule.state.iter().filter_map(Condition::of).collect(),
             actions: rule.state.iter().filter_map(Action::of).collect(),
             payload,
+            limits: RuleLimits::of(&rule),
             rule: Arc::new(rule),
         })
     }

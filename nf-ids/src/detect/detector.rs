@@ -1,6 +1,5 @@
 //! One worker's detection.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::alert::{Alert, Decision, Outcome};
@@ -12,7 +11,7 @@ use super::state::{Fate, FlowState};
 use super::tables::Tables;
 use super::threshold::{Counted, Said, Thresholds};
 use crate::engine::Inspection;
-use crate::rules::{Action, Kind, Threshold};
+use crate::rules::{Action, Kind};
 
 /// Alerts of one packet; further ones are counted only. Suricata's default.
 const MOST_ALERTS: usize = 15;
@@ -45,7 +44,6 @@ pub struct Detector {
     hits: Vec<u64>,
     /// Alerts beyond those that a packet may have.
     pub discarded: u64,
-    filters: HashMap<u64, Vec<super::rates::Rate>>,
 }
 
 impl Detector {
@@ -60,7 +58,6 @@ impl Detector {
             hosts: HostBits::default(),
             hits,
             discarded: 0,
-            filters: HashMap::new(),
         }
     }
 
@@ -81,11 +78,6 @@ impl Detector {
     #[must_use]
     pub fn hits(&self) -> &[u64] {
         &self.hits
-    }
-
-    /// Sets thresholds and rate filters from a threshold file.
-    pub fn set_limits(&mut self, limits: &super::rates::Limits) {
-        self.filters = limits.by_rule();
     }
 
     /// Whether any rule asks for the bytes of streams.
@@ -156,7 +148,7 @@ impl Detector {
         for m in &matches {
             let compiled = &tables.rules[m.rule as usize];
             let rule = &compiled.rule;
-            let (says, action) = self.limit(compiled.id, rule, &counted, flow.as_deref_mut());
+            let (says, action) = self.limit(compiled, &counted, flow.as_deref_mut());
             if says == Said::Nothing {
                 continue;
             }
@@ -189,36 +181,29 @@ impl Detector {
     /// What filters and thresholds say of a match, and the action that is done.
     fn limit(
         &mut self,
-        id: u64,
-        rule: &crate::rules::Rule,
+        compiled: &super::compile::Compiled,
         counted: &Counted,
         flow: Option<&mut FlowState>,
     ) -> (Said, Action) {
-        let mut own = flow.map(|flow| &mut flow.thresholds);
-        if let Some(filter) = &rule.detection_filter {
-            return (self.thresholds.filter(id, filter, counted, own), rule.action);
+        let (id, limits) = (compiled.id, &compiled.limits);
+        let mut action = compiled.rule.action;
+        if limits.is_empty() {
+            return (Said::Alert, action);
         }
-        let mut action = rule.action;
-        let mut threshold: Option<Threshold> = rule.threshold;
-        let mut suppressed = false;
-        for rate in
-            self.filters.get(&id).or_else(|| self.filters.get(&(id & !0xffff_ffff))).into_iter().flatten()
-        {
-            match rate {
-                super::rates::Rate::Threshold(t) => threshold = Some(*t),
-                super::rates::Rate::Suppress(list) => {
-                    suppressed |= list.covers(counted.source, counted.destination);
-                }
-                super::rates::Rate::Filter(f) => {
-                    action = self.thresholds.rate(id, f, counted, own.as_deref_mut()).unwrap_or(action);
-                }
-            }
-        }
-        if suppressed {
+        if limits.suppress.iter().any(|list| list.covers(counted.source, counted.destination)) {
             return (Said::Silent, action);
         }
-        match threshold {
-            Some(t) => (self.thresholds.threshold(id, &t, counted, own), action),
+        let mut own = flow.map(|flow| &mut flow.thresholds);
+        if let Some(filter) = &limits.filter
+            && self.thresholds.filter(id, filter, counted, own.as_deref_mut()) == Said::Nothing
+        {
+            return (Said::Nothing, action);
+        }
+        for rate in &limits.rates {
+            action = self.thresholds.rate(id, rate, counted, own.as_deref_mut()).unwrap_or(action);
+        }
+        match &limits.threshold {
+            Some(t) => (self.thresholds.threshold(id, t, counted, own), action),
             None => (Said::Alert, action),
         }
     }

@@ -58,8 +58,9 @@ fn flow(rule: &Rule, seen: &Inspection<'_>) -> bool {
         && wanted.fragment.is_none_or(|f| f == fragment(seen))
 }
 
+/// Whether a packet was put together of fragments.
 fn fragment(seen: &Inspection<'_>) -> bool {
-    seen.packet.defragmented || seen.packet.fragment.is_some()
+    seen.packet.defragmented
 }
 
 fn application(compiled: &Compiled, seen: &Inspection<'_>) -> bool {

@@ -25,9 +25,7 @@ pub(crate) fn holds(test: &HeaderTest, seen: &Inspection<'_>) -> bool {
         HeaderTest::DecodeEvent(event) => packet.has(*event),
         HeaderTest::StreamEvent(event) => seen.stream_events.has(*event),
         HeaderTest::Checksum(what, right) => checksum(packet, *what) == Some(*right),
-        HeaderTest::AppProtocol(name, negated, side) => {
-            protocol(seen, name, *side).is_some_and(|is| is != *negated)
-        }
+        HeaderTest::AppProtocol(names, negated, side) => protocol(seen, names, *negated, *side),
     }
 }
 
@@ -41,7 +39,8 @@ fn number(field: Field, seen: &Inspection<'_>) -> Option<u64> {
     };
     Some(match field {
         Field::Ttl => packet.ttl()?.into(),
-        Field::Tos => packet.tos()?.into(),
+        // The class of IPv6 is another thing.
+        Field::Tos => packet.tos().filter(|_| packet.is_ipv4())?.into(),
         Field::Id => packet.ip_id()?.into(),
         Field::IpProtocol => packet.protocol?.into(),
         Field::FragmentOffset => packet.fragment_offset()?.into(),
@@ -94,21 +93,26 @@ fn stream_size(seen: &Inspection<'_>, side: StreamSide, compare: Compare) -> boo
     }
 }
 
-/// Whether the flow's protocol is the named one; `None` while it is not yet known.
-fn protocol(seen: &Inspection<'_>, name: &str, side: ProtocolSide) -> Option<bool> {
-    let app: &app::State = seen.app?;
-    if side == ProtocolSide::Packet && !has_spoken(seen, direction(seen)) {
-        return None;
+/// Whether the flow's protocol is one of these, or, negated, is known and none of them.
+fn protocol(seen: &Inspection<'_>, names: &[Protocol], negated: bool, side: ProtocolSide) -> bool {
+    if seen.flow.is_none() {
+        return false;
     }
-    let is = match side {
-        ProtocolSide::Original => app.original_protocol(),
-        _ => app.protocol(),
+    let of = |side: ProtocolSide| {
+        let spoken = match side {
+            ProtocolSide::Packet => has_spoken(seen, direction(seen)),
+            ProtocolSide::ToServer => has_spoken(seen, Direction::ToServer),
+            ProtocolSide::ToClient => has_spoken(seen, Direction::ToClient),
+            ProtocolSide::Final | ProtocolSide::Either | ProtocolSide::Original => true,
+        };
+        let app: Option<&app::State> = seen.app.filter(|_| spoken);
+        match side {
+            ProtocolSide::Original => app.map_or(Protocol::Unknown, |app| app.original_protocol()),
+            _ => app.map_or(Protocol::Unknown, |app| app.protocol()),
+        }
     };
-    match is {
-        Protocol::Unknown => None,
-        Protocol::Failed => Some(name == "failed"),
-        known => Some(Protocol::by_rule_name(name).contains(&known)),
-    }
+    let is = of(side);
+    if negated { is != Protocol::Unknown && !names.contains(&is) } else { names.contains(&is) }
 }
 
 /// Whether a direction of the flow has carried data, from which its protocol could be known. SYN and FIN take a number

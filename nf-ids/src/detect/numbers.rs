@@ -15,7 +15,10 @@ pub(crate) fn read(
     let base = if number.relative { last } else { 0 };
     let start = i64::try_from(base).ok()?.checked_add(resolve(number.offset, variables))?;
     let start = usize::try_from(start).ok()?;
-    let part = bytes.get(start..start.checked_add(count)?)?;
+    let part = match number.notation {
+        Notation::Digits(_) if count == 0 => bytes.get(start..)?,
+        _ => bytes.get(start..start.checked_add(count)?)?,
+    };
     let (value, used) = match number.notation {
         Notation::Binary(order) => {
             if count > 8 {
@@ -35,14 +38,25 @@ pub(crate) fn read(
     Some((value, start + used))
 }
 
-/// The number at the start of a text, and how many bytes of it were read. White space and a sign may go before.
+/// The number at the start of a text, and how many bytes of it were read. White space and a sign may go before; base 0 is
+/// what the digits tell. A negative number is the one that it is in 64 bits, as C reads it.
 fn digits(text: &[u8], base: u32) -> Option<(u64, usize)> {
     let mut at = text.iter().take_while(|b| b.is_ascii_whitespace()).count();
-    if text.get(at) == Some(&b'+') {
+    let negative = text.get(at) == Some(&b'-');
+    if matches!(text.get(at), Some(b'+' | b'-')) {
         at += 1;
     }
-    let prefixed = base == 16 && text.get(at) == Some(&b'0') && matches!(text.get(at + 1), Some(b'x' | b'X'));
-    if prefixed && text.get(at + 2).is_some_and(u8::is_ascii_hexdigit) {
+    let zero = text.get(at) == Some(&b'0');
+    let prefixed = zero && matches!(text.get(at + 1), Some(b'x' | b'X'));
+    let hexadecimal =
+        matches!(base, 0 | 16) && prefixed && text.get(at + 2).is_some_and(u8::is_ascii_hexdigit);
+    let base = match base {
+        _ if hexadecimal => 16,
+        0 if zero => 8,
+        0 => 10,
+        base => base,
+    };
+    if hexadecimal {
         at += 2;
     }
     let mut value = 0u64;
@@ -51,7 +65,7 @@ fn digits(text: &[u8], base: u32) -> Option<(u64, usize)> {
         value = value.checked_mul(u64::from(base))?.checked_add(u64::from(digit))?;
         at += 1;
     }
-    (at > first).then_some((value, at))
+    (at > first).then_some((if negative { value.wrapping_neg() } else { value }, at))
 }
 
 /// Whether `byte_test` holds.
@@ -80,9 +94,9 @@ pub(crate) fn calculate(left: u64, operator: Arithmetic, right: u64) -> Option<u
     })
 }
 
-/// Rounded up to the next multiple of 4.
-pub(crate) fn align(value: u64) -> u64 {
-    value.checked_add(3).map_or(value, |v| v & !3)
+/// Rounded up to the next multiple of `to`.
+pub(crate) fn align(value: u64, to: u64) -> u64 {
+    value.checked_next_multiple_of(to).unwrap_or(value)
 }
 
 #[cfg(test)]
@@ -106,6 +120,12 @@ mod tests {
         assert_eq!(read(number(4, 0, false, Notation::Digits(10)), b" 12x", 0), Some((12, 3)));
         assert_eq!(read(number(4, 0, false, Notation::Digits(16)), b"0x1f", 0), Some((31, 4)));
         assert_eq!(read(number(2, 0, false, Notation::Digits(10)), b"xx", 0), None);
+        for (text, value) in [("0x1f", 31), ("017 ", 15), ("  99", 99), ("0", 0), ("-1", u64::MAX)] {
+            let n = number(i64::try_from(text.len()).unwrap(), 0, false, Notation::Digits(0));
+            assert_eq!(read(n, text.as_bytes(), 0).map(|r| r.0), Some(value), "{text}");
+        }
+        assert_eq!(read(number(0, 1, false, Notation::Digits(10)), b"x1234567y", 0), Some((1_234_567, 8)));
+        assert_eq!((align(5, 4), align(5, 2), align(5, 1), align(u64::MAX, 4)), (8, 6, 5, u64::MAX));
         let mut masked = number(1, 0, false, big);
         masked.mask = Some(0xf0);
         assert_eq!(read(masked, &[0x35], 0), Some((3, 1)));

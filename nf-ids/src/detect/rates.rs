@@ -1,10 +1,17 @@
-//! Limits from a threshold file: thresholds of rules that say nothing of it themselves, suppressed hosts, and actions that
-//! change with the rate of matches.
+//! Limits from a threshold file: thresholds in place of those of rules, suppressed hosts, and actions that change with the
+//! rate of matches.
+//!
+//! A line is about one rule, or with `sig_id 0` about all of its `gen_id` (0: all). One rule's threshold takes the place of
+//! the rule's own; one for all is for rules that have none. Suppression and rate filters stand beside what the rule says.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::rules::{Action, Addresses, Fault, RejectTo, Threshold, ThresholdKind, Track, Variables};
+use crate::rules::{
+    Action, Addresses, Fault, Filter, Refusal, RejectTo, Rule, Threshold, ThresholdKind, Track, Variables,
+    logical_lines, read_text,
+};
 
 /// `suppress`: for whom a rule says nothing.
 #[derive(Clone, Debug)]
@@ -45,15 +52,75 @@ pub(crate) enum Rate {
     Filter(RateFilter),
 }
 
-/// The lines of a threshold file.
+/// One line, whom it is about (0: all), and where it stands.
+#[derive(Clone, Debug)]
+struct Line {
+    gid: u32,
+    sid: u32,
+    rate: Rate,
+    file: Option<Arc<PathBuf>>,
+    line: usize,
+}
+
+impl Line {
+    fn is_about(&self, rule: &Rule) -> bool {
+        (self.gid == 0 || self.gid == rule.gid) && (self.sid == 0 || self.sid == rule.sid)
+    }
+}
+
+/// The lines of threshold files.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
-    lines: Vec<(u64, Rate)>,
+    lines: Vec<Line>,
+    /// Lines that were not taken.
+    pub refusals: Vec<Refusal>,
+}
+
+/// How often a rule may say that it matched, from itself and from threshold files.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RuleLimits {
+    pub(crate) threshold: Option<Threshold>,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) suppress: Vec<Suppress>,
+    pub(crate) rates: Vec<RateFilter>,
+}
+
+impl RuleLimits {
+    /// What the rule itself says.
+    pub(crate) fn of(rule: &Rule) -> Self {
+        RuleLimits { threshold: rule.threshold, filter: rule.detection_filter, ..RuleLimits::default() }
+    }
+
+    /// Whether it never says less than it matches.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.threshold.is_none() && self.filter.is_none() && self.suppress.is_empty() && self.rates.is_empty()
+    }
 }
 
 const KNOWN: [&str; 4] = ["suppress", "threshold", "event_filter", "rate_filter"];
 
 impl Limits {
+    /// Adds the lines of a file, plain or gzip. Faults of single lines are kept in `refusals`.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn add_file(&mut self, path: &Path, variables: &Variables) -> Result<(), String> {
+        let text = read_text(path).map_err(|e| format!("{}: cannot be read: {e}", path.display()))?;
+        let file = Arc::new(path.to_path_buf());
+        for (number, line) in logical_lines(&text) {
+            let before = self.lines.len();
+            if let Err(fault) = self.take(&line, variables) {
+                let file = Some(file.clone());
+                self.refusals.push(Refusal { file, line: number, column: 1, sid: None, fault });
+            }
+            if let Some(taken) = self.lines.get_mut(before) {
+                (taken.file, taken.line) = (Some(file.clone()), number);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a line.
     ///
     /// # Errors
@@ -61,8 +128,15 @@ impl Limits {
     /// A line of another form; the fault names what is wrong in it.
     pub fn take(&mut self, line: &str, variables: &Variables) -> Result<(), Fault> {
         let (word, rest) = line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
+        if !KNOWN.contains(&word) {
+            let nearest = onvm_lib::document::nearest(word, KNOWN).map(str::to_string);
+            return Err(Fault { nearest, ..fault(word, "is not known".into()) });
+        }
         let fields = Fields::of(word, rest)?;
-        let id = u64::from(fields.number("gen_id", 1)?) << 32 | u64::from(fields.number("sig_id", 0)?);
+        let (gid, sid) = (fields.number("gen_id", 0)?, fields.number("sig_id", 0)?);
+        if gid == 0 && sid != 0 {
+            return Err(fault(word, format!("`gen_id 0` is all rules, and cannot go with `sig_id {sid}`")));
+        }
         let rate = match word {
             "suppress" => {
                 let track = fields.get("track").map(|t| track(word, t)).transpose()?;
@@ -89,30 +163,50 @@ impl Limits {
                 let (count, seconds) = (fields.number("count", 1)?, fields.number("seconds", 1)?);
                 Rate::Threshold(Threshold { kind, track, count, seconds, multiplier: 1 })
             }
-            "rate_filter" => Rate::Filter(RateFilter {
+            _ => Rate::Filter(RateFilter {
                 track: track(word, fields.needed("track")?)?,
                 count: fields.number("count", 1)?,
                 seconds: fields.number("seconds", 1)?,
                 action: action(fields.needed("new_action")?)?,
                 timeout: fields.number("timeout", 0)?,
             }),
-            other => {
-                let mut fault = fault(other, "is not known".into());
-                fault.nearest = onvm_lib::document::nearest(other, KNOWN).map(str::to_string);
-                return Err(fault);
-            }
         };
-        self.lines.push((id, rate));
+        self.lines.push(Line { gid, sid, rate, file: None, line: 0 });
         Ok(())
     }
 
-    /// By the number of the rule.
-    pub(crate) fn by_rule(&self) -> HashMap<u64, Vec<Rate>> {
-        let mut all: HashMap<u64, Vec<Rate>> = HashMap::new();
-        for (id, rate) in &self.lines {
-            all.entry(*id).or_default().push(rate.clone());
+    /// What the lines make of a rule's own limits. `used` notes which of them are about it.
+    pub(crate) fn apply(&self, rule: &Rule, used: &mut [bool]) -> RuleLimits {
+        let mut limits = RuleLimits::of(rule);
+        let own = limits.threshold.is_some() || limits.filter.is_some();
+        for (line, used) in self.lines.iter().zip(used).filter(|(line, _)| line.is_about(rule)) {
+            *used = true;
+            match &line.rate {
+                Rate::Suppress(suppress) => limits.suppress.push(suppress.clone()),
+                Rate::Filter(filter) => limits.rates.push(*filter),
+                Rate::Threshold(threshold) if line.sid != 0 || !own => {
+                    (limits.threshold, limits.filter) = (Some(*threshold), None);
+                }
+                Rate::Threshold(_) => {}
+            }
         }
-        all
+        limits
+    }
+
+    /// What is said of lines that are about no rule.
+    pub(crate) fn unused(&self, used: &[bool]) -> Vec<Refusal> {
+        let idle = self.lines.iter().zip(used).filter(|(_, used)| !**used);
+        idle.map(|(line, _)| {
+            let why = format!("no rule has gid {} and sid {}", line.gid, line.sid);
+            let fault = fault("sig_id", why);
+            Refusal { file: line.file.clone(), line: line.line, column: 1, sid: Some(line.sid), fault }
+        })
+        .collect()
+    }
+
+    /// How many lines there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lines.len()
     }
 }
 
@@ -189,6 +283,7 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::{Context, RuleSet};
 
     #[test]
     fn lines_of_each_kind_are_read_and_others_refused() {
@@ -197,16 +292,44 @@ mod tests {
         for line in [
             "suppress gen_id 1, sig_id 2009557, track by_src, ip [10.0.0.0/8,1.2.3.4]",
             "suppress gen_id 1, sig_id 5",
-            "threshold gen_id 1, sig_id 5, type limit, track by_src, count 1, seconds 60",
+            "event_filter gen_id 1, sig_id 5, type limit, track by_src, count 1, seconds 60",
             "rate_filter gen_id 1, sig_id 1000, track by_rule, count 100, seconds 60, new_action alert, timeout 30",
+            "suppress gen_id 0, sig_id 0, track by_either, ip $HOME_NET",
         ] {
             limits.take(line, &variables).unwrap();
         }
-        assert_eq!(limits.by_rule().len(), 3);
-        for line in
-            ["supress gen_id 1, sig_id 1", "suppress gen_id 1", "rate_filter gen_id 1, sig_id 1, track x"]
-        {
+        for line in [
+            "supress gen_id 1, sig_id 1",
+            "suppress gen_id 1",
+            "suppress gen_id 0, sig_id 1",
+            "rate_filter gen_id 1, sig_id 1, track x",
+        ] {
             assert!(limits.take(line, &variables).is_err(), "{line}");
         }
+        assert_eq!(limits.take("supress x", &variables).unwrap_err().nearest.as_deref(), Some("suppress"));
+    }
+
+    #[test]
+    fn a_line_for_one_rule_comes_before_its_own_limit_and_one_for_all_behind() {
+        let mut set = RuleSet::new(Context::default());
+        set.add_text(
+            "alert tcp any any -> any any (detection_filter:track by_src, count 2, seconds 9; sid:1;)\n\
+             alert tcp any any -> any any (sid:2;)",
+        );
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "# no\nthreshold gen_id 1, sig_id 0, type limit, track by_src, \\\n count 7, seconds 60\n\
+                    suppress gen_id 1, sig_id 9\nsuppress x\n";
+        std::fs::write(file.path(), text).unwrap();
+        let mut limits = Limits::default();
+        limits.add_file(file.path(), &Variables::default()).unwrap();
+        assert_eq!((limits.refusals.len(), limits.refusals[0].line), (1, 5));
+        let mut used = vec![false; limits.len()];
+        assert!(limits.apply(&set.rules[0], &mut used).filter.is_some());
+        assert_eq!(limits.apply(&set.rules[1], &mut used).threshold.map(|t| t.count), Some(7));
+        assert_eq!(limits.unused(&used).iter().map(|r| r.line).collect::<Vec<_>>(), [4]);
+        let line = "threshold gen_id 1, sig_id 1, type limit, track by_src, count 8, seconds 60";
+        limits.take(line, &Variables::default()).unwrap();
+        let first = limits.apply(&set.rules[0], &mut [false; 3]);
+        assert_eq!((first.filter, first.threshold.map(|t| t.count)), (None, Some(8)));
     }
 }

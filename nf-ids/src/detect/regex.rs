@@ -37,6 +37,11 @@ impl Regex {
         self.0.find_at(bytes, from).ok().flatten().map(|m| (m.start(), m.end()))
     }
 
+    /// How many groups it has.
+    pub(crate) fn groups(&self) -> usize {
+        self.0.captures_len() - 1
+    }
+
     /// Where its first group matched, if it matches at all.
     pub(crate) fn group(&self, bytes: &[u8]) -> Option<(usize, usize)> {
         let captures = self.0.captures(bytes).ok().flatten()?;

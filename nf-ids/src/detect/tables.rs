@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::buffers::BufferTables;
 use super::compile::Compiled;
 use super::groups::Groups;
+use super::rates::Limits;
 use crate::rules::{self, Action, BitCommand, Fault, Kind, Refusal, Rule, StateTest};
 
 /// Numbers of rule sets, so that what a flow remembers of one is not taken for another's.
@@ -68,6 +69,16 @@ impl Tables {
             rules: compiled,
         };
         (tables, refused)
+    }
+
+    /// Puts threshold files in force. What is said of lines that are about no rule is returned.
+    #[must_use]
+    pub fn set_limits(&mut self, limits: &Limits) -> Vec<Refusal> {
+        let mut used = vec![false; limits.len()];
+        for rule in &mut self.rules {
+            rule.limits = limits.apply(&rule.rule, &mut used);
+        }
+        limits.unused(&used)
     }
 
     /// How large it is.

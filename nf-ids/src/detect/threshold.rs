@@ -115,25 +115,25 @@ impl Thresholds {
                 entry.next = entry.next.saturating_mul(t.multiplier).max(entry.count.saturating_add(1));
                 return Said::Alert;
             }
-            return Said::Silent;
+            return if entry.count < t.count { Said::Nothing } else { Said::Silent };
         }
         // The time runs on when a threshold is reached: it is that of the first match, not of the alert.
         if entry.next == 0 || of.now_ns.saturating_sub(entry.since_ns) > window {
             *entry = Entry { since_ns: of.now_ns, next: 1, ..Entry::default() };
         }
         entry.count = entry.count.saturating_add(1);
-        let said = match t.kind {
-            ThresholdKind::Limit => entry.count <= t.count,
-            ThresholdKind::Both => entry.count == t.count,
-            _ => {
-                let reached = entry.count >= t.count;
-                if reached {
-                    entry.count = 0;
-                }
-                reached
+        // Below its count, a rule has not matched: what it does is not done either.
+        match t.kind {
+            ThresholdKind::Limit if entry.count <= t.count => Said::Alert,
+            ThresholdKind::Both if entry.count == t.count => Said::Alert,
+            ThresholdKind::Both if entry.count < t.count => Said::Nothing,
+            ThresholdKind::Threshold if entry.count < t.count => Said::Nothing,
+            ThresholdKind::Threshold => {
+                entry.count = 0;
+                Said::Alert
             }
-        };
-        if said { Said::Alert } else { Said::Silent }
+            _ => Said::Silent,
+        }
     }
 
     /// Counts a match of a rule with `detection_filter`.
@@ -178,7 +178,9 @@ impl Thresholds {
             if of.now_ns.saturating_sub(entry.since_ns) <= window(f.timeout) {
                 return Some(f.action);
             }
+            // The match that finds the time over is the last that is not counted.
             *entry = Entry::default();
+            return None;
         }
         if entry.count == 0 || of.now_ns.saturating_sub(entry.since_ns) > window(f.seconds) {
             entry.since_ns = of.now_ns;
@@ -231,6 +233,18 @@ mod tests {
         assert_eq!(count(ThresholdKind::Threshold, 2, &times), 4);
         assert_eq!(count(ThresholdKind::Both, 2, &times), 2);
         assert_eq!(count(ThresholdKind::Threshold, 2, &[0, 1, 9, 11]), 1);
+    }
+
+    #[test]
+    fn below_its_count_a_rule_has_not_matched() {
+        let said = |kind| {
+            let mut all = Thresholds::default();
+            let t = Threshold { kind, track: Track::Source, count: 2, seconds: 10, multiplier: 1 };
+            (0..4).map(|s| all.threshold(1, &t, &at(s), None)).collect::<Vec<_>>()
+        };
+        assert_eq!(said(ThresholdKind::Threshold), [Said::Nothing, Said::Alert, Said::Nothing, Said::Alert]);
+        assert_eq!(said(ThresholdKind::Both), [Said::Nothing, Said::Alert, Said::Silent, Said::Silent]);
+        assert_eq!(said(ThresholdKind::Limit), [Said::Alert, Said::Alert, Said::Silent, Said::Silent]);
     }
 
     #[test]

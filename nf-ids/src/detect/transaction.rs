@@ -16,7 +16,7 @@ use super::transform;
 use crate::app::{self, Buffer, Number, Progress};
 use crate::engine::Inspection;
 use crate::flow::Direction;
-use crate::rules::{Place, TransactionTest};
+use crate::rules::{Absence, Place, TransactionTest};
 
 /// Instances of a buffer that are looked at.
 const MOST_INSTANCES: usize = 1024;
@@ -291,18 +291,22 @@ impl Detector {
     fn buffer(&mut self, compiled: &Compiled, section: &Asked, buffer: Buffer, at: &At<'_>) -> Answer {
         let Some(step) = buffer.complete_at(at.direction) else { return Answer::Fails };
         let whole = at.progress >= step;
+        let absence = section.chain.absence();
         let mut any = false;
         for bytes in instances(at, buffer) {
             any = true;
-            if section.chain.only_absence() {
+            if absence == Some(Absence::Only) {
                 return Answer::Fails;
             }
             let work = &mut self.room.work;
             let held = if section.transforms.is_empty() {
                 work.matches(&section.chain, &compiled.base64, bytes)
             } else {
-                let made = transform::apply(bytes, &section.transforms);
-                made.is_some_and(|made| work.matches(&section.chain, &compiled.base64, &made))
+                match transform::apply(bytes, &section.transforms) {
+                    Some(made) => work.matches(&section.chain, &compiled.base64, &made),
+                    // What may yet grow may yet be whole.
+                    None => whole && matches!(absence, Some(Absence::MustError | Absence::ErrorOr)),
+                }
             };
             if held {
                 return Answer::Holds;
@@ -311,7 +315,8 @@ impl Detector {
         if !whole {
             return Answer::Open;
         }
-        if !any && section.chain.wants_absence() { Answer::Holds } else { Answer::Fails }
+        let absent = !any && matches!(absence, Some(Absence::Only | Absence::OrElse));
+        if absent { Answer::Holds } else { Answer::Fails }
     }
 }
 

@@ -18,7 +18,15 @@ pub(crate) enum Step {
 impl Step {
     pub(crate) fn new(transform: &Transform) -> Result<Self, String> {
         match transform {
-            Transform::Pcre(expression) => Regex::new(expression, false).map(Step::Pcre),
+            Transform::Pcre(expression) => {
+                let regex = Regex::new(expression, false)?;
+                match regex.groups() {
+                    1 => Ok(Step::Pcre(regex)),
+                    n => {
+                        Err(format!("`pcrexform` needs an expression with one group, `{expression}` has {n}"))
+                    }
+                }
+            }
             other => Ok(Step::Plain(other.clone())),
         }
     }
@@ -69,6 +77,9 @@ fn one(bytes: &[u8], transform: &Transform) -> Option<Vec<u8>> {
             let part = if *length == 0 { rest } else { rest.get(..*length).unwrap_or(rest) };
             let mut out = Vec::new();
             base64::decode(part, *mode, &mut out);
+            if out.is_empty() {
+                return None;
+            }
             out
         }
         Transform::Subslice(offset, length, truncate) => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Parser;
 
 use super::Options;
-use crate::detect::Tables;
+use crate::detect::{Limits, Tables};
 use crate::rules::{Context, Refusal, RuleSet, Variables};
 
 /// Refusals that are written to the log one by one.
@@ -44,17 +44,23 @@ pub fn read_rules(options: &Options) -> Result<RuleSet, String> {
     Ok(set)
 }
 
-/// Reads and compiles all rule files; the refusals with them.
-fn read_and_compile(options: &Options) -> Result<(Tables, Vec<Refusal>), String> {
+/// Reads and compiles all rule files; the refusals with them, and what is worth knowing.
+fn read_and_compile(options: &Options) -> Result<(Tables, Vec<Refusal>, Vec<Refusal>), String> {
     let set = read_rules(options)?;
-    let (tables, more) = Tables::new(set.rules);
-    let mut refusals = set.refusals;
+    let (mut tables, more) = Tables::new(set.rules);
+    let (mut refusals, mut notes) = (set.refusals, set.notes);
     refusals.extend(more);
+    if let Some(path) = &options.threshold_file {
+        let mut limits = Limits::default();
+        limits.add_file(path, &set.context.variables)?;
+        notes.extend(tables.set_limits(&limits));
+        refusals.append(&mut limits.refusals);
+    }
     if options.strict && !refusals.is_empty() {
         let all: Vec<String> = refusals.iter().map(ToString::to_string).collect();
         return Err(all.join("\n"));
     }
-    Ok((tables, refusals))
+    Ok((tables, refusals, notes))
 }
 
 /// Makes rules of files. What cannot be used is named in the log.
@@ -62,7 +68,10 @@ fn read_and_compile(options: &Options) -> Result<(Tables, Vec<Refusal>), String>
 /// # Errors
 /// Files that cannot be read, wrong variables; with `--strict`, every rule that cannot be used; no rule at all.
 pub fn compile(options: &Options) -> Result<Rules, String> {
-    let (tables, refusals) = read_and_compile(options)?;
+    let (tables, refusals, notes) = read_and_compile(options)?;
+    for note in notes.iter().take(MOST_TOLD) {
+        log::info!("{note}");
+    }
     for refusal in refusals.iter().take(MOST_TOLD) {
         log::warn!("{refusal}");
     }
@@ -94,13 +103,16 @@ pub fn check(arguments: &[OsString]) -> Option<ExitCode> {
         Ok(check) => check.options,
         Err(error) => error.exit(),
     };
-    let (tables, refusals) = match read_and_compile(&Options { strict: false, ..options }) {
+    let (tables, refusals, notes) = match read_and_compile(&Options { strict: false, ..options }) {
         Ok(read) => read,
         Err(error) => {
             eprintln!("nf-ids: {error}");
             return Some(ExitCode::FAILURE);
         }
     };
+    for note in &notes {
+        println!("note: {note}");
+    }
     for refusal in &refusals {
         println!("{refusal}");
     }

@@ -71,6 +71,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Rules")]
     pub classification: Option<PathBuf>,
 
+    /// Read limits of rules from a threshold.config: suppress, threshold (event_filter), rate_filter
+    #[arg(long, value_name = "FILE", help_heading = "Rules")]
+    pub threshold_file: Option<PathBuf>,
+
     /// Refuse rule files with a rule that cannot be used, instead of naming it and going on without it
     #[arg(long, help_heading = "Rules")]
     pub strict: bool,
@@ -146,7 +150,7 @@ impl Options {
     /// All files that the rules are made of.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
-        let further = self.vars.iter().chain(&self.classification);
+        let further = self.vars.iter().chain(&self.classification).chain(&self.threshold_file);
         self.rules.iter().chain(further).cloned().collect()
     }
 

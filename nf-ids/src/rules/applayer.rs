@@ -217,6 +217,7 @@ const STATES: Names =
 
 const OTHERS: &[&str] = &[
     "app-layer-event",
+    "ssh.protoversion",
     "pkt_data",
     "base64_data",
     "ssl_version",
@@ -262,6 +263,9 @@ pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>) -> Option<R
     }
     if let Some((_, buffer)) = buffers::CONTENTS.iter().find(|(w, _)| *w == word) {
         return Some(needed().and_then(|v| content(b, word, *buffer, v)));
+    }
+    if word == "ssh.protoversion" {
+        return Some(needed().and_then(|v| ssh_version(b, v)));
     }
     let test = if let Some((name, number, most, names)) = NUMBERS.iter().find(|(w, ..)| *w == word) {
         needed().and_then(|v| number_test(name, *number, *most, names, v))
@@ -391,6 +395,20 @@ fn ssl_state(value: &str) -> Result<TransactionTest, Fault> {
         mask |= known.ok_or_else(unknown)?;
     }
     Ok(TransactionTest::Number(Number::SslState, Compare::Masked(mask, 0, negated)))
+}
+
+/// `ssh.protoversion:2.0`, or `2_compat` for those that speak version 2.
+fn ssh_version(b: &mut Builder, value: &str) -> Result<(), Fault> {
+    const WORD: &str = "ssh.protoversion";
+    let (text, negated) = unquote(WORD, value)?;
+    let plain = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit() || c == b'.');
+    let expression = match text {
+        "2_compat" => "^(?:2(?:\\.\\d+)?|1\\.99)\\z".to_string(),
+        _ if plain => format!("^{}\\z", text.replace('.', "\\.")),
+        _ => return Err(Fault::new(WORD, format!("`{text}` is neither a version nor `2_compat`"))),
+    };
+    let pcre = super::test::Pcre { expression, negated, relative: false, unlimited: false };
+    b.test_of(Buffer::SshProto, Test::Pcre(pcre))
 }
 
 /// A `content` under another name. A file's extension is what its name ends with.

@@ -8,6 +8,8 @@ use crate::app::Buffer;
 
 /// Sections that a rule may have.
 const MOST_SECTIONS: usize = 64;
+/// Tests of a section; each is a step deeper into the stack.
+const MOST_TESTS: usize = 256;
 
 /// What `fast_pattern` said of a content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub(crate) struct Builder {
     names: Vec<String>,
     /// `gid`, `priority` and others that may be said once.
     pub(crate) said: Vec<String>,
+    /// What is worth knowing of a rule that is taken.
+    pub(crate) notes: Vec<Fault>,
 }
 
 impl Builder {
@@ -90,6 +94,7 @@ impl Builder {
             waiting: Vec::new(),
             names: Vec::new(),
             said: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -177,24 +182,26 @@ impl Builder {
     /// Adds a test.
     pub(crate) fn test(&mut self, test: Test, relative: bool) -> Result<(), Fault> {
         let section = self.section(relative)?;
-        self.test_in(section, test);
-        Ok(())
+        self.test_in(section, test)
     }
 
     /// Adds a test to a buffer of its own, whatever is sticky (`pcre` with a letter, `uricontent`, `urilen`).
     pub(crate) fn test_of(&mut self, buffer: Buffer, test: Test) -> Result<(), Fault> {
         let section = self.plain_section(Place::App(buffer))?;
-        self.test_in(section, test);
-        Ok(())
+        self.test_in(section, test)
     }
 
-    fn test_in(&mut self, section: usize, test: Test) {
+    fn test_in(&mut self, section: usize, test: Test) -> Result<(), Fault> {
         let tests = &mut self.rule.sections[section].tests;
+        if tests.len() >= MOST_TESTS {
+            return Err(Fault::new("rule", format!("asks one buffer more than {MOST_TESTS} things")));
+        }
         if matches!(test, Test::Content(_)) {
             self.last_content = Some((section, tests.len()));
         }
         tests.push(test);
         self.last_section = Some(section);
+        Ok(())
     }
 
     /// The content that a modifier modifies.

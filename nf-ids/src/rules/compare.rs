@@ -71,6 +71,10 @@ impl Compare {
                 (None, Some((m, v))) => (one(m)?, one(v)?, true),
                 (None, None) => (one(rest)?, 0, false),
             };
+            if value & !mask != 0 {
+                let why = format!("`{text}` asks for bits that its mask takes away");
+                return Err(Fault::new(field, why));
+            }
             return Ok(Compare::Masked(mask, value, same));
         }
         let bounds = |(low, high): (String, String)| {
@@ -148,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_is_no_comparison_is_refused() {
-        for text in ["", "x", "1001", "<", "5<>4", "5<>6", "-5", "1<>", "<0", "&", "0x", "1.5"] {
+        for text in ["", "x", "1001", "<", "5<>4", "5<>6", "-5", "1<>", "<0", "&", "0x", "1.5", "&0xc0=2"] {
             assert!(Compare::parse("x", text, 1000).is_err(), "{text}");
         }
     }

@@ -4,8 +4,9 @@ use super::builder::Builder;
 use super::compare::Compare;
 use super::option::unquote;
 use super::refusal::Fault;
-use super::rule::{Bits, BitsMode, Checksummed, Field, HeaderTest, ProtocolSide, StreamSide, Way};
+use super::rule::{Bits, BitsMode, Checksummed, Field, HeaderTest, Protocol, ProtocolSide, StreamSide, Way};
 use super::test::{HeaderBytes, Place};
+use crate::app::Protocol as Application;
 use crate::decode::OptionKind;
 
 /// Fields whose value is a comparison with a number, and the largest.
@@ -93,7 +94,19 @@ pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>) -> Option<R
         return Some(b.stick(Place::Header(*bytes)));
     }
     let known = words().any(|w| w == word);
-    known.then(|| test(word, value).map(|test| b.header(test)))
+    known.then(|| {
+        let test = test(word, value)?;
+        if matches!(test, HeaderTest::AppProtocol(..)) {
+            if let Protocol::App(name) = b.rule.protocol {
+                return Err(Fault::new(word, format!("the rule is about {name} already")));
+            }
+            if b.rule.headers.iter().any(|before| protocols_conflict(before, &test)) {
+                return Err(Fault::new(word, "contradicts or repeats another for the same direction"));
+            }
+        }
+        b.header(test);
+        Ok(())
+    })
 }
 
 fn test(word: &str, value: Option<&str>) -> Result<HeaderTest, Fault> {
@@ -105,6 +118,8 @@ fn test(word: &str, value: Option<&str>) -> Result<HeaderTest, Fault> {
     if negated {
         return Err(Fault::new(word, "`!` stands before a quoted value"));
     }
+    let written = if word == "tos" { with_zero(value) } else { value.to_string() };
+    let value = written.as_str();
     if let Some((_, field, most)) = NUMBERS.iter().find(|(w, ..)| *w == word) {
         return Ok(HeaderTest::Number(*field, Compare::parse(word, value, *most)?));
     }
@@ -147,6 +162,14 @@ fn test(word: &str, value: Option<&str>) -> Result<HeaderTest, Fault> {
     }
 }
 
+/// `tos` may write hexadecimal as `x10`.
+fn with_zero(value: &str) -> String {
+    match value.split_once(['x', 'X']) {
+        Some((sign, digits)) if !sign.ends_with('0') => format!("{sign}0x{digits}"),
+        _ => value.to_string(),
+    }
+}
+
 fn stream_event(word: &str, name: &str) -> Result<HeaderTest, Fault> {
     use crate::stream::Event;
     let known = Event::ALL.iter().map(|(_, known)| *known);
@@ -164,25 +187,63 @@ fn decode_event(word: &str, name: &str) -> Result<HeaderTest, Fault> {
 
 /// Protocols by name, as `/etc/protocols` has those that rules name.
 const IP_PROTOCOLS: &[(&str, u64)] = &[
+    ("ip", 0),
+    ("hopopt", 0),
     ("icmp", 1),
     ("igmp", 2),
+    ("ggp", 3),
     ("ipip", 4),
+    ("ipencap", 4),
+    ("ip-encap", 4),
+    ("st", 5),
     ("tcp", 6),
     ("egp", 8),
+    ("igp", 9),
+    ("pup", 12),
     ("udp", 17),
+    ("hmp", 20),
+    ("xns-idp", 22),
+    ("rdp", 27),
+    ("iso-tp4", 29),
+    ("dccp", 33),
+    ("xtp", 36),
+    ("ddp", 37),
+    ("idpr-cmtp", 38),
     ("ipv6", 41),
+    ("ipv6-route", 43),
+    ("ipv6-frag", 44),
+    ("idrp", 45),
     ("rsvp", 46),
     ("gre", 47),
     ("esp", 50),
     ("ah", 51),
+    ("skip", 57),
     ("icmpv6", 58),
     ("ipv6-icmp", 58),
+    ("ipv6-nonxt", 59),
+    ("ipv6-opts", 60),
+    ("rspf", 73),
+    ("vmtp", 81),
     ("eigrp", 88),
     ("ospf", 89),
+    ("ospfigp", 89),
+    ("ax.25", 93),
+    ("etherip", 97),
+    ("encap", 98),
     ("pim", 103),
+    ("ipcomp", 108),
     ("vrrp", 112),
     ("l2tp", 115),
+    ("isis", 124),
     ("sctp", 132),
+    ("fc", 133),
+    ("mobility-header", 135),
+    ("udplite", 136),
+    ("mpls-in-ip", 137),
+    ("hip", 139),
+    ("shim6", 140),
+    ("wesp", 141),
+    ("rohc", 142),
 ];
 
 fn ip_protocol(value: &str) -> Result<HeaderTest, Fault> {
@@ -265,23 +326,69 @@ fn stream_size(value: &str) -> Result<HeaderTest, Fault> {
     Ok(HeaderTest::StreamSize(side, compare))
 }
 
+/// `app-layer-protocol:[!]NAME[|NAME…][,SIDE][,exact]`.
 fn app_protocol(value: &str) -> Result<HeaderTest, Fault> {
     const WORD: &str = "app-layer-protocol";
+    const KNOWN: [&str; 7] = ["final", "either", "to_server", "to_client", "original", "direction", "exact"];
     let (value, negated) = value.strip_prefix('!').map_or((value, false), |rest| (rest.trim(), true));
-    let (name, side) = value.split_once(',').map_or((value, None), |(n, s)| (n.trim(), Some(s.trim())));
-    let side = match side {
-        None => ProtocolSide::Packet,
-        Some("final") => ProtocolSide::Final,
-        Some("either") => ProtocolSide::Either,
-        Some("toserver" | "to_server") => ProtocolSide::ToServer,
-        Some("toclient" | "to_client") => ProtocolSide::ToClient,
-        Some("original") => ProtocolSide::Original,
-        Some(other) => {
-            let known = ["final", "either", "to_server", "to_client", "original"];
-            return Err(Fault::new(WORD, format!("`{other}` is no direction")).or_nearest(other, known));
+    let mut parts = value.split(',').map(str::trim);
+    let names = parts.next().unwrap_or_default();
+    let (mut side, mut exact) = (None, false);
+    for part in parts {
+        let named = match part {
+            "exact" => {
+                exact = true;
+                continue;
+            }
+            "final" => ProtocolSide::Final,
+            "either" => ProtocolSide::Either,
+            "toserver" | "to_server" => ProtocolSide::ToServer,
+            "toclient" | "to_client" => ProtocolSide::ToClient,
+            "original" => ProtocolSide::Original,
+            "direction" => ProtocolSide::Packet,
+            other => {
+                return Err(Fault::new(WORD, format!("`{other}` is no direction, nor `exact`"))
+                    .or_nearest(other, KNOWN));
+            }
+        };
+        if side.replace(named).is_some() {
+            return Err(Fault::new(WORD, format!("`{part}` is a second direction")));
         }
-    };
-    Ok(HeaderTest::AppProtocol(name.to_string(), negated, side))
+    }
+    let mut all = Vec::new();
+    for name in names.split('|').map(str::trim) {
+        all.extend(app_protocols(WORD, name, negated, exact)?);
+    }
+    Ok(HeaderTest::AppProtocol(all, negated, side.unwrap_or(ProtocolSide::Packet)))
+}
+
+/// What a name stands for; with `exact`, nothing that is carried by it or like it.
+fn app_protocols(word: &str, name: &str, negated: bool, exact: bool) -> Result<Vec<Application>, Fault> {
+    let all = Application::by_rule_name(name);
+    let unknown = || Fault::new(word, format!("`{name}` is no protocol that is known"));
+    let first = *all.first().ok_or_else(|| unknown().or_nearest(name, Application::names()))?;
+    if first == Application::Unknown && negated {
+        return Err(Fault::new(word, "`!unknown` is not possible: a negation is of what is known"));
+    }
+    if exact {
+        let why = "`http` is never it exactly; say `http1` or `http2`";
+        return if name == "http" { Err(Fault::new(word, why)) } else { Ok(vec![first]) };
+    }
+    let mut all = all.to_vec();
+    if first == Application::Dcerpc {
+        all.push(Application::Smb);
+    }
+    Ok(all)
+}
+
+/// Two tests of the protocol of one side that cannot both be meant.
+fn protocols_conflict(one: &HeaderTest, other: &HeaderTest) -> bool {
+    match (one, other) {
+        (HeaderTest::AppProtocol(a, no_a, side), HeaderTest::AppProtocol(b, no_b, other)) => {
+            side == other && (!no_a || !no_b || a.iter().any(|p| b.contains(p)))
+        }
+        _ => false,
+    }
 }
 
 fn both_ways(word: &str, value: &str) -> Result<HeaderTest, Fault> {

@@ -1,7 +1,8 @@
 //! Lists of addresses and ports: `[a,!b,[c,$D]]`, as sets of ranges.
 //!
 //! Of a list, what stands without `!` is joined, what stands with it is taken away; a list of negations only is taken
-//! away from everything. A set is kept as sorted ranges without overlap, so that a test is a binary search whatever the
+//! away from everything of its kind: `!10.0.0.0/8` is the other addresses of IPv4, and none of IPv6, as in Suricata
+//! (whoever has IPv6 at home says so in `HOME_NET`). A set is kept as sorted ranges without overlap, so that a test is a binary search whatever the
 //! list was.
 
 use std::net::IpAddr;
@@ -113,9 +114,13 @@ fn parse<K: Kind>(text: &str, variables: &Variables, depth: usize) -> Result<([R
     if depth > DEEPEST {
         return Err(Fault::new(K::FIELD, format!("more than {DEEPEST} lists or variables in each other")));
     }
+    // The outermost list may go without brackets.
+    if let Some(parts) = split(text).filter(|parts| parts.len() > 1) {
+        return join::<K>(text, &parts, variables, depth);
+    }
     if let Some(rest) = text.strip_prefix('!') {
         let (inner, _) = parse::<K>(rest, variables, depth + 1)?;
-        let [a, b] = K::everything();
+        let [a, b] = [0, 1].map(|kind| all_if_named::<K>(kind, &inner[kind]));
         let set = [a.without(&inner[0]), b.without(&inner[1])];
         return if set.iter().all(Ranges::is_empty) {
             Err(Fault::new(K::FIELD, format!("`{text}` matches nothing")))
@@ -141,6 +146,11 @@ fn parse<K: Kind>(text: &str, variables: &Variables, depth: usize) -> Result<([R
     Ok((set, false))
 }
 
+/// Everything of a kind that a negation names anything of.
+fn all_if_named<K: Kind>(kind: usize, named: &Ranges) -> Ranges {
+    if named.is_empty() { Ranges::default() } else { K::everything()[kind].clone() }
+}
+
 fn join<K: Kind>(
     text: &str,
     parts: &[&str],
@@ -149,7 +159,7 @@ fn join<K: Kind>(
 ) -> Result<([Ranges; 2], bool), Fault> {
     let (mut with, mut without) =
         ([Ranges::default(), Ranges::default()], [Ranges::default(), Ranges::default()]);
-    let (mut positive, mut negated) = (false, false);
+    let mut negated = false;
     for part in parts {
         let part = part.trim();
         if part.is_empty() {
@@ -159,7 +169,6 @@ fn join<K: Kind>(
             Some(rest) => (parse::<K>(rest, variables, depth + 1)?.0, &mut without),
             None => {
                 let (inner, inside) = parse::<K>(part, variables, depth + 1)?;
-                positive = true;
                 negated |= inside;
                 (inner, &mut with)
             }
@@ -172,10 +181,13 @@ fn join<K: Kind>(
             }
         }
     }
-    let mut result = if positive { with } else { K::everything() };
-    for (set, less) in result.iter_mut().zip(&mut without) {
+    let mut result = with;
+    for (kind, (set, less)) in result.iter_mut().zip(&mut without).enumerate() {
         set.normalise();
         less.normalise();
+        if set.is_empty() {
+            *set = all_if_named::<K>(kind, less);
+        }
         *set = set.without(less);
     }
     if result.iter().all(Ranges::is_empty) {

@@ -10,6 +10,9 @@ use super::state::{
     UniqueOn,
 };
 
+/// Seconds that a bit of `hostbits` lasts if the rule does not say; Suricata's.
+const HOSTBITS_SECONDS: u32 = 300;
+
 /// Every keyword of this room.
 pub(crate) const WORDS: &[&str] =
     &["flow", "flowbits", "flowint", "xbits", "hostbits", "threshold", "detection_filter", "tag"];
@@ -202,10 +205,11 @@ fn hostbits(b: &mut Builder, value: &str) -> Result<(), Fault> {
         return Ok(());
     }
     let parts: Vec<&str> = value.split(',').map(str::trim).collect();
-    let (command, name, rest) = match parts[..] {
-        [c, n] => (command(WORD, c)?, bit_name(WORD, n)?, "src"),
-        [c, n, side] => (command(WORD, c)?, bit_name(WORD, n)?, side),
-        _ => return Err(Fault::new(WORD, format!("`{value}` is not COMMAND,NAME[,src|dst|both]"))),
+    let (command, name, rest, seconds) = match parts[..] {
+        [c, n] => (command(WORD, c)?, bit_name(WORD, n)?, "src", HOSTBITS_SECONDS),
+        [c, n, side] => (command(WORD, c)?, bit_name(WORD, n)?, side, HOSTBITS_SECONDS),
+        [c, n, side, s] => (command(WORD, c)?, bit_name(WORD, n)?, side, positive(WORD, "expire", Some(s))?),
+        _ => return Err(Fault::new(WORD, format!("`{value}` is not COMMAND,NAME[,src|dst|both[,SECONDS]]"))),
     };
     let keepers: &[Keeper] = match rest {
         "src" => &[Keeper::Source],
@@ -214,7 +218,7 @@ fn hostbits(b: &mut Builder, value: &str) -> Result<(), Fault> {
         other => return Err(Fault::new(WORD, format!("`{other}` is not `src`, `dst` or `both`"))),
     };
     for keeper in keepers {
-        b.rule.state.push(StateTest::Bit(*keeper, command, vec![name.clone()], 0));
+        b.rule.state.push(StateTest::Bit(*keeper, command, vec![name.clone()], seconds));
     }
     Ok(())
 }

@@ -23,8 +23,8 @@ pub(crate) const WORDS: &[&str] = &[
     "bypass",
 ];
 
-/// Of what a rule asks for with `requires`, the version that this program behaves as.
-const VERSION: [u32; 3] = [9, 0, 0];
+/// The priority of rules that have neither their own nor a known class's.
+pub(crate) const DEFAULT_PRIORITY: u32 = 3;
 
 /// Takes a keyword of this room.
 pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>, classes: &Classes) -> Result<(), Fault> {
@@ -57,15 +57,12 @@ pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>, classes: &C
             b.rule.rev = number(0, u32::MAX)?;
         }
         "priority" => {
-            b.once(word)?;
-            b.rule.priority = number(1, 255)?;
+            // Said twice, the graver counts.
+            let before = b.rule.priority;
+            let now = number(1, 255)?;
+            b.rule.priority = if before == 0 { now } else { before.min(now) };
         }
-        "classtype" => {
-            b.once(word)?;
-            let name = needed()?.trim_matches('"').trim();
-            b.rule.classtype = Some(name.to_string());
-            b.rule.category = classes.description(name).unwrap_or_default().to_string();
-        }
+        "classtype" => classtype(b, needed()?.trim_matches('"').trim(), classes),
         "reference" => {
             let text = needed()?;
             let (kind, value) = text
@@ -89,7 +86,8 @@ pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>, classes: &C
                 }
             });
         }
-        "requires" => requires(needed()?)?,
+        // It was asked before everything else.
+        "requires" => {}
         "noalert" => b.rule.noalert = true,
         "alert" => b.rule.noalert = false,
         "prefilter" => b.rule.prefilter = true,
@@ -99,70 +97,18 @@ pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>, classes: &C
     Ok(())
 }
 
-/// `requires: version >= 7.0.4 < 8 | >= 8.0.3, feature x, keyword y`.
-fn requires(value: &str) -> Result<(), Fault> {
-    const WORD: &str = "requires";
-    for part in value.split(',').map(str::trim).filter(|p| !p.is_empty()) {
-        let (name, rest) = part.split_once(char::is_whitespace).unwrap_or((part, ""));
-        match name {
-            "version" => {
-                let met = rest.split('|').map(version_holds).collect::<Option<Vec<bool>>>();
-                let met = met
-                    .ok_or_else(|| Fault::new(WORD, format!("`{part}` is not a version to compare with")))?;
-                if !met.contains(&true) {
-                    let why = format!("`{part}` is not met: this program behaves as version 9.0");
-                    return Err(Fault::new(WORD, why));
-                }
-            }
-            "keyword" if super::parse::is_keyword(rest.trim()) => {}
-            "keyword" => return Err(Fault::new(WORD, format!("keyword `{}` is not supported", rest.trim()))),
-            "feature" => return Err(Fault::new(WORD, format!("feature `{}` is not there", rest.trim()))),
-            other => {
-                let fault = Fault::new(WORD, format!("`{other}` is not known"));
-                return Err(fault.or_nearest(other, ["version", "keyword", "feature"]));
-            }
-        }
+/// The class of a rule. One that is not known is no reason to do without the rule; of two, the graver counts.
+fn classtype(b: &mut Builder, name: &str, classes: &Classes) {
+    const WORD: &str = "classtype";
+    let known = classes.priority(name);
+    if known.is_none() {
+        let why = format!("`{name}` is no class that is known; the rule has priority {DEFAULT_PRIORITY}");
+        b.notes.push(Fault::new(WORD, why).or_nearest(name, classes.names()));
     }
-    Ok(())
-}
-
-/// Whether all comparisons of an alternative hold; `None` if they cannot be read.
-fn version_holds(text: &str) -> Option<bool> {
-    let mut rest = text.trim();
-    let mut all = true;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !matches!(c, '<' | '>' | '='))?;
-        let (operator, after) = rest.split_at(end);
-        let after = after.trim_start();
-        let stop = after.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(after.len());
-        let mut wanted = [0u32; 3];
-        for (place, digits) in wanted.iter_mut().zip(after[..stop].split('.')) {
-            *place = digits.parse().ok()?;
-        }
-        all &= match operator {
-            "<" => VERSION < wanted,
-            "<=" => VERSION <= wanted,
-            ">" => VERSION > wanted,
-            ">=" => VERSION >= wanted,
-            "=" | "==" => VERSION == wanted,
-            _ => return None,
-        };
-        rest = after[stop..].trim_start();
+    let before = b.rule.classtype.as_deref().map(|name| classes.priority(name).unwrap_or(DEFAULT_PRIORITY));
+    if before.is_some_and(|before| before <= known.unwrap_or(DEFAULT_PRIORITY)) {
+        return;
     }
-    Some(all)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::requires;
-
-    #[test]
-    fn versions_are_compared() {
-        for text in ["version >= 8", "version >= 7.0.3 < 10", "version > 10 | >= 7"] {
-            assert!(requires(text).is_ok(), "{text}");
-        }
-        for text in ["version >= 10.0.0", "version < 8", "version 8", "feature geoip", "versoin > 1"] {
-            assert!(requires(text).is_err(), "{text}");
-        }
-    }
+    b.rule.classtype = Some(name.to_string());
+    b.rule.category = classes.description(name).unwrap_or("Unknown Classtype").to_string();
 }

@@ -26,6 +26,7 @@ mod parse;
 mod payload;
 mod pcre;
 mod refusal;
+mod requires;
 mod rule;
 mod set;
 mod several;
@@ -54,7 +55,8 @@ pub use state::{
     UniqueOn,
 };
 pub use test::{
-    Arithmetic, Base64Mode, Content, Endian, Fast, FloatCompare, HeaderBytes, Jump, Notation, Number,
-    Operator, Pcre, Place, Section, Test, Transform, Value,
+    Absence, Arithmetic, Base64Mode, Content, Endian, Fast, FloatCompare, HeaderBytes, Jump, Notation,
+    Number, Operator, Pcre, Place, Section, Test, Transform, Value,
 };
+pub(crate) use text::{logical_lines, read as read_text};
 pub use variables::Variables;

@@ -28,7 +28,8 @@ struct Options<'a> {
     base: Option<u32>,
     endian: Option<Endian>,
     mask: Option<u32>,
-    align: bool,
+    /// Rounded up to a multiple of this.
+    align: u32,
     multiplier: u32,
     from_beginning: bool,
     from_end: bool,
@@ -58,19 +59,19 @@ fn unknown(word: &str, part: &str) -> Fault {
 }
 
 fn options<'a>(word: &str, parts: &[&'a str]) -> Result<Options<'a>, Fault> {
-    let mut all = Options { multiplier: 1, ..Options::default() };
+    let mut all = Options { multiplier: 1, align: 1, ..Options::default() };
     for part in parts {
         let (name, rest) = part.split_once(char::is_whitespace).unwrap_or((part, ""));
-        let rest = rest.trim();
-        match (name, rest) {
+        let (name, rest) = (name.to_ascii_lowercase(), rest.trim());
+        match (name.as_str(), rest) {
             ("relative", "") => all.relative = true,
             ("string", "") => all.string = true,
             ("string", base) => {
                 all.string = true;
                 all.base = Some(base_of(word, base)?);
             }
-            ("hex" | "dec" | "oct", "") => all.base = Some(base_of(word, name)?),
-            ("big" | "little" | "dce", "") => all.endian = Some(endian_of(word, name)?),
+            ("hex" | "dec" | "oct", "") => all.base = Some(base_of(word, &name)?),
+            ("big" | "little" | "dce", "") => all.endian = Some(endian_of(word, &name)?),
             ("endian", order) => all.endian = Some(endian_of(word, order)?),
             ("bitmask", mask) => {
                 let value =
@@ -80,10 +81,8 @@ fn options<'a>(word: &str, parts: &[&'a str]) -> Result<Options<'a>, Fault> {
                     Fault::new(word, format!("`bitmask {mask}` is not in 0x1..=0xffffffff"))
                 })?);
             }
-            ("align", "" | "4") if word != "byte_test" => all.align = true,
-            ("align", "2") if word == "byte_extract" => {
-                return Err(Fault::new(word, "`align 2` is not supported, only `align 4`"));
-            }
+            ("align", "" | "4") if word != "byte_test" => all.align = 4,
+            ("align", "2") if word == "byte_extract" => all.align = 2,
             ("multiplier", n) if word != "byte_test" => {
                 let n = n.parse::<u16>().ok().filter(|n| *n > 0).map(u32::from);
                 all.multiplier =
@@ -98,7 +97,8 @@ fn options<'a>(word: &str, parts: &[&'a str]) -> Result<Options<'a>, Fault> {
     if all.base.is_some() && !all.string {
         return Err(Fault::new(word, "`hex`, `dec` and `oct` need `string`"));
     }
-    if all.string && all.endian.is_some() {
+    let reads = matches!(word, "byte_extract" | "byte_math");
+    if reads && all.string && all.endian.is_some() {
         return Err(Fault::new(word, "`string` and a byte order exclude each other"));
     }
     Ok(all)
@@ -132,12 +132,14 @@ fn number(
     least: i64,
 ) -> Result<Number, Fault> {
     let most = if all.string { MOST_DIGITS } else { 8 };
+    // Without a base, the digits tell it (`0x`, `0`); `byte_extract` and `byte_math` read decimal ones.
+    let base = if matches!(word, "byte_test" | "byte_jump") { 0 } else { 10 };
     Ok(Number {
         bytes: b.value(word, bytes, least..=most)?,
         offset: b.value(word, offset, OFFSETS)?,
         relative: all.relative,
         notation: if all.string {
-            Notation::Digits(all.base.unwrap_or(10))
+            Notation::Digits(all.base.unwrap_or(base))
         } else {
             Notation::Binary(all.endian.unwrap_or(Endian::Big))
         },
@@ -151,7 +153,8 @@ fn byte_test(b: &mut Builder, parts: &[&str]) -> Result<(), Fault> {
         return Err(Fault::new(WORD, "needs BYTES, OPERATOR, VALUE, OFFSET"));
     };
     let all = options(WORD, rest)?;
-    let number = number(b, WORD, bytes, offset, &all, 1)?;
+    // Of a text, 0 bytes are as many as are digits.
+    let number = number(b, WORD, bytes, offset, &all, i64::from(!all.string))?;
     let (sign, negated) = match operator.strip_prefix('!') {
         Some("") => ("=", true),
         Some(rest) => (rest.trim(), true),
@@ -185,7 +188,7 @@ fn byte_jump(b: &mut Builder, parts: &[&str]) -> Result<(), Fault> {
     let jump = Jump {
         number,
         multiplier: all.multiplier,
-        align: all.align,
+        align: all.align == 4,
         from_beginning: all.from_beginning,
         from_end: all.from_end,
         post_offset,

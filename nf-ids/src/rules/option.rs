@@ -24,11 +24,19 @@ pub(crate) fn split(text: &str) -> Result<Parts<'_>, (usize, Fault)> {
     let open = body_start(text).ok_or_else(|| {
         (text.trim_end().len().saturating_sub(1), Fault::new("rule", "has no options in parentheses"))
     })?;
-    let close = text.trim_end().len();
+    let close = without_comment(text).trim_end().len();
     if close <= open + 1 || !text[..close].ends_with(')') {
         return Err((close.saturating_sub(1), Fault::new("rule", "does not end with `)`")));
     }
     Ok((words(&text[..open]), &text[open + 1..close - 1], open + 1))
+}
+
+/// A rule without a comment behind it.
+fn without_comment(text: &str) -> &str {
+    match text.rfind(')').map(|at| text.split_at(at + 1)) {
+        Some((rule, rest)) if rest.trim_start().starts_with('#') => rule,
+        _ => text,
+    }
 }
 
 /// Where the parenthesis of the options is: the first that is not within brackets.
@@ -127,10 +135,8 @@ pub(crate) fn unescape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
-        match c {
-            '\\' => out.push(chars.next().unwrap_or('\\')),
-            c => out.push(c),
-        }
+        let c = if c == '\\' { chars.next().unwrap_or('\\') } else { c };
+        out.push(super::text::raw_byte(c).map_or(c, char::from));
     }
     out
 }
@@ -139,7 +145,7 @@ pub(crate) fn unescape(text: &str) -> String {
 pub(crate) fn pattern(field: &str, text: &str) -> Result<Vec<u8>, Fault> {
     let wrong = |why: &str| Fault::new(field, format!("`{text}` {why}"));
     let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
+    let mut bytes = super::text::bytes_of(text).into_iter();
     while let Some(byte) = bytes.next() {
         match byte {
             b'\\' => match bytes.next() {
@@ -207,6 +213,7 @@ mod tests {
     fn what_does_not_end_is_named() {
         assert!(split("alert tcp any any -> any any").is_err());
         assert!(split("alert tcp any any -> any any (sid:1;").is_err());
+        assert!(split("alert tcp any any -> any any (sid:1;) # why").is_ok());
         assert!(options("sid:1; rev", 0).is_err());
     }
 }

@@ -6,7 +6,7 @@ use super::option::{RuleOption, options, split};
 use super::refusal::Fault;
 use super::rule::Rule;
 use super::variables::Variables;
-use super::{applayer, header, headers, memory, meta, payload, transforms, validate};
+use super::{applayer, header, headers, memory, meta, payload, requires, transforms, validate};
 
 /// Bytes that a rule may have.
 const LONGEST: usize = 256 << 10;
@@ -37,11 +37,16 @@ pub(crate) struct Failure {
     pub(crate) at: usize,
     pub(crate) fault: Fault,
     pub(crate) sid: Option<u32>,
+    /// It asks for what is not there (`requires`): left out, and no fault of the file.
+    pub(crate) left_out: bool,
 }
 
+/// A rule, and what is worth knowing of it: each with its place.
+pub(crate) type Read = (Rule, Vec<(usize, Fault)>);
+
 /// Reads a rule.
-pub(crate) fn rule(text: &str, context: &Context) -> Result<Rule, Failure> {
-    let fail = |sid: Option<u32>| move |(at, fault)| Failure { at, fault, sid };
+pub(crate) fn rule(text: &str, context: &Context) -> Result<Read, Failure> {
+    let fail = |sid: Option<u32>| move |(at, fault)| Failure { at, fault, sid, left_out: false };
     if text.len() > LONGEST {
         let why = format!("{} bytes are more than {LONGEST}", text.len());
         return Err(fail(None)((0, Fault::new("rule", why))));
@@ -49,13 +54,23 @@ pub(crate) fn rule(text: &str, context: &Context) -> Result<Rule, Failure> {
     let parts = split(text).map_err(fail(None))?;
     let all = options(parts.1, parts.2).map_err(fail(None))?;
     let sid = sid_of(&all);
+    for option in all.iter().filter(|o| o.name.eq_ignore_ascii_case("requires")) {
+        let (fault, left_out) = match requires::check(option.value.unwrap_or_default()) {
+            Ok(()) => continue,
+            Err(requires::Unmet::Needs(fault)) => (fault, true),
+            Err(requires::Unmet::Wrong(fault)) => (fault, false),
+        };
+        return Err(Failure { at: option.at, fault, sid, left_out });
+    }
     let mut builder = header::parse(&parts, &context.variables).map_err(fail(sid))?;
     for option in &all {
-        take(&mut builder, option, context).map_err(|fault| Failure { at: option.at, fault, sid })?;
+        take(&mut builder, option, context).map_err(|fault| fail(sid)((option.at, fault)))?;
     }
     let place = |field: &str| all.iter().find(|o| o.name == field).map_or(0, |o| o.at);
+    let notes = std::mem::take(&mut builder.notes);
     let rule = builder.finish().and_then(|rule| validate::complete(rule, &context.classes));
-    rule.map_err(|fault| Failure { at: place(&fault.field), fault, sid })
+    let rule = rule.map_err(|fault| fail(sid)((place(&fault.field), fault)))?;
+    Ok((rule, notes.into_iter().map(|fault| (place(&fault.field), fault)).collect()))
 }
 
 fn sid_of(all: &[RuleOption<'_>]) -> Option<u32> {
@@ -63,7 +78,10 @@ fn sid_of(all: &[RuleOption<'_>]) -> Option<u32> {
 }
 
 fn take(builder: &mut Builder, option: &RuleOption<'_>, context: &Context) -> Result<(), Fault> {
-    let (word, value) = (option.name, option.value);
+    let value = option.value;
+    // A keyword may be written with capitals.
+    let lower = option.name.to_ascii_lowercase();
+    let word = lower.as_str();
     // What asks for the payload's size is a test of headers.
     if payload::WORDS.contains(&word) && word != "dsize" {
         return payload::take(builder, word, value);

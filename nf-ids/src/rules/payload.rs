@@ -4,7 +4,7 @@ use super::builder::{Asked, Builder};
 use super::compare::Compare;
 use super::option::{pattern, unquote};
 use super::refusal::Fault;
-use super::test::{Base64Mode, Content, FloatCompare, Test, Value};
+use super::test::{Absence, Base64Mode, Content, FloatCompare, Test, Transform, Value};
 use crate::app::Buffer;
 
 /// Bytes that a pattern may have.
@@ -199,19 +199,33 @@ fn urilen(b: &mut Builder, value: &str) -> Result<(), Fault> {
 }
 
 fn absent(b: &mut Builder, value: Option<&str>) -> Result<(), Fault> {
-    let or_else = match value {
-        None => false,
-        Some("or_else") => true,
-        Some(other) => return Err(Fault::new("absent", format!("`{other}` is not `or_else`"))),
+    const KNOWN: [&str; 3] = ["or_else", "must_error", "error_or"];
+    let asked = match value {
+        None => Absence::Only,
+        Some("or_else") => Absence::OrElse,
+        Some("must_error") => Absence::MustError,
+        Some("error_or") => Absence::ErrorOr,
+        Some(other) => {
+            let fault = Fault::new("absent", format!("`{other}` is not one of {}", KNOWN.join(", ")));
+            return Err(fault.or_nearest(other, KNOWN));
+        }
     };
     if b.sticky.is_none() {
         return Err(Fault::new("absent", "has no sticky buffer before it"));
     }
     let section = b.section(false)?;
-    if !b.rule.sections[section].tests.is_empty() {
+    let section = &b.rule.sections[section];
+    if !section.tests.is_empty() {
         return Err(Fault::new("absent", "must be the first that is asked of its buffer"));
     }
-    b.test(Test::Absent(or_else), false)
+    let can_fail = |t: &Transform| matches!(t, Transform::Pcre(_) | Transform::FromBase64(..));
+    if matches!(asked, Absence::MustError | Absence::ErrorOr) && !section.transforms.iter().any(can_fail) {
+        return Err(Fault::new(
+            "absent",
+            "there is no transform before it that could make nothing of the buffer",
+        ));
+    }
+    b.test(Test::Absent(asked), false)
 }
 
 fn entropy(b: &mut Builder, value: &str) -> Result<(), Fault> {

@@ -54,6 +54,8 @@ pub(crate) fn take(b: &mut Builder, value: &str) -> Result<(), Fault> {
             }
         }
     }
+    let written = in_escapes(expression);
+    let expression = written.as_str();
     let body = if dollar_end && !multiline { end_only(expression) } else { expression.to_string() };
     let flags = if options.is_empty() { String::new() } else { format!("(?{options})") };
     let expression = if anchored { format!("{flags}\\G(?:{body})") } else { format!("{flags}{body}") };
@@ -67,6 +69,18 @@ pub(crate) fn take(b: &mut Builder, value: &str) -> Result<(), Fault> {
         }
         None => b.test(test, relative),
     }
+}
+
+/// The expression with bytes that are not UTF-8 as PCRE2 takes them.
+fn in_escapes(expression: &str) -> String {
+    let mut out = String::with_capacity(expression.len());
+    for c in expression.chars() {
+        match super::text::raw_byte(c) {
+            Some(byte) => out.push_str(&format!("\\x{byte:02x}")),
+            None => out.push(c),
+        }
+    }
+    out
 }
 
 /// The expression with every `$` that means the end as `\z`.

@@ -157,8 +157,8 @@ pub enum HeaderTest {
     StreamEvent(crate::stream::Event),
     /// A checksum that is right (`true`) or wrong.
     Checksum(Checksummed, bool),
-    /// What the flow is recognised as; negated; which way.
-    AppProtocol(String, bool, ProtocolSide),
+    /// What the flow is recognised as: one of these; negated; which way.
+    AppProtocol(Vec<crate::app::Protocol>, bool, ProtocolSide),
 }
 
 /// Which direction's protocol `app-layer-protocol` asks for.
@@ -183,7 +183,7 @@ pub enum ProtocolSide {
 pub enum Field {
     /// Time to live or hop limit.
     Ttl,
-    /// IPv4 type of service or IPv6 traffic class.
+    /// IPv4 type of service.
     Tos,
     /// IPv4 identification.
     Id,

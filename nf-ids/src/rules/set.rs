@@ -22,8 +22,9 @@ pub struct RuleSet {
     pub rules: Vec<Rule>,
     /// What was refused.
     pub refusals: Vec<Refusal>,
-    /// Rules that another of the same number and a higher revision took the place of: what is said of each.
-    pub replaced: Vec<Refusal>,
+    /// What is worth knowing and no fault: rules that gave way to another of the same number, rules that are for another
+    /// version (`requires`), classes that are not known.
+    pub notes: Vec<Refusal>,
     by_number: HashMap<(u32, u32), usize>,
 }
 
@@ -53,20 +54,22 @@ impl RuleSet {
 
     fn add(&mut self, text: &str, file: Option<Arc<PathBuf>>) {
         for line in text::lines(text) {
-            let place = |at: usize| line.place(at);
+            let said = |at: usize, sid: Option<u32>, fault: Fault| {
+                let (line, column) = line.place(at);
+                Refusal { file: file.clone(), line, column, sid, fault }
+            };
             match parse::rule(&line.text, &self.context) {
-                Ok(mut rule) => {
+                Ok((mut rule, notes)) => {
                     rule.file.clone_from(&file);
-                    rule.line = place(0).0;
+                    rule.line = line.place(0).0;
+                    for (at, fault) in notes {
+                        keep(&mut self.notes, said(at, Some(rule.sid), fault));
+                    }
                     self.insert(rule);
                 }
                 Err(failure) => {
-                    let (line, column) = place(failure.at);
-                    let refusal =
-                        Refusal { file: file.clone(), line, column, sid: failure.sid, fault: failure.fault };
-                    if self.refusals.len() < MOST_REFUSALS {
-                        self.refusals.push(refusal);
-                    }
+                    let list = if failure.left_out { &mut self.notes } else { &mut self.refusals };
+                    keep(list, said(failure.at, failure.sid, failure.fault));
                 }
             }
         }
@@ -89,7 +92,7 @@ impl RuleSet {
         let fault = Fault::new("sid", why);
         let refusal =
             Refusal { file: gone.file.clone(), line: gone.line, column: 1, sid: Some(gone.sid), fault };
-        self.replaced.push(refusal);
+        keep(&mut self.notes, refusal);
         self.rules[index] = kept;
     }
 
@@ -110,6 +113,12 @@ impl RuleSet {
         }
         self.context.classes = classes;
         Ok(())
+    }
+}
+
+fn keep(list: &mut Vec<Refusal>, refusal: Refusal) {
+    if list.len() < MOST_REFUSALS {
+        list.push(refusal);
     }
 }
 

@@ -238,8 +238,8 @@ pub enum Test {
     ByteTest(Number, Operator, bool, Value),
     /// `byte_jump`.
     ByteJump(Jump),
-    /// `byte_extract`: the number, the multiplier, whether it is rounded up to 4, the variable.
-    ByteExtract(Number, u32, bool, usize),
+    /// `byte_extract`: the number, the multiplier, of what it is rounded up to a multiple, the variable.
+    ByteExtract(Number, u32, u32, usize),
     /// `byte_math`: the number, the operator, the right value, the variable.
     ByteMath(Number, Arithmetic, Value, usize),
     /// `base64_decode`: how many bytes at most (0: all), from where, relative. The sections of `base64_data` that
@@ -252,10 +252,23 @@ pub enum Test {
         /// Counted from the last match.
         relative: bool,
     },
-    /// `absent`: the buffer is not there; with `or_else`, or what follows holds.
-    Absent(bool),
+    /// `absent`.
+    Absent(Absence),
     /// `entropy`: bytes (0: all), offset, and what is asked of the bits a byte.
     Entropy(usize, usize, FloatCompare),
+}
+
+/// What `absent` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// The buffer is not there.
+    Only,
+    /// It is not there, or what follows holds (`or_else`).
+    OrElse,
+    /// A transform could make nothing of it (`must_error`).
+    MustError,
+    /// A transform could make nothing of it, or what follows holds (`error_or`).
+    ErrorOr,
 }
 
 /// A comparison of `entropy`.

@@ -90,6 +90,16 @@ fn rules_that_cannot_match_are_refused() {
         "xor:\"0d\"; content:\"a\";",
         "content:a;",
         "ttl:256;",
+        "tos:x100;",
+        "app-layer-protocol:htpp;",
+        "app-layer-protocol:!unknown;",
+        "app-layer-protocol:http,exact;",
+        "app-layer-protocol:http; app-layer-protocol:tls;",
+        "app-layer-protocol:http,final,original;",
+        "http.uri; absent: error_or; content:\"a\";",
+        "http.uri; from_base64; absent: must_error; content:\"a\";",
+        "hostbits:set,a,src,x;",
+        "ssh.protoversion:two;",
         "flags:X;",
     ] {
         refused(&format!("alert tcp any any -> any any ({options} sid:1;)"));
@@ -103,8 +113,93 @@ fn of_two_rules_with_one_number_the_higher_revision_stays() {
     let set = set("alert ip any any -> any any (sid:1; rev:1; msg:\"a\";)\n\
         alert ip any any -> any any (sid:1; rev:2; msg:\"b\";)\n\
         alert ip any any -> any any (sid:1; rev:1; msg:\"c\";)");
-    assert_eq!((set.rules.len(), set.rules[0].msg.as_str(), set.replaced.len()), (1, "b", 2));
-    assert!(set.replaced[0].to_string().contains("revision 1 gives way to revision 2 of line 2"));
+    assert_eq!((set.rules.len(), set.rules[0].msg.as_str(), set.notes.len()), (1, "b", 2));
+    assert!(set.notes[0].to_string().contains("revision 1 gives way to revision 2 of line 2"));
+}
+
+#[test]
+fn protocols_are_lists_with_a_side() {
+    use crate::app::Protocol as P;
+    let test = |value: &str| match &one(&format!("app-layer-protocol:{value};")).headers[0] {
+        HeaderTest::AppProtocol(of, negated, side) => (of.clone(), *negated, *side),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(test("tls|ssh"), (vec![P::Tls, P::Ssh], false, ProtocolSide::Packet));
+    assert_eq!(test("!http2,exact,final"), (vec![P::Http2], true, ProtocolSide::Final));
+    assert_eq!(test("unknown|failed,either"), (vec![P::Unknown, P::Failed], false, ProtocolSide::Either));
+    assert!(test("http").0.contains(&P::Http1) && test("http").0.contains(&P::Http2));
+    one("app-layer-protocol:!tls; app-layer-protocol:!ssh; app-layer-protocol:failed,original;");
+}
+
+#[test]
+fn other_ways_of_writing_mean_the_same() {
+    for (one_way, another) in [
+        ("tos:x10;", "tos:16;"),
+        ("tos:! X10;", "tos:!16;"),
+        ("ip_proto:ospf;", "ip_proto:89;"),
+        ("byte_test:2,=,1,0,string,HEX;", "byte_test:2,=,1,0,string hex;"),
+        ("byte_extract:2,0,x,align;", "byte_extract:2,0,x,align 4;"),
+        ("hostbits:set,a;", "hostbits:set,a,src,300;"),
+    ] {
+        let parts = |r: Rule| (r.headers, r.sections, r.state);
+        assert_eq!(parts(one(one_way)), parts(one(another)), "{one_way}");
+    }
+    assert_ne!(one("byte_extract:2,0,x,align 2;").sections, one("byte_extract:2,0,x,align 4;").sections);
+    one("ssh.protoversion:2_compat;");
+    one("http.uri; from_base64; absent: error_or; content:\"a\";");
+    refused(
+        "alert icmp any any -> any any (detection_filter:track by_src, count 1, seconds 1, unique_on dst_port; sid:1;)",
+    );
+    refused("alert http any any -> any any (app-layer-protocol:http; sid:1;)");
+}
+
+#[test]
+fn what_is_no_fault_is_noted_and_the_rule_taken_or_left_out() {
+    let set = set("Alert tcp any any -> any any (MSG:\"x\"; classtype:misc-activty; sid:1;)\n\
+        alert newproto any any -> any any (newword; requires: version >= 99; sid:2;)\n\
+        alert tcp any any -> any any (classtype:misc-activity; classtype:misc-attack; priority:9; priority:4; sid:3;)");
+    assert!(set.refusals.is_empty(), "{}", set.refusals[0]);
+    let first = &set.rules[0];
+    assert_eq!((first.priority, first.category.as_str()), (3, "Unknown Classtype"));
+    assert_eq!(set.notes[0].fault.nearest.as_deref(), Some("misc-activity"));
+    assert_eq!((set.notes[1].sid, set.rules.len()), (Some(2), 2));
+    assert_eq!((set.rules[1].priority, set.rules[1].classtype.as_deref()), (4, Some("misc-attack")));
+}
+
+#[test]
+fn a_pattern_is_of_the_bytes_of_its_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let rule =
+        b"\xef\xbb\xbfalert tcp any any -> any any (content:\"caf\xe9\"; pcre:\"/\xe9$/\"; sid:1;)\r\n";
+    std::fs::write(file.path(), rule).unwrap();
+    let mut set = RuleSet::new(Context::default());
+    set.add_file(file.path()).unwrap();
+    let tests = &set.rules[0].sections[0].tests;
+    let Test::Content(content) = &tests[0] else { panic!() };
+    let Test::Pcre(pcre) = &tests[1] else { panic!() };
+    assert_eq!((content.pattern.as_slice(), pcre.expression.as_str()), (&b"caf\xe9"[..], "\\xe9$"));
+}
+
+#[test]
+fn a_rule_does_not_fill_the_stack() {
+    let many = "content:\"a\"; distance:0; ".repeat(300);
+    assert!(refused(&format!("alert tcp any any -> any any ({many}sid:1;)")).fault.reason.contains("256"));
+}
+
+#[test]
+fn a_negation_is_of_its_own_kind_of_address() {
+    let has = |list: &str, address: &str| {
+        Addresses::parse(list, &Variables::default()).unwrap().contains(address.parse().unwrap())
+    };
+    assert!(has("!10.0.0.0/8", "1.1.1.1") && !has("!10.0.0.0/8", "10.1.1.1"));
+    assert!(!has("!10.0.0.0/8", "2001::1") && !has("$EXTERNAL_NET", "2001::1"));
+    assert!(has("[!10.0.0.0/8,!fe80::/10]", "2001::1") && !has("![10.0.0.0/8,fe80::/10]", "fe80::1"));
+    assert!(has("[10.0.0.0/8,!2001::2]", "2001::1") && !has("[10.0.0.0/8,!10.1.0.0/16]", "2001::1"));
+    assert!(has("any", "2001::1") && has("[any,!10.0.0.0/8]", "2001::1"));
+    assert!(Addresses::parse("!any", &Variables::default()).is_err());
+    let port = |list: &str, port| Ports::parse(list, &Variables::default()).unwrap().contains(port);
+    assert!(port("[!80,!81]", 79) && !port("[!80,!81]", 81) && port("[1:80,![2,4]]", 3));
+    assert!(port("5800:5938,!5900", 5801) && !port("5800:5938,!5900", 5900) && !port("!80,!81", 80));
 }
 
 #[test]

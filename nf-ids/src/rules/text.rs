@@ -27,8 +27,11 @@ impl Line {
     }
 }
 
-/// The text of a file; one that starts as gzip does is unpacked. Bytes that are not UTF-8 become U+FFFD: they may stand
-/// in comments and messages.
+/// What stands for byte 0 of those that are not UTF-8: characters of a private area.
+const PRIVATE: u32 = 0xf700;
+
+/// The text of a file; one that starts as gzip does is unpacked. Bytes that are not UTF-8 become characters of a private
+/// area, from which [`raw_byte`] makes them again: a pattern is of bytes, whatever they mean.
 pub(crate) fn read(path: &Path) -> std::io::Result<String> {
     let mut reader = BufReader::new(File::open(path)?);
     let gzip = std::io::BufRead::fill_buf(&mut reader)?.starts_with(&[0x1f, 0x8b]);
@@ -41,7 +44,40 @@ pub(crate) fn read(path: &Path) -> std::io::Result<String> {
     if bytes.len() as u64 > LONGEST_FILE {
         return Err(std::io::Error::other(format!("longer than {LONGEST_FILE} bytes")));
     }
-    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+    Ok(text_of(&bytes))
+}
+
+/// Bytes as text, without a byte order mark.
+fn text_of(bytes: &[u8]) -> String {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().filter_map(|byte| char::from_u32(PRIVATE + u32::from(*byte))));
+    }
+    text
+}
+
+/// The byte that a character stands for because it was not UTF-8.
+pub(crate) fn raw_byte(c: char) -> Option<u8> {
+    u32::from(c).checked_sub(PRIVATE).and_then(|byte| u8::try_from(byte).ok()).filter(|byte| *byte >= 0x80)
+}
+
+/// The bytes that a text was made of.
+pub(crate) fn bytes_of(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    for c in text.chars() {
+        match raw_byte(c) {
+            Some(byte) => bytes.push(byte),
+            None => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    bytes
+}
+
+/// Number and text of the logical lines, for files that are not of rules.
+pub(crate) fn logical_lines(text: &str) -> impl Iterator<Item = (usize, String)> {
+    lines(text).into_iter().map(|line| (line.place(0).0, line.text))
 }
 
 /// The logical lines of `text` that are neither empty nor comments.
@@ -51,7 +87,8 @@ pub(crate) fn lines(text: &str) -> Vec<Line> {
     for (number, physical) in text.lines().enumerate() {
         let physical = physical.strip_suffix('\r').unwrap_or(physical);
         let starts = open.is_none();
-        if starts && (physical.trim_start().starts_with('#') || physical.trim().is_empty()) {
+        // A `;` begins a comment, too.
+        if starts && (physical.trim_start().starts_with(['#', ';']) || physical.trim().is_empty()) {
             continue;
         }
         let line = open.get_or_insert_with(|| Line { text: String::new(), joints: Vec::new() });
@@ -82,6 +119,13 @@ mod tests {
         assert_eq!(all[0].place(10), (4, 3));
         assert_eq!(all[1].text, "next");
         assert_eq!(all[1].place(2), (5, 3));
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_are_kept() {
+        let text = text_of(b"\xef\xbb\xbfcaf\xe9 \xc3\xa9");
+        assert_eq!(bytes_of(&text), b"caf\xe9 \xc3\xa9");
+        assert_eq!(lines("; no\n  # no\n").len(), 0);
     }
 
     #[test]

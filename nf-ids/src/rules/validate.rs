@@ -2,16 +2,14 @@
 
 use super::classes::Classes;
 use super::compare::Compare;
+use super::meta::DEFAULT_PRIORITY;
 use super::refusal::Fault;
 use super::rule::{Arrow, Field, HeaderTest, Kind, Protocol, Rule, TransactionTest, Way, Ways};
-use super::state::{BitCommand, Keeper, StateTest};
-use super::test::{Content, Place, Section, Test, Value};
+use super::state::{BitCommand, Keeper, StateTest, UniqueOn};
+use super::test::{Absence, Content, Place, Section, Test, Value};
 use crate::app::Number;
 use crate::app::Protocol as Application;
 use crate::flow::Direction;
-
-/// The priority of rules that have neither their own nor a class's.
-const DEFAULT_PRIORITY: u32 = 3;
 
 /// Checks the whole and fills in what follows from it.
 pub(crate) fn complete(mut rule: Rule, classes: &Classes) -> Result<Rule, Fault> {
@@ -20,10 +18,6 @@ pub(crate) fn complete(mut rule: Rule, classes: &Classes) -> Result<Rule, Fault>
     }
     if rule.priority == 0 {
         let class = rule.classtype.as_deref();
-        if let Some(name) = class.filter(|name| classes.priority(name).is_none()) {
-            let fault = Fault::new("classtype", format!("`{name}` is no class that is known"));
-            return Err(fault.or_nearest(name, classes.names()));
-        }
         rule.priority = class.and_then(|c| classes.priority(c)).unwrap_or(DEFAULT_PRIORITY);
     }
     for section in &rule.sections {
@@ -35,12 +29,13 @@ pub(crate) fn complete(mut rule: Rule, classes: &Classes) -> Result<Rule, Fault>
     ways(&mut rule)?;
     payload(&mut rule)?;
     bits(&rule)?;
+    ports(&rule)?;
     rule.kind = kind(&rule);
     Ok(rule)
 }
 
 fn contents(section: &Section) -> Result<(), Fault> {
-    let absent = section.tests.iter().any(|t| matches!(t, Test::Absent(false)));
+    let absent = section.tests.iter().any(|t| matches!(t, Test::Absent(Absence::Only | Absence::MustError)));
     if absent && section.tests.len() > 1 {
         return Err(Fault::new("absent", "what is absent cannot be asked anything; say `absent: or_else`"));
     }
@@ -238,6 +233,27 @@ fn payload(rule: &mut Rule) -> Result<(), Fault> {
         let placed = |test: &Test| matches!(test, Test::Content(c) if c.offset.is_some() || c.depth.is_some() || c.starts);
         let payload = rule.sections.iter().filter(|s| s.place == Place::Payload);
         rule.of_packet = payload.flat_map(|s| &s.tests).any(placed);
+    }
+    Ok(())
+}
+
+/// Ports that are to differ where there are none.
+fn ports(rule: &Rule) -> Result<(), Fault> {
+    let on_ports = rule
+        .detection_filter
+        .is_some_and(|f| matches!(f.unique, Some(UniqueOn::SourcePort | UniqueOn::DestinationPort)));
+    let has = matches!(
+        rule.protocol,
+        Protocol::Tcp
+            | Protocol::TcpPacket
+            | Protocol::TcpStream
+            | Protocol::Udp
+            | Protocol::Sctp
+            | Protocol::App(_)
+    );
+    if on_ports && !has {
+        let why = "`unique_on` a port is for rules of tcp, udp, sctp or an application protocol";
+        return Err(Fault::new("detection_filter", why));
     }
     Ok(())
 }
