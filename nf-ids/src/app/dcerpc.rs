@@ -8,7 +8,7 @@ use crate::flow::Direction;
 const HEADER: usize = 16;
 /// Calls that wait for their response.
 const MOST_OPEN: usize = 64;
-/// Bytes of stub data that are kept.
+/// Bytes of stub data that are kept of all calls that are open.
 const MOST_STUB: usize = 1 << 20;
 
 /// A call that is not finished: id, transaction, and in each direction what stub data came.
@@ -41,12 +41,13 @@ impl Dcerpc {
             return;
         }
         let at = self.call(store, number);
+        let held: usize = self.calls.iter().flat_map(|call| &call.stub).map(Vec::len).sum();
         let call = &mut self.calls[at];
         // As Suricata has it: of requests all after the call's numbers, of responses all after the header; an object's
         // number and the verifier at the end belong to it.
         let stub = bytes.get(HEADER + if kind == 0 { 8 } else { 0 }..).unwrap_or_default();
         let kept = &mut call.stub[side(direction)];
-        let room = stub.len().min(MOST_STUB.saturating_sub(kept.len()));
+        let room = stub.len().min(MOST_STUB.saturating_sub(held));
         kept.extend_from_slice(&stub[..room]);
         let tx = call.tx;
         if kind == 0 && flags & 1 != 0 {
@@ -98,7 +99,8 @@ impl Reader for Dcerpc {
             self.fragment(store, direction, fragment);
             rest = after;
         }
-        self.pending[at].keep(rest);
+        let rest = rest.len();
+        self.pending[at].keep(all, rest);
         Step::Go
     }
 

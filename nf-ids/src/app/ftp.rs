@@ -147,7 +147,8 @@ impl Reader for Ftp {
             }
             rest = &[];
         }
-        self.pending[at].keep(rest);
+        let rest = rest.len();
+        self.pending[at].keep(all, rest);
         Step::Go
     }
 

@@ -93,7 +93,8 @@ impl Reader for Krb5 {
             }
             rest = after;
         }
-        self.pending[at].keep(rest);
+        let rest = rest.len();
+        self.pending[at].keep(all, rest);
         Step::Go
     }
 

@@ -87,7 +87,8 @@ impl Reader for Ldap {
         if rest.len() > MOST_MESSAGE {
             return Step::Stop;
         }
-        self.pending[at].keep(rest);
+        let rest = rest.len();
+        self.pending[at].keep(all, rest);
         Step::Go
     }
 

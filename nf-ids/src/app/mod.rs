@@ -43,6 +43,8 @@ mod tls;
 mod captures;
 #[cfg(test)]
 mod mutations;
+#[cfg(test)]
+mod tests;
 
 use crate::flow::Direction;
 pub use buffer::{Buffer, Progress};
@@ -61,6 +63,9 @@ pub const MOST_TRANSACTIONS: u64 = 512;
 const FEW_TRANSACTIONS: u64 = 8;
 /// Bytes that more transactions than that may hold.
 const MOST_BYTES: usize = 4 << 20;
+
+/// Changes of protocol that a flow may make; with one more it is not read any further.
+const MOST_CHANGES: u8 = 8;
 
 /// Bounds that a user can set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +151,8 @@ pub struct State {
     stopped: bool,
     reversed: bool,
     ended: [bool; 2],
+    /// Changes of protocol so far.
+    changes: u8,
 }
 
 /// Index of a direction in arrays of two.
@@ -170,6 +177,7 @@ impl State {
             stopped: false,
             reversed: false,
             ended: [false; 2],
+            changes: 0,
         }
     }
 
@@ -285,7 +293,9 @@ impl State {
         match step {
             Step::Go => {}
             Step::Stop => self.stopped = true,
+            Step::Change(..) if self.changes >= MOST_CHANGES => self.stopped = true,
             Step::Change(to, rest) => {
+                self.changes += 1;
                 if let Some(mut parser) = self.parser.take() {
                     parser.end(Direction::ToServer);
                     parser.end(Direction::ToClient);

@@ -325,7 +325,8 @@ impl Reader for Mqtt {
             self.message(store, direction, *first, body);
             rest = &after[used + length..];
         }
-        self.pending[at].keep(rest);
+        let rest = rest.len();
+        self.pending[at].keep(all, rest);
         Step::Go
     }
 

@@ -73,9 +73,23 @@ impl Probe {
         let seen = &mut self.seen[super::side(direction)];
         let room = if seen.lost > 0 { 0 } else { KEPT.saturating_sub(seen.bytes.len()) };
         let kept = if hints.udp && seen.bytes.is_empty() { bytes.len() } else { bytes.len().min(room) };
-        seen.bytes.extend_from_slice(&bytes[..kept]);
-        seen.lost += bytes.len() - kept;
+        let (now, beyond) = bytes.split_at(kept);
+        seen.bytes.extend_from_slice(now);
+        seen.lost += beyond.len();
         seen.total += bytes.len();
+        let answer = self.answer(direction, bytes, hints);
+        let seen = &mut self.seen[super::side(direction)];
+        if matches!(answer, Answer::Found(..)) && seen.lost == beyond.len() {
+            // What had no room came with what decided, and is not lost.
+            seen.bytes.extend_from_slice(beyond);
+            seen.lost = 0;
+        }
+        answer
+    }
+
+    /// What the bytes so far say, of which `bytes` came last.
+    fn answer(&mut self, direction: Direction, bytes: &[u8], hints: &Hints) -> Answer {
+        let seen = &mut self.seen[super::side(direction)];
         if !seen.not {
             match look(direction, &seen.bytes, hints) {
                 Look::Is(protocol) => {

@@ -137,7 +137,8 @@ impl Rfb {
         let all = self.pending[at].with(&[]);
         let id = *self.tx.get_or_insert_with(|| store.create(None));
         let used = self.message(store, id, &all);
-        self.pending[at].keep(&all[used.unwrap_or(0).min(all.len())..]);
+        let rest = all.len().saturating_sub(used.unwrap_or(0));
+        self.pending[at].keep(all, rest);
         if self.next == Next::Done {
             store.complete(id);
         }
@@ -158,7 +159,8 @@ impl Reader for Rfb {
             }
             return Step::Stop;
         }
-        self.pending[side(direction)].keep(&all);
+        let rest = all.len();
+        self.pending[side(direction)].keep(all, rest);
         while self.step(store) {}
         Step::Go
     }

@@ -129,7 +129,8 @@ impl Reader for Sip {
             self.body[at] = Sip::message(store, direction, &rest[..head]);
             rest = &rest[head..];
         }
-        self.pending[at].keep(rest);
+        let rest = rest.len();
+        self.pending[at].keep(all, rest);
         Step::Go
     }
 

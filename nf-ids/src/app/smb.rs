@@ -258,7 +258,8 @@ impl Reader for Smb {
             }
             rest = after;
         }
-        self.pending[at].keep(rest);
+        let rest = rest.len();
+        self.pending[at].keep(all, rest);
         Step::Go
     }
 

@@ -16,10 +16,16 @@ struct Entry {
     numbers: Vec<(Number, Direction, u64)>,
     events: Vec<Event>,
     fields: Map<String, Value>,
+    /// Bytes of its buffers.
+    bytes: usize,
 }
 
 /// Things kept of one transaction; more are not.
 const MOST: usize = 1024;
+/// Bytes kept of one transaction's buffers; more are not.
+const MOST_BYTES: usize = 2 << 20;
+/// Bytes that a buffer costs beside its own.
+const COST: usize = size_of::<(Buffer, Direction, Vec<u8>)>();
 
 /// The transactions of a flow.
 #[derive(Debug, Default)]
@@ -49,9 +55,13 @@ impl Store {
 
     /// Adds bytes to a buffer's list.
     pub(super) fn put(&mut self, id: u64, buffer: Buffer, direction: Direction, bytes: &[u8]) {
-        if let Some(entry) = self.entry(id).filter(|entry| entry.buffers.len() < MOST) {
+        let fits = |entry: &&mut Entry| {
+            entry.buffers.len() < MOST && entry.bytes.saturating_add(bytes.len()) <= MOST_BYTES
+        };
+        if let Some(entry) = self.entry(id).filter(fits) {
             entry.buffers.push((buffer, direction, bytes.to_vec()));
-            self.bytes += bytes.len() + size_of::<(Buffer, Direction, Vec<u8>)>();
+            entry.bytes += bytes.len() + COST;
+            self.bytes += bytes.len() + COST;
         }
     }
 
@@ -60,8 +70,10 @@ impl Store {
         let Some(entry) = self.entry(id) else { return };
         let last = entry.buffers.iter_mut().rev().find(|(one, way, _)| *one == buffer && *way == direction);
         if let Some((_, _, bytes)) = last {
-            let room = more.len().min(most.saturating_sub(bytes.len()));
+            let room = most.saturating_sub(bytes.len()).min(MOST_BYTES.saturating_sub(entry.bytes));
+            let room = room.min(more.len());
             bytes.extend_from_slice(&more[..room]);
+            entry.bytes += room;
             self.bytes += room;
         }
     }
@@ -115,10 +127,7 @@ impl Store {
     fn release(&mut self, below: u64) {
         while self.first < below {
             let Some(entry) = self.entries.pop_front() else { break };
-            let freed = |(_, _, bytes): &(Buffer, Direction, Vec<u8>)| {
-                bytes.len() + size_of::<(Buffer, Direction, Vec<u8>)>()
-            };
-            self.bytes -= entry.buffers.iter().map(freed).sum::<usize>();
+            self.bytes -= entry.bytes;
             self.first += 1;
         }
     }
@@ -229,9 +238,13 @@ impl Pending {
         all
     }
 
-    /// Keeps what was not used.
-    pub(super) fn keep(&mut self, rest: &[u8]) {
-        self.0 = rest.to_vec();
+    /// Keeps the last `rest` bytes, which were not used. What was not used at all is not copied: a long message in
+    /// many segments costs no more than its length.
+    pub(super) fn keep(&mut self, mut all: Vec<u8>, rest: usize) {
+        if rest > 0 {
+            all.drain(..all.len().saturating_sub(rest));
+            self.0 = all;
+        }
     }
 
     /// Bytes held.

@@ -4,6 +4,7 @@
 //! users' tools read; [`Writer`] brings lines to a file. Writing never stops the packet path: what finds no room, on a full
 //! disk or a broken pipe, is counted and given up.
 
+pub mod anomaly;
 mod beside;
 pub mod eve;
 pub mod fast;

@@ -113,15 +113,16 @@ impl Layer {
         if self.engine.is_some() && self.produced {
             return self.inflate(input, out, limit);
         }
+        // A form that has begun goes on with what is new; the next one begins with all that was kept.
+        let mut from = self.engine.is_some().then_some(self.kept.len());
         self.kept.extend_from_slice(input);
         let mut failed = false;
         while self.forms[0] != Form::Plain {
             let begun = out.len();
-            self.engine = None;
-            let wrong = match self.forms[0].start(&self.kept) {
+            let start = from.take().map_or_else(|| self.begin(), Start::At);
+            let wrong = match start {
                 Start::At(at) => {
                     let kept = std::mem::take(&mut self.kept);
-                    self.engine = Some(Decompress::new(false));
                     let wrong = self.inflate(&kept[at..], out, limit);
                     self.kept = kept;
                     (wrong || (last && !self.done)) && out.len() == begun
@@ -140,11 +141,21 @@ impl Layer {
             }
             failed = true;
             self.done = false;
+            self.engine = None;
             self.forms = &self.forms[1..];
         }
         self.engine = None;
         out.append(&mut self.kept);
         true
+    }
+
+    /// Begins the first form that is left with what was kept.
+    fn begin(&mut self) -> Start {
+        let start = self.forms[0].start(&self.kept);
+        if let Start::At(_) = start {
+            self.engine = Some(Decompress::new(false));
+        }
+        start
     }
 
     /// Inflates; whether the data is broken.
@@ -286,6 +297,19 @@ mod tests {
                 for piece in [1, 7, 1000] {
                     assert_eq!(decoded(encoding, &bytes, piece), TEXT, "{encoding} {piece} {bytes:02x?}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_for_long_then_text_is_decoded() {
+        // Empty stored blocks before the text: nothing comes out of much.
+        for blocks in [1, 50, 2000] {
+            let mut bytes = gzip()[..10].to_vec();
+            bytes.extend(std::iter::repeat_n([0, 0, 0, 0xff, 0xff], blocks).flatten());
+            bytes.extend(&gzip()[10..]);
+            for piece in [1, 4, 100_000] {
+                assert_eq!(decoded("gzip", &bytes, piece), TEXT, "{blocks} blocks in pieces of {piece}");
             }
         }
     }

@@ -105,12 +105,15 @@ impl Multipart {
     }
 
     fn headers(&mut self, input: &[u8]) -> (usize, bool) {
-        let two = memchr::memmem::find(input, b"\r\n\r\n").map(|at| (at, at + 4));
-        let one = memchr::memmem::find(input, b"\n\n").map(|at| (at, at + 2));
+        // The end is not looked for in all that follows: parts may be many, and short.
+        let near = &input[..input.len().min(MOST_HEADER)];
+        let two = memchr::memmem::find(near, b"\r\n\r\n").map(|at| (at, at + 4));
+        let one = memchr::memmem::find(near, b"\n\n").map(|at| (at, at + 2));
         let empty = input.starts_with(b"\r\n").then_some((0, 2));
         let Some((end, after)) = empty.into_iter().chain(two).chain(one).min() else {
             // Headers without end are not kept.
-            return (if input.len() > MOST_HEADER { input.len() } else { 0 }, false);
+            let long = input.len() > MOST_HEADER;
+            return (if long { MOST_HEADER - 4 } else { 0 }, long);
         };
         self.in_file = false;
         for header in input[..end].split(|byte| *byte == b'\n') {
@@ -189,6 +192,22 @@ mod tests {
             assert_eq!(form.files[0].name, b"x.txt");
             assert_eq!(form.files[0].data, b"line one\r\n--xy not yet", "pieces of {piece}");
             assert!(form.files[0].done);
+        }
+    }
+
+    #[test]
+    fn long_headers_are_passed_over_and_many_parts_read() {
+        let long = "X: ".to_string() + &"y".repeat(30_000);
+        let last = "Content-Disposition: form-data; filename=\"z\"\r\n\r\nfile\r\n--xyz--";
+        let body = format!("--xyz\r\n{long}\r\n\r\nvalue\r\n--xyz\r\n{last}");
+        for piece in [100, 5000, 100_000] {
+            let mut form = Multipart::new(b"multipart/form-data; boundary=xyz").unwrap();
+            for part in body.as_bytes().chunks(piece) {
+                form.push(part, false);
+            }
+            form.push(b"", true);
+            assert_eq!(form.files.len(), 1, "pieces of {piece}");
+            assert_eq!(form.files[0].data, b"file", "pieces of {piece}");
         }
     }
 

@@ -269,7 +269,8 @@ impl Reader for Smtp {
                 return Step::Change(Some(Protocol::Tls), rest.len());
             }
         }
-        self.pending[at].keep(rest);
+        let rest = rest.len();
+        self.pending[at].keep(all, rest);
         Step::Go
     }
 

@@ -199,19 +199,21 @@ impl Tls {
         let at = side(direction);
         let mut all = std::mem::take(&mut self.sides[at].handshake);
         all.extend_from_slice(body);
-        let mut rest = &all[..];
-        while let [kind, a, b, c, after @ ..] = rest {
+        let mut used = 0;
+        while let [kind, a, b, c, after @ ..] = &all[used..] {
             let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
             if length > MOST_HANDSHAKE {
                 self.wrong(direction, Event::TlsInvalidHandshake);
-                rest = &[];
+                used = all.len();
                 break;
             }
             let Some(message) = after.get(..length) else { break };
             self.message(direction, *kind, message);
-            rest = &after[length..];
+            used += 4 + length;
         }
-        self.sides[at].handshake = rest.to_vec();
+        // What waits stays where it is: records may be tiny, and a message long.
+        all.drain(..used);
+        self.sides[at].handshake = all;
     }
 
     fn message(&mut self, direction: Direction, kind: u8, body: &[u8]) {
@@ -268,6 +270,10 @@ impl Tls {
             self.wrong(direction, Event::TlsCertificateInvalidLength);
             return self.reach(direction, Progress::Headers);
         };
+        // A chain that is sent again is not read again: that would cost its sender nothing.
+        if !self.sides[at].chain.is_empty() {
+            return self.reach(direction, Progress::Headers);
+        }
         let mut list = Reader(list);
         while !list.0.is_empty() {
             let Some(der) = list.u24().and_then(|length| list.bytes(length)) else {
