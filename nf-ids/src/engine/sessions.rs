@@ -327,6 +327,7 @@ fn show<D: Detection>(
     if had_window && let Some(session) = &mut flow.session {
         session.raw_seen(direction, &settings.stream);
     }
+    flow.kept.alerted |= judgement.alerted;
     if judgement.for_flow {
         flow.kept.passed |= judgement.passed;
         if settings.stream.inline {
