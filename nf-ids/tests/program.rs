@@ -98,7 +98,7 @@ const RULE: &str = "alert http any any -> any 80 (msg:\"evil\"; http.uri; conten
 fn standard_output_has_events_and_nothing_else() {
     let folder = Folder::new();
     let (rules, capture) = (folder.write("a.rules", RULE), folder.capture(&conversation()));
-    let types = "alert,http,flow,stats";
+    let types = "alert,http,flow,anomaly,stats";
     let output = run(&[&"--rules", &rules, &"--replay", &capture, &"--eve", &"-", &"--eve-types", &types]);
     assert!(output.status.success(), "{output:?}");
     let events = events(&output);
@@ -114,9 +114,28 @@ fn standard_output_has_events_and_nothing_else() {
     assert_eq!((&http["http"]["hostname"], &http["http"]["status"]), (&"example.test".into(), &200.into()));
     let [flow] = of("flow")[..] else { panic!("{events:?}") };
     assert_eq!((&flow["flow"]["pkts_toserver"], &flow["flow"]["pkts_toclient"]), (&6.into(), &4.into()));
-    assert_eq!(flow["flow_id"], alert["flow_id"]);
+    assert_eq!((&flow["flow_id"], &flow["flow"]["alerted"]), (&alert["flow_id"], &true.into()));
+    assert!(of("anomaly").is_empty(), "nothing is wrong with it: {events:?}");
     assert_eq!(of("stats")[0]["stats"]["frames"], 10);
     assert!(String::from_utf8_lossy(&output.stderr).contains("1:7 evil"), "the report is on standard error");
+}
+
+#[test]
+fn anomalies_are_told_without_a_rule_that_asks_for_them() {
+    let folder = Folder::new();
+    let mut frames = conversation();
+    frames[0].truncate(40); // within the TCP header
+    frames.insert(2, segment(true, 0x10, 100, 501, "")); // it acknowledges the server's, but from before its SYN
+    let (rules, capture) = (folder.write("a.rules", RULE), folder.capture(&frames));
+    let output =
+        run(&[&"--rules", &rules, &"--replay", &capture, &"--eve", &"-", &"--eve-types", &"anomaly"]);
+    assert!(output.status.success(), "{output:?}");
+    let events = events(&output);
+    let first = &events[0];
+    assert_eq!(first["event_type"], "anomaly");
+    assert_eq!(first["anomaly"], serde_json::json!({"type": "decode", "event": "decoder.ipv4.trunc_pkt"}));
+    assert!(events[1..].iter().any(|event| event["anomaly"]["type"] == "stream"), "{events:?}");
+    assert!(events.iter().all(|event| event["event_type"] == "anomaly"));
 }
 
 #[test]

@@ -179,6 +179,8 @@ events! {
     "ieee8021ah.header_too_small" Ieee8021ahTooSmall,
     "vntag.header_too_small" VntagTooSmall,
     "vntag.unknown_type" VntagUnknownType,
+    "etag.header_too_small" EtagTooSmall,
+    "etag.unknown_type" EtagUnknownType,
     "ipraw.invalid_ip_version" RawWrongVersion,
     "ltnull.pkt_too_small" NullTooSmall,
     "ltnull.unsupported_type" NullUnsupported,

@@ -1,4 +1,4 @@
-//! GRE (RFC 2784, RFC 2890, with the routes of RFC 1701; version 1: RFC 2637), and ERSPAN of type II in it.
+//! GRE (RFC 2784, RFC 2890, with the routes of RFC 1701; version 1: RFC 2637), and ERSPAN of types I and II in it.
 
 use super::{Begin, Event, Pass, Tunnel, be16};
 
@@ -8,6 +8,8 @@ const KEY: u8 = 0x20;
 const SEQUENCE: u8 = 0x10;
 const STRICT: u8 = 0x08;
 const RECURSION: u8 = 0x07;
+/// Bits of the second byte that are reserved in both versions.
+const FLAGS: u8 = 0x78;
 /// Version 1: an acknowledgement number is there.
 const ACK: u8 = 0x80;
 
@@ -34,9 +36,15 @@ impl<'a> Pass<'a, '_> {
         match protocol {
             0x0800 => self.carries(inner, Begin::Ipv4, Tunnel::Gre),
             0x86dd => self.carries(inner, Begin::Ipv6, Tunnel::Gre),
+            // A packet that only acknowledges has no payload (RFC 2637 §4.1).
+            ETHER_PPP if second & 7 == 1 && be16(bytes, 4) == Some(0) => {}
             ETHER_PPP => self.carries(inner, Begin::Ppp, Tunnel::Gre),
             ETHER_BRIDGED => {
                 self.carries(inner, Begin::Link(onvm_lib::wire::LinkType::Ethernet), Tunnel::Gre);
+            }
+            // Type I has neither a header of its own nor a sequence number.
+            ETHER_ERSPAN if first & SEQUENCE == 0 => {
+                self.carries(inner, Begin::Link(onvm_lib::wire::LinkType::Ethernet), Tunnel::Erspan);
             }
             ETHER_ERSPAN => self.erspan(inner),
             0x8100 | 0x88a8 | 0x0806 => self.carries(inner, Begin::Ether(protocol), Tunnel::Gre),
@@ -65,7 +73,7 @@ fn gre0_length(bytes: &[u8], first: u8, second: u8) -> Result<usize, Event> {
     if first & RECURSION != 0 {
         return Err(Event::GreRecursion);
     }
-    if second & 0xf8 != 0 {
+    if second & FLAGS != 0 {
         return Err(Event::GreFlags);
     }
     let words = usize::from(first & KEY != 0)
@@ -77,10 +85,8 @@ fn gre0_length(bytes: &[u8], first: u8, second: u8) -> Result<usize, Event> {
     }
     let mut routed = first & ROUTE != 0;
     while routed {
-        let Some(&[family, low, _, size]) = bytes.get(length..).and_then(|rest| rest.first_chunk::<4>())
-        else {
-            return Err(Event::GreMalformedRoute);
-        };
+        let entry = bytes.get(length..).and_then(|rest| rest.first_chunk::<4>());
+        let Some(&[family, low, _, size]) = entry else { return Err(Event::GreMalformedRoute) };
         length += 4 + usize::from(size);
         if length > bytes.len() {
             return Err(Event::GreMalformedRoute);
@@ -97,7 +103,7 @@ fn gre1_length(bytes: &[u8], first: u8, second: u8, protocol: u16) -> Result<usi
         (first & ROUTE != 0, Event::Gre1Route),
         (first & STRICT != 0, Event::Gre1StrictRoute),
         (first & RECURSION != 0, Event::Gre1Recursion),
-        (second & 0x78 != 0, Event::Gre1Flags),
+        (second & FLAGS != 0, Event::Gre1Flags),
         (protocol != ETHER_PPP, Event::Gre1WrongProtocol),
         (first & KEY == 0, Event::Gre1NoKey),
     ];

@@ -38,7 +38,8 @@ impl<'a> Pass<'a, '_> {
             None => self.event(Event::Icmpv4UnknownType),
             Some(highest) if code > highest => self.event(Event::Icmpv4UnknownCode),
             Some(_) if matches!(kind, 3 | 4 | 5 | 11 | 12) => match payload.first() {
-                None => {}
+                None if kind != 4 => {}
+                None => self.event(Event::Icmpv4InnerTruncated),
                 Some(_) if payload.len() < 20 => self.event(Event::Icmpv4InnerTruncated),
                 Some(byte) if byte >> 4 != 4 => self.event(Event::Icmpv4InnerVersion),
                 Some(_) => {}
@@ -63,31 +64,38 @@ impl<'a> Pass<'a, '_> {
             sequence: be16(header, 6).filter(|_| asks),
             mtu: be32(header, 4).filter(|_| kind == 2),
         });
-        let highest = match kind {
-            1 => 7,
-            2 | 128 | 129 | 133..=137 | 141..=142 | 144..=149 | 151..=155 => 0,
-            3 => 1,
-            4 => 10,
-            138 => u8::MAX,
-            139 | 140 => 2,
-            130..=132 | 143 => {
-                if self.packet.ttl() != Some(1) {
-                    self.event(Event::Icmpv6MldHopLimit);
-                }
-                0
-            }
+        // What is neither an error nor an echo has four bytes of header; the rest is its body.
+        self.packet.payload = &bytes[4..];
+        let known = match kind {
+            1 => code <= 6,
+            3 => code <= 1,
+            4 => code <= 2,
+            2 | 128..=137 | 141..=149 | 154 | 156..=159 => code == 0,
+            138 => code <= 2 || code == u8::MAX,
+            139 | 140 => code <= 2,
+            150..=153 => true,
+            155 => code <= 3 || (128..=132).contains(&code),
             100 | 101 | 200 | 201 => return self.event(Event::Icmpv6ExperimentationType),
-            5..=99 | 102..=126 | 160..=199 | 202..=254 => return self.event(Event::Icmpv6UnassignedType),
-            _ => return self.event(Event::Icmpv6UnknownType),
+            5..=99 | 102..=126 | 160..=199 | 202..=255 => return self.event(Event::Icmpv6UnassignedType),
+            0 | 127 => return self.event(Event::Icmpv6UnknownType),
         };
-        if code > highest {
+        if matches!(kind, 130..=132) && self.packet.ttl() != Some(1) {
+            self.event(Event::Icmpv6MldHopLimit);
+        }
+        if !known {
             return self.event(Event::Icmpv6UnknownCode);
+        }
+        if asks || kind <= 4 {
+            self.packet.payload = payload;
         }
         if kind <= 4 {
             match payload.first() {
-                Some(_) if payload.len() < 40 => self.event(Event::Icmpv6InnerTruncated),
-                Some(byte) if byte >> 4 != 6 => self.event(Event::Icmpv6InnerVersion),
-                _ => {}
+                Some(byte) if payload.len() >= 40 => {
+                    if byte >> 4 != 6 {
+                        self.event(Event::Icmpv6InnerVersion);
+                    }
+                }
+                _ => self.event(Event::Icmpv6InnerTruncated),
             }
         }
     }

@@ -54,6 +54,9 @@ impl<'a> Pass<'a, '_> {
         }
         let packet = bytes.get(..total).ok_or(Event::Ipv4Truncated)?;
         let (header, payload) = packet.split_at(header_len);
+        if header_len > HEADER {
+            self.packet.ipv4_options = Options::read(&header[HEADER..], &mut self.packet.events)?;
+        }
         let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
         self.packet.net = Net::V4(header);
         self.packet.source = IpAddr::V4(address(12));
@@ -61,9 +64,6 @@ impl<'a> Pass<'a, '_> {
         let protocol = header[9];
         self.packet.protocol = Some(protocol);
         self.packet.ip_payload = payload;
-        if header_len > HEADER {
-            self.packet.ipv4_options = Options::read(&header[HEADER..], &mut self.packet.events);
-        }
         let place = be16(header, 6).unwrap_or(0);
         let (offset, more) = (u32::from(place & 0x1fff) * 8, place & 0x2000 != 0);
         if offset != 0 || more {

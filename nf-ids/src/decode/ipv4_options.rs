@@ -18,6 +18,8 @@ pub enum OptionKind {
     StreamId = 1 << 8,
     QuickStart = 1 << 9,
     RouterAlert = 1 << 10,
+    /// Commercial security (FIPS 188); `ipopts` has no name for it.
+    Cipso = 1 << 11,
 }
 
 impl OptionKind {
@@ -54,8 +56,11 @@ impl Options {
         self.0 & kind as u16 != 0
     }
 
-    /// Reads options; what is wrong goes to `events`, and ends the reading where lengths cannot be trusted.
-    pub(super) fn read(mut rest: &[u8], events: &mut Events) -> Self {
+    /// Reads options; what is odd goes to `events`.
+    ///
+    /// # Errors
+    /// What makes the header useless: lengths that cannot be trusted, an option that contradicts itself.
+    pub(super) fn read(mut rest: &[u8], events: &mut Events) -> Result<Self, Event> {
         let mut found = Self::default();
         if !rest.len().is_multiple_of(8) {
             events.set(Event::Ipv4OptionPadding);
@@ -64,7 +69,7 @@ impl Options {
             match kind {
                 0 => {
                     found.0 |= OptionKind::End as u16;
-                    return found;
+                    return Ok(found);
                 }
                 1 => {
                     found.0 |= OptionKind::NoOperation as u16;
@@ -75,49 +80,46 @@ impl Options {
             }
             let Some(&length) = after.first() else {
                 events.set(Event::Ipv4OptionEnd);
-                return found;
+                return Ok(found);
             };
             let length = usize::from(length);
-            let Some(option) = rest.get(..length).filter(|option| option.len() >= 2) else {
-                events.set(Event::Ipv4OptionLength);
-                return found;
-            };
-            if !found.one(kind, option, events) {
-                return found;
-            }
+            let option = rest.get(..length).filter(|option| option.len() >= 2);
+            found.one(kind, option.ok_or(Event::Ipv4OptionLength)?, events)?;
             rest = &rest[length..];
         }
-        found
+        Ok(found)
     }
 
-    /// Notes an option of two bytes and more; false if the rest is not to be read.
-    fn one(&mut self, number: u8, option: &[u8], events: &mut Events) -> bool {
+    /// Notes an option of two bytes and more.
+    fn one(&mut self, number: u8, option: &[u8], events: &mut Events) -> Result<(), Event> {
         let (kind, fault) = match number {
             7 => (OptionKind::RecordRoute, route(option)),
-            25 => (OptionKind::QuickStart, exactly(option, 8)),
+            25 => (OptionKind::QuickStart, at_least(option, 8)),
             68 => (OptionKind::Timestamp, timestamp(option)),
-            130 => (OptionKind::Security, exactly(option, 11)),
+            130 => (OptionKind::Security, at_least(option, 3)),
             131 => (OptionKind::LooseRoute, route(option)),
-            133 => (OptionKind::ExtendedSecurity, (option.len() < 3).then_some(Event::Ipv4OptionLength)),
+            133 => (OptionKind::ExtendedSecurity, at_least(option, 3)),
+            134 => (OptionKind::Cipso, labels(option)),
             136 => (OptionKind::StreamId, exactly(option, 4)),
             137 => (OptionKind::StrictRoute, route(option)),
             148 => (OptionKind::RouterAlert, exactly(option, 4)),
             _ => {
                 events.set(Event::Ipv4OptionInvalid);
-                return true;
+                return Ok(());
             }
         };
         if self.has(kind) {
             events.set(Event::Ipv4OptionDuplicate);
-            return true;
+            return Ok(());
         }
-        if let Some(event) = fault {
-            events.set(event);
-            return false;
-        }
+        fault.map_or(Ok(()), Err)?;
         self.0 |= kind as u16;
-        true
+        Ok(())
     }
+}
+
+fn at_least(option: &[u8], length: usize) -> Option<Event> {
+    (option.len() < length).then_some(Event::Ipv4OptionLength)
 }
 
 fn exactly(option: &[u8], length: usize) -> Option<Event> {
@@ -129,6 +131,21 @@ fn route(option: &[u8]) -> Option<Event> {
     let Some(&pointer) = option.get(2) else { return Some(Event::Ipv4OptionLength) };
     let wrong = pointer < 4 || !pointer.is_multiple_of(4) || usize::from(pointer) > option.len() + 1;
     wrong.then_some(Event::Ipv4OptionMalformed)
+}
+
+/// Security labels (FIPS 188): a domain of four bytes, then tags with their lengths. Of the known ones the byte that aligns
+/// is 0, but for tag 7, which has none.
+fn labels(option: &[u8]) -> Option<Event> {
+    let Some(mut rest) = option.get(6..) else { return Some(Event::Ipv4OptionLength) };
+    while !rest.is_empty() {
+        let tag = rest.get(1).and_then(|length| rest.get(..usize::from(*length)));
+        match tag {
+            Some(&[1 | 2 | 5 | 6, _, 0, _, ..] | &[7, _, _, _, ..]) => {}
+            _ => return Some(Event::Ipv4OptionMalformed),
+        }
+        rest = &rest[tag.map_or(0, <[u8]>::len)..];
+    }
+    None
 }
 
 /// Timestamps: likewise, by entries of four bytes, or eight where addresses are recorded.

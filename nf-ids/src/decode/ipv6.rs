@@ -93,7 +93,8 @@ impl<'a> Pass<'a, '_> {
                 return self.event(Event::Ipv6ExtensionTruncated);
             }
             match at.next {
-                HOP_BY_HOP | DESTINATION | ROUTING | FRAGMENT | AUTHENTICATION => {
+                HOP_BY_HOP | DESTINATION | ROUTING | FRAGMENT | AUTHENTICATION | MOBILITY | HIP | SHIM6 => {
+                    self.packet.protocol = Some(at.next);
                     if rest.len() < 8 {
                         return self.event(Event::Ipv6ExtensionTruncated);
                     }
@@ -109,6 +110,10 @@ impl<'a> Pass<'a, '_> {
                 }
                 protocol => {
                     self.packet.protocol = Some(protocol);
+                    // Behind an extension header these are not expected, and read nevertheless.
+                    if at.offset > HEADER && matches!(protocol, GRE | IPV6) {
+                        self.event(Event::Ipv6UnknownNext);
+                    }
                     return self.over_ipv6(protocol, rest);
                 }
             }
@@ -120,10 +125,11 @@ impl<'a> Pass<'a, '_> {
         let rest = at.rest();
         let length = match at.next {
             FRAGMENT => 8,
-            AUTHENTICATION => (usize::from(rest[1]) + 2) * 4,
+            // Its own fields are 12 bytes (RFC 4302 §2).
+            AUTHENTICATION => ((usize::from(rest[1]) + 2) * 4).max(12),
             _ => (usize::from(rest[1]) + 1) * 8,
         };
-        if length > rest.len() || length < 8 {
+        if length > rest.len() {
             self.event(Event::Ipv6ExtensionTruncated);
             return None;
         }
@@ -146,14 +152,24 @@ impl<'a> Pass<'a, '_> {
             ROUTING if header[2] == 0 => self.event(Event::Ipv6RoutingType0),
             ROUTING => {}
             AUTHENTICATION => {
-                if std::mem::replace(&mut seen.authentication, true) {
-                    self.event(Event::Ipv6DuplicateAuthentication);
-                } else if be16(header, 2) != Some(0) {
+                if be16(header, 2) != Some(0) {
                     self.event(Event::Ipv6AuthenticationReserved);
                 }
+                if std::mem::replace(&mut seen.authentication, true) {
+                    self.event(Event::Ipv6DuplicateAuthentication);
+                }
             }
-            _ if std::mem::replace(&mut seen.fragment, true) => self.event(Event::Ipv6DuplicateFragment),
-            _ => return self.fragment(at, header).then_some(length),
+            FRAGMENT => {
+                if header[1] != 0 {
+                    self.event(Event::Ipv6FragmentReserved);
+                }
+                if !std::mem::replace(&mut seen.fragment, true) {
+                    return self.fragment(at, header).then_some(length);
+                }
+                self.event(Event::Ipv6DuplicateFragment);
+            }
+            // Mobility, HIP, Shim6: nothing of them is asked for.
+            _ => {}
         }
         Some(length)
     }
@@ -163,15 +179,12 @@ impl<'a> Pass<'a, '_> {
         let place = be16(header, 2).unwrap_or(0);
         let (offset, more) = (u32::from(place & 0xfff8), place & 1 != 0);
         let data = &at.packet[at.offset + 8..];
-        if header[1] != 0 || place & 6 != 0 {
-            self.event(Event::Ipv6FragmentReserved);
-        }
-        if more && !data.len().is_multiple_of(8) {
-            self.event(Event::Ipv6FragmentLength);
-        }
         if offset == 0 && !more {
             self.event(Event::Ipv6UselessFragment);
             return true;
+        }
+        if more && !data.len().is_multiple_of(8) {
+            self.event(Event::Ipv6FragmentLength);
         }
         self.packet.protocol = Some(FRAGMENT);
         self.packet.fragment = Some(Fragment {
@@ -186,7 +199,8 @@ impl<'a> Pass<'a, '_> {
         false
     }
 
-    /// Options of a hop-by-hop or destination header (RFC 8200 §4.2).
+    /// Options of a hop-by-hop or destination header (RFC 8200 §4.2). What is wrong with one ends their reading, not that
+    /// of the headers behind them.
     fn options(&mut self, header: &[u8], hop_by_hop: bool) {
         let (mut paddings, mut others, mut rest) = (0, 0, &header[2..]);
         while let Some((&kind, after)) = rest.split_first() {
@@ -195,33 +209,38 @@ impl<'a> Pass<'a, '_> {
                 rest = after;
                 continue;
             }
-            let Some((option, beyond)) =
-                after.split_first().and_then(|(&length, data)| data.split_at_checked(usize::from(length)))
-            else {
-                return self.event(Event::Ipv6OptionLength);
-            };
-            let expected = match kind {
+            // A last option that claims one byte more than there is, is let by.
+            let length = after.first().map_or(usize::MAX, |length| usize::from(*length));
+            if length > after.len() {
+                self.event(Event::Ipv6OptionLength);
+                break;
+            }
+            let least = match kind {
                 1 => {
                     paddings += 1;
-                    if option.is_empty() {
+                    if length == 0 {
                         self.event(Event::Ipv6EmptyPadding);
                     }
-                    rest = beyond;
-                    continue;
+                    0
                 }
-                5 => Some(2),
-                194 => Some(4),
-                201 => Some(16),
-                _ => None,
+                5 => 2,
+                194 => 4,
+                201 => 16,
+                _ => {
+                    self.event(if hop_by_hop {
+                        Event::Ipv6HopOptionUnknown
+                    } else {
+                        Event::Ipv6DestinationOptionUnknown
+                    });
+                    0
+                }
             };
-            others += 1;
-            match expected {
-                Some(length) if option.len() != length => return self.event(Event::Ipv6OptionLength),
-                Some(_) => {}
-                None if hop_by_hop => self.event(Event::Ipv6HopOptionUnknown),
-                None => self.event(Event::Ipv6DestinationOptionUnknown),
+            if length < least {
+                self.event(Event::Ipv6OptionLength);
+                break;
             }
-            rest = beyond;
+            others += u32::from(!matches!(kind, 1 | 194));
+            rest = after.get(1 + length..).unwrap_or_default();
         }
         if paddings > 0 && others == 0 {
             let event =
@@ -249,7 +268,6 @@ impl<'a> Pass<'a, '_> {
                 _ => self.event(Event::Ipv6Ipv6WrongVersion),
             },
             ICMP => self.event(Event::Ipv6Icmpv4),
-            MOBILITY | HIP | SHIM6 => {}
             _ => self.event(Event::Ipv6UnknownNext),
         }
         if self.packet.payload.is_empty() && matches!(self.packet.transport, super::Transport::None) {

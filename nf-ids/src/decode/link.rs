@@ -22,6 +22,11 @@ impl<'a> Pass<'a, '_> {
             },
             LinkType::Other(0 | 108) => self.null(bytes),
             LinkType::Other(9 | 50) => self.ppp(bytes),
+            // Cisco's HDLC: address, control, EtherType.
+            LinkType::Other(104) => match bytes.get(4..) {
+                Some(rest) => self.ether_type(rest, be16(bytes, 2).unwrap_or(0)),
+                None => self.event(Event::ChdlcTooSmall),
+            },
             LinkType::Other(_) => {}
         }
     }
@@ -33,10 +38,6 @@ impl<'a> Pass<'a, '_> {
         self.packet.ethernet = Some(header);
         let kind = be16(header, 12).unwrap_or(0);
         self.ether_type(rest, kind);
-        let unread = self.packet.ether_type == kind && !known(kind);
-        if unread && self.packet.vlan_ids().is_empty() && kind > 1500 {
-            self.event(Event::EthernetUnknownType);
-        }
     }
 
     /// What an EtherType says follows.
@@ -59,38 +60,44 @@ impl<'a> Pass<'a, '_> {
                 Some(rest) if rest.len() >= 2 => self.ether_type(&rest[2..], be16(rest, 0).unwrap_or(0)),
                 _ => self.event(Event::Ieee8021ahTooSmall),
             },
-            0x8926 => match bytes.get(6..) {
-                Some(rest) => {
-                    let kind = be16(bytes, 4).unwrap_or(0);
-                    self.ether_type(rest, kind);
-                    if !known(kind) {
-                        self.event(Event::VntagUnknownType);
-                    }
-                }
-                None => self.event(Event::VntagTooSmall),
-            },
+            // The data of a data center: two bytes, then a frame (Cisco's metadata tag).
+            0x8903 if bytes.len() < 2 + ETHERNET_HEADER => self.event(Event::DceTooSmall),
+            0x8903 => self.ethernet(&bytes[2..]),
+            0x8926 => self.tag(bytes, 4, [Event::VntagTooSmall, Event::VntagUnknownType]),
+            0x893f => self.tag(bytes, 6, [Event::EtagTooSmall, Event::EtagUnknownType]),
             0x894f => self.nsh(bytes),
-            _ => {}
+            _ => self.event(Event::EthernetUnknownType),
+        }
+    }
+
+    /// A tag of `length` bytes before the EtherType of what follows; what is told if it is too short, or of no known type.
+    fn tag(&mut self, bytes: &'a [u8], length: usize, [short, unknown]: [Event; 2]) {
+        let (Some(kind), Some(rest)) = (be16(bytes, length), bytes.get(length + 2..)) else {
+            return self.event(short);
+        };
+        self.ether_type(rest, kind);
+        if !known(kind) {
+            self.event(unknown);
         }
     }
 
     /// Network service header (RFC 8300).
     fn nsh(&mut self, bytes: &'a [u8]) {
-        let Some(&[first, second, kind, next]) = bytes.first_chunk::<4>() else {
+        let Some(&[first, second, kind, next, ..]) = bytes.first_chunk::<8>() else {
             return self.event(Event::NshTooSmall);
         };
         if first >> 6 != 0 {
             return self.event(Event::NshVersion);
         }
         let length = usize::from(second & 0x3f) * 4;
-        let Some(rest) = bytes.get(length..).filter(|_| length >= 8) else {
+        let Some(rest) = bytes.get(length..).filter(|rest| !rest.is_empty()) else {
             return self.event(Event::NshHeaderLength);
         };
-        match kind & 0x0f {
-            0 | 0x0f => self.event(Event::NshReservedType),
+        match kind {
+            0 | 0x0f => return self.event(Event::NshReservedType),
             1 if length != 24 => return self.event(Event::NshHeaderLength),
             1 | 2 => {}
-            _ => self.event(Event::NshUnsupportedType),
+            _ => return self.event(Event::NshUnsupportedType),
         }
         match next {
             1 => self.ipv4(rest),
@@ -128,14 +135,15 @@ impl<'a> Pass<'a, '_> {
             1 => self.event(Event::MplsRouterAlert),
             2 => self.ipv6(bytes),
             3 => self.event(Event::MplsImplicitNull),
-            4..=15 => self.event(Event::MplsReserved),
-            _ => match bytes.first().map(|byte| byte >> 4) {
-                None => self.event(Event::MplsTooSmall),
-                Some(4) => self.ipv4(bytes),
-                Some(6) => self.ipv6(bytes),
+            // 15 extends the labels (RFC 7274): what follows it is as behind any other.
+            4..=14 => self.event(Event::MplsReserved),
+            _ if bytes.len() < 4 => self.event(Event::MplsTooSmall),
+            _ => match bytes[0] >> 4 {
+                4 => self.ipv4(bytes),
+                6 => self.ipv6(bytes),
                 // A control word (RFC 4385), then a frame.
-                Some(0) if bytes.len() > 4 => self.ethernet(&bytes[4..]),
-                Some(_) => self.event(Event::MplsUnknownPayload),
+                0 => self.ethernet(&bytes[4..]),
+                _ => self.event(Event::MplsUnknownPayload),
             },
         }
     }
@@ -163,7 +171,9 @@ impl<'a> Pass<'a, '_> {
         if bytes.len() < 7 {
             return self.event(Event::PppoeTooSmall);
         }
-        self.ppp_protocol(&bytes[6..]);
+        if be16(bytes, 4) != Some(0) {
+            self.ppp_protocol(&bytes[6..]);
+        }
     }
 
     /// PPP with or without address and control bytes (RFC 1661, RFC 1662).
@@ -208,20 +218,20 @@ impl<'a> Pass<'a, '_> {
         }
     }
 
-    /// ARP (RFC 826) for IPv4 over Ethernet.
+    /// ARP (RFC 826) for IPv4 over Ethernet: what is anything else is ARP for no rule.
     fn arp(&mut self, bytes: &'a [u8]) {
-        if bytes.len() < ARP_PACKET {
-            return self.event(Event::ArpTooSmall);
-        }
         let wrong = [
+            (bytes.len() < 8, Event::ArpTooSmall),
             (be16(bytes, 0) != Some(1), Event::ArpHardware),
             (be16(bytes, 2) != Some(0x0800), Event::ArpProtocol),
-            (bytes[4] != 6, Event::ArpHardwareSize),
-            (bytes[5] != 4, Event::ArpProtocolSize),
-            (!matches!(be16(bytes, 6), Some(1..=4 | 8 | 9)), Event::ArpOpcode),
+            (bytes.len() < ARP_PACKET, Event::ArpUnsupported),
+            (bytes.get(4) != Some(&6), Event::ArpHardwareSize),
+            (bytes.get(5) != Some(&4), Event::ArpProtocolSize),
+            (!matches!(be16(bytes, 6), Some(1..=4)), Event::ArpOpcode),
         ];
         if let Some((_, event)) = wrong.iter().find(|(holds, _)| *holds) {
             self.event(*event);
+            self.packet.ether_type = 0;
         }
     }
 }
@@ -241,7 +251,9 @@ fn known(kind: u16) -> bool {
             | 0x8864
             | 0x88a8
             | 0x88e7
+            | 0x8903
             | 0x8926
+            | 0x893f
             | 0x894f
             | 0x9100
     )

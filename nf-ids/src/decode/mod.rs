@@ -33,7 +33,7 @@ pub use packet::{Decoded, Fragment, IcmpFields, Net, TcpFields, Transport, Tunne
 
 use onvm_lib::wire::LinkType;
 
-/// Headers one inside the other, at most; what is deeper is not read (Suricata's `max-layers`).
+/// With so many headers one inside the other, the last is not read any more (Suricata's `max-layers`).
 pub const MAX_LAYERS: u8 = 16;
 
 /// What a packet begins with.
@@ -108,7 +108,7 @@ impl<'a> Pass<'a, '_> {
     /// Counts a header; whether there may be one more.
     fn deeper(&mut self) -> bool {
         self.packet.layers += 1;
-        if self.packet.layers > MAX_LAYERS {
+        if self.packet.layers >= MAX_LAYERS {
             self.event(Event::TooManyLayers);
             return false;
         }

@@ -82,6 +82,8 @@ pub struct TcpFields {
     pub timestamp: Option<(u32, u32)>,
     /// Whether the option of fast open is there (RFC 7413).
     pub fast_open: bool,
+    /// Whether the segment is signed (RFC 2385, RFC 5925): only its receiver can tell whether it is right.
+    pub signed: bool,
     /// Where in the header the ranges of a selective acknowledgement stand: offset and their number.
     pub sack: Option<(u8, u8)>,
 }
@@ -146,6 +148,8 @@ pub struct Decoded<'a> {
     pub tunnel: Tunnel,
     /// How many packets it is inside of.
     pub depth: u8,
+    /// It carries a packet that is inspected by itself; its own payload is not.
+    pub carrier: bool,
     /// It was put together of fragments.
     pub defragmented: bool,
     /// It stands for a flow that ends, and was not on the wire.
@@ -182,6 +186,7 @@ impl<'a> Decoded<'a> {
             events: Events::default(),
             tunnel: Tunnel::None,
             depth: 0,
+            carrier: false,
             defragmented: false,
             pseudo: false,
             invalid: false,

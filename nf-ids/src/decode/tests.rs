@@ -139,19 +139,196 @@ fn tunnels_carry_packets() {
 
 #[test]
 fn options_of_ipv4_are_noted_and_faulted() {
-    let mut events = Events::default();
-    let options = Ipv4Options::read(&[7, 7, 4, 0, 0, 0, 0, 0], &mut events);
-    assert!(options.has(OptionKind::RecordRoute) && options.has(OptionKind::End) && events.is_empty());
-    for (bytes, name) in [
-        (&[7, 7, 5, 0, 0, 0, 0, 0][..], "ipv4.opt_malformed"),
-        (&[7, 9, 4, 0, 0, 0, 0, 0], "ipv4.opt_invalid_len"),
-        (&[136, 4, 0, 0, 136, 4, 0, 0], "ipv4.opt_duplicate"),
-        (&[1, 1, 1, 0], "ipv4.opt_pad_required"),
-        (&[1, 1, 1, 1, 1, 1, 1, 7], "ipv4.opt_eol_required"),
-    ] {
+    let read = |bytes: &[u8]| {
         let mut events = Events::default();
-        let _ = Ipv4Options::read(bytes, &mut events);
-        assert_eq!(events.iter().map(Event::name).collect::<Vec<_>>(), [name]);
+        let read = Ipv4Options::read(bytes, &mut events);
+        (read, events.iter().map(Event::name).collect::<Vec<_>>())
+    };
+    let (options, events) = read(&[7, 7, 4, 0, 0, 0, 0, 0]);
+    assert!(options.is_ok_and(|o| o.has(OptionKind::RecordRoute) && o.has(OptionKind::End)));
+    assert!(events.is_empty());
+    // What is odd, and what makes the header useless.
+    let odd: [(&[u8], &[&str]); 4] = [
+        (&[136, 4, 0, 0, 136, 4, 0, 0], &["ipv4.opt_duplicate"]),
+        (&[1, 1, 1, 0], &["ipv4.opt_pad_required"]),
+        (&[1, 1, 1, 1, 1, 1, 1, 7], &["ipv4.opt_eol_required"]),
+        (&[99, 8, 0, 0, 0, 0, 0, 0], &["ipv4.opt_invalid"]),
+    ];
+    for (bytes, names) in odd {
+        let (options, events) = read(bytes);
+        assert_eq!((options.is_ok(), events), (true, names.to_vec()));
+    }
+    for (bytes, event) in [
+        (&[7, 7, 5, 0, 0, 0, 0, 0][..], Event::Ipv4OptionMalformed),
+        (&[7, 9, 4, 0, 0, 0, 0, 0], Event::Ipv4OptionLength),
+        (&[25, 7, 0, 0, 0, 0, 0, 0], Event::Ipv4OptionLength),
+        (&[134, 5, 0, 0, 0, 0, 0, 0], Event::Ipv4OptionLength),
+        (&[134, 8, 0, 0, 0, 1, 1, 0], Event::Ipv4OptionMalformed),
+    ] {
+        assert_eq!(read(bytes).0, Err(event), "{bytes:?}");
+    }
+    assert!(read(&[134, 12, 0, 0, 0, 1, 1, 6, 0, 1, 2, 3, 0, 0, 0, 0]).0.is_ok());
+    // The packet has no network layer then: rules for addresses have nothing to compare.
+    let mut frame = four().payload(&[7; 8]).to_vec().unwrap();
+    frame[14] = 0x47;
+    let (packet, _) = decode(&Settings::default(), &frame, Begin::Link(LinkType::Ethernet), 0);
+    assert!(packet.protocol.is_none() && matches!(packet.net, Net::None));
+    assert_eq!(names(&packet), ["ipv4.opt_malformed"]);
+}
+
+#[test]
+fn options_of_ipv6_fault_themselves_and_nothing_behind_them() {
+    let udp = [0, 1, 0, 2, 0, 8, 0, 0];
+    let with = |options: [u8; 6]| {
+        let mut rest = vec![17, 0];
+        rest.extend(options);
+        rest.extend(udp);
+        six(0, &rest)
+    };
+    let cases: [([u8; 6], &[&str]); 6] = [
+        ([1, 4, 0, 0, 0, 0], &["ipv6.hopopts_only_padding"]),
+        ([5, 2, 0, 0, 1, 0], &["ipv6.zero_len_padn"]),
+        ([5, 3, 0, 0, 0, 0], &[]),
+        ([5, 1, 0, 1, 1, 0], &["ipv6.exthdr_invalid_optlen"]),
+        ([0, 1, 9, 0, 0, 0], &["ipv6.exthdr_invalid_optlen", "ipv6.hopopts_only_padding"]),
+        ([77, 4, 0, 0, 0, 0], &["ipv6.hopopts_unknown_opt"]),
+    ];
+    for (options, expected) in cases {
+        let frame = with(options);
+        let (packet, _) = read(&frame);
+        assert_eq!(names(&packet), expected, "{options:?}");
+        assert_eq!(packet.destination_port, 2, "{options:?}");
+    }
+    // Mobility headers are passed by; the reserved bits of a fragment's offset say nothing.
+    let mut rest = vec![44, 0, 0, 0, 0, 0, 0, 0];
+    rest.extend([17, 0, 0, 6, 0, 0, 0, 1]);
+    rest.extend(udp);
+    let frame = six(135, &rest);
+    assert_eq!(names(&read(&frame).0), ["ipv6.exthdr_useless_fh"]);
+    assert_eq!(read(&frame).0.destination_port, 2);
+    // Two destination headers and a cut one: the protocol is that of the last that was begun.
+    let frame = six(60, &[43, 0, 1, 4, 0, 0, 0, 0, 59, 9]);
+    let (packet, _) = read(&frame);
+    assert_eq!((packet.protocol, names(&packet)[0]), (Some(43), "ipv6.trunc_exthdr"));
+}
+
+#[test]
+fn messages_of_icmpv6_have_bodies_of_their_own() {
+    let solicit = six(58, &[135, 0, 0, 0, 0, 0, 0, 0, 9, 9]);
+    assert_eq!(read(&solicit).0.payload, [0, 0, 0, 0, 9, 9]);
+    let echo = six(58, &[128, 0, 0, 0, 0, 1, 0, 2, 9, 9]);
+    assert_eq!(read(&echo).0.payload, [9, 9]);
+    let cases: [(&[u8], &str); 6] = [
+        (&[1, 0, 0, 0, 0, 0, 0, 0], "icmpv6.ipv6_trunc_pkt"),
+        (&[4, 3, 0, 0, 0, 0, 0, 0], "icmpv6.unknown_code"),
+        (&[155, 4, 0, 0, 0, 0, 0, 0], "icmpv6.unknown_code"),
+        (&[131, 0, 0, 0, 0, 0, 0, 0], "icmpv6.mld_message_with_invalid_hl"),
+        (&[255, 0, 0, 0, 0, 0, 0, 0], "icmpv6.unassigned_type"),
+        (&[127, 0, 0, 0, 0, 0, 0, 0], "icmpv6.unknown_type"),
+    ];
+    for (message, name) in cases {
+        assert_eq!(names(&read(&six(58, message)).0), [name]);
+    }
+    for silent in [[143, 0, 0, 0, 0, 0, 0, 0], [155, 130, 0, 0, 0, 0, 0, 0], [150, 7, 0, 0, 0, 0, 0, 0]] {
+        assert!(read(&six(58, &silent)).0.events.is_empty(), "{silent:?}");
+    }
+}
+
+#[test]
+fn options_of_tcp_have_their_lengths() {
+    let with = |options: &[u8]| {
+        let mut frame = four().tcp(1, 2).payload(options).to_vec().unwrap();
+        frame[14 + 20 + 12] = 0x50 + u8::try_from(options.len() / 4 * 16).unwrap();
+        frame
+    };
+    let mut md5 = vec![19, 18];
+    md5.extend([7; 16]);
+    md5.extend([1, 1]);
+    let frame = with(&md5);
+    assert!(read(&frame).0.tcp_fields.signed && read(&frame).0.events.is_empty());
+    let cases: [(&[u8], &[&str]); 6] = [
+        (&[19, 4, 0, 0], &["tcp.opt_invalid_len"]),
+        (&[34, 2, 1, 1], &[]),
+        (&[34, 4, 0, 0], &["tcp.opt_invalid_len"]),
+        (&[254, 4, 0xf9, 0x89, 34, 2, 0, 0], &["tcp.opt_duplicate"]),
+        (&[254, 3, 0, 0], &["tcp.opt_invalid_len"]),
+        (&[5, 2, 1, 1], &["tcp.opt_invalid_len"]),
+    ];
+    for (options, expected) in cases {
+        assert_eq!(names(&read(&with(options)).0), expected, "{options:?}");
+    }
+}
+
+#[test]
+fn tags_and_labels_lead_on() {
+    let inside = four().udp(1, 2).to_vec().unwrap();
+    let under = |kind: u16, before: &[u8]| {
+        let mut frame = inside[..12].to_vec();
+        frame.extend(kind.to_be_bytes());
+        frame.extend(before);
+        frame
+    };
+    let mut frames = [
+        under(0x8903, &[0, 0]),
+        under(0x8926, &[0, 0, 0, 0, 8, 0]),
+        under(0x893f, &[0, 0, 0, 0, 0, 0, 8, 0]),
+        under(0x8847, &[0, 1, 0x51, 0xff]),
+        under(0x8847, &[0, 1, 0x51, 0xff, 0, 0, 0, 0]),
+        under(0x894f, &[0, 2, 2, 1, 0, 0, 0, 0]),
+    ];
+    for (n, frame) in frames.iter_mut().enumerate() {
+        frame.extend(if n == 0 || n == 4 { &inside[..] } else { &inside[14..] });
+        let (packet, _) = read(frame);
+        assert_eq!((names(&packet), packet.destination_port), (vec![], 2), "{n}");
+    }
+    let cases: [(u16, &[u8], &str); 8] = [
+        (0x8903, &[0, 0, 1], "dce.pkt_too_small"),
+        (0x893f, &[0; 5], "etag.header_too_small"),
+        (0x8847, &[0, 1, 0x51, 0xff, 0x45, 0, 0], "mpls.pkt_too_small"),
+        (0x8847, &[0, 0, 0x51, 0xff, 0x45, 0, 0, 0], "mpls.bad_label_reserved"),
+        (0x894f, &[0, 2, 0, 1, 0, 0, 0, 0, 9], "nsh.reserved_type"),
+        (0x894f, &[0, 2, 2, 1, 0, 0, 0, 0], "nsh.bad_header_length"),
+        (0x1234, &[0; 9], "ethernet.unknown_ethertype"),
+        (0x0806, &[0, 1, 8, 0, 6, 4, 0, 1, 0], "arp.unsupported_pkt"),
+    ];
+    for (kind, rest, name) in cases {
+        assert_eq!(names(&read(&under(kind, rest)).0), [name], "{kind:04x}");
+    }
+    // What is no ARP that can be read is ARP for no rule.
+    assert_eq!(read(&under(0x0806, &[0; 28])).0.ether_type, 0);
+}
+
+#[test]
+fn what_is_not_quite_a_tunnel_is_none() {
+    let inside = four().udp(1, 2).to_vec().unwrap();
+    let gre = |head: &[u8], rest: &[u8]| {
+        let all = [head, rest].concat();
+        four().protocol(47).payload(&all).to_vec().unwrap()
+    };
+    // ERSPAN without a sequence number is a bare frame; with one there is a header.
+    for (head, expected) in [(&[0, 0, 0x88, 0xbe][..], true), (&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1], false)] {
+        let frame = gre(head, &inside);
+        assert_eq!(read(&frame).1.is_some(), expected);
+    }
+    // An acknowledgement of PPTP carries nothing.
+    for (length, carries) in [(0, false), (4, true)] {
+        let frame = gre(&[0x20, 1, 0x88, 0x0b, 0, length, 0, 0], &[0, 0x21, 0, 0]);
+        assert_eq!(read(&frame).1.is_some(), carries);
+    }
+    assert_eq!(names(&read(&gre(&[0, 0x80, 8, 0], &inside[14..])).0), [""; 0]);
+    let geneve = |head: [u8; 8], rest: &[u8]| {
+        let all = [&head[..], rest].concat();
+        four().udp(9, 6081).payload(&all).to_vec().unwrap()
+    };
+    for (head, options, carries) in [
+        ([0, 0, 8, 0, 0, 0, 1, 0], &[][..], true),
+        ([0, 1, 8, 0, 0, 0, 1, 0], &[], false),
+        ([0, 0, 8, 0, 0, 0, 1, 9], &[], false),
+        ([1, 0, 8, 0, 0, 0, 1, 0], &[0, 0, 0, 0], true),
+        ([1, 0, 8, 0, 0, 0, 1, 0], &[0, 0, 0, 1], false),
+    ] {
+        let frame = geneve(head, &[options, &inside[14..]].concat());
+        assert_eq!(read(&frame).1.is_some(), carries, "{head:?}");
     }
 }
 

@@ -62,17 +62,21 @@ impl<'a> Pass<'a, '_> {
 
     /// Notes one option, which begins `at` bytes into the header.
     fn tcp_option(&mut self, option: &[u8], at: u8) {
-        let TcpFields { mss, scale, sack_permitted, timestamp, sack, fast_open } =
+        let TcpFields { mss, scale, sack_permitted, timestamp, sack, fast_open, signed } =
             &mut self.packet.tcp_fields;
         let right = match option[0] {
             2 => option.len() == 4,
             3 => option.len() == 3,
             4 => option.len() == 2,
-            5 => option.len() > 2 && (option.len() - 2).is_multiple_of(8),
+            5 => (10..=34).contains(&option.len()) && (option.len() - 2).is_multiple_of(8),
             8 => option.len() == 10,
-            34 => true,
-            // Before it had a number of its own (RFC 6994).
-            253 | 254 if be16(option, 2) == Some(0xf989) => true,
+            // A signature by RFC 2385, one by RFC 5925.
+            19 => option.len() == 18,
+            29 => option.len() >= 4,
+            // A request for a cookie, or a cookie of 4 to 16 bytes (RFC 7413 §4.1.1).
+            34 => option.len() == 2 || (6..=18).contains(&option.len()) && option.len().is_multiple_of(2),
+            // The same before it had a number of its own (RFC 6994), among other experiments.
+            253 | 254 => matches!(option.len(), 4 | 12),
             _ => return,
         };
         if !right {
@@ -86,10 +90,12 @@ impl<'a> Pass<'a, '_> {
                 let ranges = u8::try_from((option.len() - 2) / 8).unwrap_or(0);
                 sack.replace((at + 2, ranges)).is_some()
             }
-            34 | 253 | 254 => {
-                *fast_open = true;
+            19 | 29 => {
+                *signed = true;
                 false
             }
+            253 | 254 if be16(option, 2) != Some(0xf989) => false,
+            34 | 253 | 254 => std::mem::replace(fast_open, true),
             _ => std::mem::replace(timestamp, be32(option, 2).zip(be32(option, 6))).is_some(),
         };
         if again {

@@ -27,7 +27,7 @@ impl<'a> Pass<'a, '_> {
             let Some(after) = rest.get(13 + usize::from(id) + usize::from(authentication)..) else { return };
             rest = after;
         }
-        if let [0, 0, ..] = *rest {
+        while let [0, 0, ..] = *rest {
             let Some(after) = rest.get(8..) else { return };
             rest = after;
         }
@@ -54,11 +54,17 @@ impl<'a> Pass<'a, '_> {
     }
 
     fn geneve(&mut self, payload: &'a [u8]) {
-        let Some(&[first, _, a, b]) = payload.first_chunk::<4>() else { return };
-        if first >> 6 != 0 {
+        let Some(&[first, flags, a, b, _, _, _, reserved]) = payload.first_chunk::<8>() else { return };
+        if first >> 6 != 0 || flags & 0x3f != 0 || reserved != 0 {
             return;
         }
-        let Some(inner) = payload.get(8 + usize::from(first & 0x3f) * 4..) else { return };
+        let length = usize::from(first & 0x3f) * 4;
+        let Some((mut options, inner)) = payload[8..].split_at_checked(length) else { return };
+        // The lengths of the options make that of all: else it is something else on that port.
+        while let Some(entry) = options.first_chunk::<4>() {
+            let Some(after) = options.get(4 + usize::from(entry[3] & 0x1f) * 4..) else { return };
+            options = after;
+        }
         match u16::from_be_bytes([a, b]) {
             0x6558 => self.carries(inner, Begin::Link(LinkType::Ethernet), Tunnel::Geneve),
             0x0800 => self.carries(inner, Begin::Ipv4, Tunnel::Geneve),

@@ -15,15 +15,16 @@ use std::net::IpAddr;
 use crate::decode::{Decoded, Event, Fragment};
 use crate::stream::{Assembler, Policy, Put};
 
-/// Longest datagram, in bytes.
+/// Longest datagram, in bytes; IPv4's with its header.
 const MOST_LENGTH: u64 = 65_535;
+const IPV4_HEADER: u64 = 20;
 
 /// Bounds and policy.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Which data counts where fragments overlap.
     pub policy: Policy,
-    /// Seconds that the fragments of a datagram are waited for.
+    /// Seconds that a further fragment of a datagram is waited for.
     pub timeout_s: u64,
     /// Datagrams that are being put together, at most.
     pub most: usize,
@@ -50,8 +51,10 @@ struct Key {
 /// A datagram in the making.
 #[derive(Debug)]
 struct Datagram {
+    /// Of the entry in the order of silence that holds for it.
     number: u64,
-    begun_ns: u64,
+    /// When its latest fragment came.
+    last_ns: u64,
     data: Assembler,
     /// Its length, when the last fragment has come.
     total: Option<u64>,
@@ -79,8 +82,9 @@ pub struct Counts {
 pub struct Defragmenter {
     settings: Settings,
     datagrams: HashMap<Key, Datagram>,
-    /// Oldest first; those that are complete leave a number behind that means nothing any more.
-    order: VecDeque<(u64, Key)>,
+    /// Longest silent first, by number and the time since when; those that are complete leave a number behind that means
+    /// nothing any more. Who was heard of since goes to the back when he comes to the front.
+    order: VecDeque<(u64, u64, Key)>,
     numbers: u64,
     memory: usize,
     /// What was counted.
@@ -100,7 +104,7 @@ impl Defragmenter {
         self.counts.fragments += 1;
         let v4 = packet.is_ipv4();
         let end = u64::from(fragment.offset) + fragment.data.len() as u64;
-        if end > MOST_LENGTH {
+        if end + if v4 { IPV4_HEADER } else { 0 } > MOST_LENGTH {
             let event = if v4 { Event::Ipv4FragmentTooLarge } else { Event::Ipv6FragmentTooLarge };
             packet.events.set(event);
             return false;
@@ -110,13 +114,17 @@ impl Defragmenter {
         }
         self.expire(now_ns);
         let key = key_of(packet, &fragment);
+        if self.datagrams.get(&key).is_some_and(|datagram| self.is_over(datagram, now_ns)) {
+            self.counts.timed_out += 1;
+            self.remove(&key);
+        }
         let policy = self.settings.policy;
         let datagram = self.datagrams.entry(key).or_insert_with(|| {
             self.numbers += 1;
-            self.order.push_back((self.numbers, key));
+            self.order.push_back((self.numbers, now_ns, key));
             Datagram {
                 number: self.numbers,
-                begun_ns: now_ns,
+                last_ns: now_ns,
                 data: Assembler::default(),
                 total: None,
                 head: Vec::new(),
@@ -124,8 +132,10 @@ impl Defragmenter {
                 next: 0,
             }
         });
+        datagram.last_ns = now_ns;
         let before = datagram.memory();
-        let overlaps = match datagram.data.put(u64::from(fragment.offset), fragment.data, policy) {
+        let takes_new = |new, earlier| policy.takes_new_fragment(new, earlier);
+        let overlaps = match datagram.data.put(u64::from(fragment.offset), fragment.data, takes_new) {
             Put::Done { new, .. } => new < fragment.data.len(),
             Put::Old => true,
             Put::Full => {
@@ -184,30 +194,39 @@ impl Defragmenter {
         Some(datagram)
     }
 
-    fn expire(&mut self, now_ns: u64) {
-        let life = self.settings.timeout_s * 1_000_000_000;
-        while let Some(&(number, key)) = self.order.front() {
-            match self.datagrams.get(&key) {
-                Some(datagram) if datagram.number == number => {
-                    if now_ns.saturating_sub(datagram.begun_ns) <= life {
-                        return;
-                    }
-                    self.counts.timed_out += 1;
-                    self.remove(&key);
-                }
-                _ => {}
+    fn is_over(&self, datagram: &Datagram, now_ns: u64) -> bool {
+        now_ns.saturating_sub(datagram.last_ns) > self.settings.timeout_s * 1_000_000_000
+    }
+
+    /// The datagram that has been silent for longest.
+    fn longest_silent(&mut self) -> Option<Key> {
+        while let Some(&(number, since_ns, key)) = self.order.front() {
+            let waits = self.datagrams.get(&key).filter(|datagram| datagram.number == number);
+            match waits.map(|datagram| datagram.last_ns) {
+                Some(last_ns) if last_ns > since_ns => self.order.push_back((number, last_ns, key)),
+                Some(_) => return Some(key),
+                None => {}
             }
             self.order.pop_front();
+        }
+        None
+    }
+
+    fn expire(&mut self, now_ns: u64) {
+        while let Some(key) = self.longest_silent() {
+            if !self.datagrams.get(&key).is_some_and(|datagram| self.is_over(datagram, now_ns)) {
+                return;
+            }
+            self.counts.timed_out += 1;
+            self.remove(&key);
         }
     }
 
     fn make_room(&mut self) {
         while self.datagrams.len() > self.settings.most || self.memory > self.settings.memory {
-            let Some((number, key)) = self.order.pop_front() else { return };
-            if self.datagrams.get(&key).is_some_and(|datagram| datagram.number == number) {
-                self.counts.evicted += 1;
-                self.remove(&key);
-            }
+            let Some(key) = self.longest_silent() else { return };
+            self.counts.evicted += 1;
+            self.remove(&key);
         }
     }
 

@@ -56,6 +56,7 @@ fn overlaps_are_told_and_settled() {
         [(8, true, b"bbbbbbbb"), (0, true, b"aaaaaaaaAAAAAAAA"), (16, false, b"c")];
     for (policy, expected) in [
         (Policy::Bsd, b"aaaaaaaaAAAAAAAAc"),
+        (Policy::Linux, b"aaaaaaaaAAAAAAAAc"),
         (Policy::First, b"aaaaaaaabbbbbbbbc"),
         (Policy::Windows, b"aaaaaaaabbbbbbbbc"),
     ] {
@@ -68,6 +69,32 @@ fn overlaps_are_told_and_settled() {
             assert_eq!(shown[2].0.as_deref(), Some(&expected[..]), "{policy:?}");
         }
     }
+}
+
+#[test]
+fn of_two_fragments_at_one_place_linux_takes_the_later() {
+    for (policy, expected) in
+        [(Policy::Linux, b"bbbbbbbbc"), (Policy::Bsd, b"aaaaaaaac"), (Policy::Solaris, b"aaaaaaaac")]
+    {
+        let mut table = Defragmenter::new(Settings { policy, ..Settings::default() });
+        show(&mut table, &fragment(false, 0, true, b"aaaaaaaa"), 0);
+        show(&mut table, &fragment(false, 0, true, b"bbbbbbbb"), 0);
+        let (whole, _) = show(&mut table, &fragment(false, 8, false, b"c"), 0);
+        assert_eq!(whole.as_deref(), Some(&expected[..]), "{policy:?}");
+    }
+}
+
+#[test]
+fn a_datagram_is_waited_for_as_long_as_fragments_of_it_come() {
+    let mut table = Defragmenter::new(Settings::default());
+    show(&mut table, &fragment(false, 0, true, &[1; 8]), 0);
+    show(&mut table, &fragment(false, 8, true, &[1; 8]), 50 * SECOND);
+    // Another, so that the order of silence is looked at.
+    show(&mut table, &fragment(true, 0, true, &[1; 8]), 100 * SECOND);
+    let (whole, _) = show(&mut table, &fragment(false, 16, false, &[1; 8]), 105 * SECOND);
+    assert_eq!((whole.map(|whole| whole.len()), table.counts.timed_out), (Some(24), 0));
+    show(&mut table, &fragment(false, 0, true, &[1; 8]), 161 * SECOND);
+    assert_eq!((table.waiting(), table.counts.timed_out), (1, 1));
 }
 
 #[test]
@@ -85,4 +112,7 @@ fn what_does_not_fit_is_told_and_nothing_waits_for_ever() {
         show(&mut table, &frame, 61 * SECOND);
     }
     assert_eq!((table.waiting(), table.counts.evicted), (2, 9));
+    // With its header of 20 bytes it would be longer than IPv4 can say.
+    let (_, events) = show(&mut table, &fragment(false, 65_520, false, &[1; 8]), 0);
+    assert_eq!(events, ["ipv4.frag_pkt_too_large"]);
 }

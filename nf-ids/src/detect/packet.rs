@@ -113,7 +113,11 @@ impl Detector {
             return false;
         }
         let finds = compiled.sections.iter().any(|s| s.place == Place::Payload && s.chain.finds);
-        if finds { self.room.work.farthest > window.old } else { window.bytes.len() > window.old }
+        if !finds || self.room.work.farthest > window.old {
+            return window.bytes.len() > window.old;
+        }
+        // What was found is old, but the same may be in what is new.
+        self.sections(compiled, seen, window.bytes.get(window.old..))
     }
 
     /// Whether all sections hold, with these bytes as the payload.

@@ -62,7 +62,8 @@ impl<S: Sink> Detection for Watch<S> {
             Decision::Reject(RejectTo::Destination) => Verdict::RejectDestination,
             Decision::Reject(RejectTo::Both) => Verdict::RejectBoth,
         };
-        Judgement { verdict, passed: outcome.passed, for_flow: outcome.for_flow }
+        let alerted = !self.alerts.is_empty();
+        Judgement { verdict, passed: outcome.passed, for_flow: outcome.for_flow, alerted }
     }
 
     fn transaction_ended(&mut self, seen: &Inspection<'_>, id: u64) {

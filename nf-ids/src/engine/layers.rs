@@ -4,7 +4,7 @@ use onvm_lib::wire::checksum::{Pseudo, Sum};
 use std::net::IpAddr;
 
 use super::{Detection, Engine, Inspection, Verdict};
-use crate::decode::{Begin, Decoded, Tunnel, decode};
+use crate::decode::{Begin, Decoded, Inner, Net, Tunnel, decode};
 use crate::flow::{Found, Lookup, Place};
 use crate::stream;
 
@@ -39,12 +39,40 @@ impl Outside {
             defragmented: false,
         }
     }
+
+    /// What is around the datagram that this fragment completes: the same as around the fragment, so that it is in
+    /// the flow of what was not sent in fragments. Its header counts once more, so that fragments of fragments end.
+    fn whole(packet: &Decoded<'_>) -> Self {
+        Self { depth: packet.depth, defragmented: true, ..Self::inside(packet, packet.tunnel) }
+    }
+}
+
+/// Whether what a tunnel seems to carry begins with a header that can be read: else it is no tunnel, but bytes.
+fn is_packet(inner: &Inner<'_>, packet: &Decoded<'_>) -> bool {
+    match inner.begin {
+        Begin::Ip | Begin::Ipv4 | Begin::Ipv6 | Begin::Ppp => {
+            let faulty = inner.tunnel == Tunnel::Teredo && packet.invalid;
+            !matches!(packet.net, Net::None) && !faulty
+        }
+        Begin::Link(_) => packet.ethernet.is_some(),
+        Begin::Ether(_) => true,
+    }
 }
 
 impl<D: Detection> Engine<D> {
     /// Inspects a packet, what is inside of it, and what it completes.
     pub(super) fn layer(&mut self, bytes: &[u8], begin: Begin, outside: &Outside, now_ns: u64) -> Verdict {
-        let (mut packet, inner) = decode(&self.settings.decode, bytes, begin, outside.layers);
+        let (packet, inner) = decode(&self.settings.decode, bytes, begin, outside.layers);
+        self.decoded(packet, inner, outside, now_ns)
+    }
+
+    fn decoded(
+        &mut self,
+        mut packet: Decoded<'_>,
+        inner: Option<Inner<'_>>,
+        outside: &Outside,
+        now_ns: u64,
+    ) -> Verdict {
         packet.depth = outside.depth;
         packet.tunnel = outside.tunnel;
         packet.defragmented = outside.defragmented;
@@ -56,14 +84,19 @@ impl<D: Detection> Engine<D> {
         let mut verdict = Verdict::Pass;
         if let Some(inner) = inner.filter(|_| packet.depth < MOST_DEPTH) {
             let around = Outside::inside(&packet, inner.tunnel);
-            verdict = self.layer(inner.bytes, inner.begin, &around, now_ns);
+            let (inside, deeper) = decode(&self.settings.decode, inner.bytes, inner.begin, around.layers);
+            if is_packet(&inner, &inside) {
+                verdict = self.decoded(inside, deeper, &around, now_ns);
+                // It is inspected as what it is; once more as bytes would be another alert for each.
+                packet.payload = &[];
+                packet.carrier = true;
+            }
         }
         if packet.fragment.is_some() {
             let mut whole = self.buffers.pop().unwrap_or_default();
-            if self.defrag.fragment(&mut packet, self.now_ns, &mut whole) && packet.depth < MOST_DEPTH {
+            if self.defrag.fragment(&mut packet, self.now_ns, &mut whole) {
                 let begin = if packet.is_ipv4() { Begin::Ipv4 } else { Begin::Ipv6 };
-                let around = Outside { defragmented: true, ..Outside::inside(&packet, packet.tunnel) };
-                verdict = verdict.max(self.layer(&whole, begin, &around, now_ns));
+                verdict = verdict.max(self.layer(&whole, begin, &Outside::whole(&packet), now_ns));
             }
             self.buffers.push(whole);
         }

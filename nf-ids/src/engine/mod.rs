@@ -65,6 +65,8 @@ pub struct Judgement {
     pub passed: bool,
     /// The same holds for the packets of its flow that follow.
     pub for_flow: bool,
+    /// Alerts were raised.
+    pub alerted: bool,
 }
 
 /// What looks at packets.
@@ -96,6 +98,8 @@ pub struct Kept<F> {
     pub blind: bool,
     /// A rule lets the whole flow pass: it is not inspected any more.
     pub passed: bool,
+    /// An alert was raised for it.
+    pub alerted: bool,
     /// In line: what a rule says of all packets that follow.
     pub fate: Verdict,
     /// Transactions below these were complete when a packet of the direction was inspected.

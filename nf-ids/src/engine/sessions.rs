@@ -52,9 +52,10 @@ impl<D: Detection> Engine<D> {
         // In line, what the receiver would not take goes no further; without a session nobody knows.
         let refused = taken.refused && flow.session.is_some();
         counts.refused += u64::from(taken.refused);
-        if refused && settings.stream.inline {
+        if refused && taken.hidden && settings.stream.inline {
             packet.payload = &[];
         }
+        established |= taken.established;
         if let Some(session) = flow.session.as_mut().filter(|_| !detection.wants_raw()) {
             session.end_raw();
         }
@@ -211,10 +212,13 @@ fn read_app<F>(
                 let app =
                     flow.kept.app.get_or_insert_with(|| Box::new(app::State::new(hints, &settings.app)));
                 let gap = usize::try_from(chunk.gap).unwrap_or(usize::MAX);
+                let before = latest_complete(app, direction);
                 app.data(direction, chunk.bytes, gap, false);
-                // A message is complete, or the protocol is one of which only the name is known.
+                // A message is complete, the last or, where the other side is ahead, an earlier one; or the protocol is
+                // one of which only the name is known.
+                let after = latest_complete(app, direction);
                 let due = match app.transactions().last() {
-                    Some(id) => app.progress(id, direction) == app::Progress::Complete,
+                    Some(id) => after == Some(id) || after > before,
                     None => app.protocol().is_known(),
                 };
                 if due {
@@ -239,24 +243,34 @@ fn read_app<F>(
         read_app(flow, settings, &BOTH, events);
         return true;
     }
-    flow.session = Some(session);
     for direction in BOTH {
-        if ended[direction.index()] {
-            end_app(flow, [direction]);
+        if ended[direction.index()] && end_app(flow, [direction]) {
+            // Its last message is complete with it.
+            session.raw_is_due(direction);
         }
     }
+    flow.session = Some(session);
     false
 }
 
-/// Tells the application layer that nothing follows.
-fn end_app<F, const N: usize>(flow: &mut Flow<Kept<F>>, directions: [Direction; N]) {
+/// The latest message of a direction that is complete.
+fn latest_complete(app: &app::State, direction: Direction) -> Option<u64> {
+    let complete = |id: &u64| app.progress(*id, direction) == app::Progress::Complete;
+    app.transactions().filter(complete).last()
+}
+
+/// Tells the application layer that nothing follows; whether it did not know.
+fn end_app<F, const N: usize>(flow: &mut Flow<Kept<F>>, directions: [Direction; N]) -> bool {
+    let mut news = false;
     for direction in directions {
         if let Some(app) = &mut flow.kept.app
             && !std::mem::replace(&mut flow.kept.ended[direction.index()], true)
         {
             app.data(direction, &[], 0, true);
+            news = true;
         }
     }
+    news
 }
 
 /// A packet's place in its flow.
@@ -313,6 +327,7 @@ fn show<D: Detection>(
     if had_window && let Some(session) = &mut flow.session {
         session.raw_seen(direction, &settings.stream);
     }
+    flow.kept.alerted |= judgement.alerted;
     if judgement.for_flow {
         flow.kept.passed |= judgement.passed;
         if settings.stream.inline {

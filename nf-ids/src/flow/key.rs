@@ -53,12 +53,14 @@ impl Found {
             Transport::Tcp(_) | Transport::Udp(_) | Transport::Sctp(_) => {
                 (packet.source_port, packet.destination_port)
             }
+            // An error is about another flow, or about none that is known.
+            Transport::Icmp4([3 | 4 | 5 | 11 | 12, ..]) => return None,
             Transport::Icmp4(header) | Transport::Icmp6(header) => {
                 let kind = u16::from(*header.first()?);
                 (kind, counterpart(protocol, kind))
             }
-            // ESP has flows by its addresses; what else IP carries has none.
-            Transport::None if protocol == 50 => (0, 0),
+            // ESP and IP in IP have flows by their addresses; what else IP carries has none.
+            Transport::None if protocol == 50 || packet.carrier && matches!(protocol, 4 | 41) => (0, 0),
             Transport::None => return None,
         };
         let source = End { address: packet.source, port: source_port };
@@ -107,18 +109,18 @@ fn counterpart(protocol: u8, kind: u16) -> u16 {
     match (protocol, kind) {
         (1, 8) => 0,
         (1, 0) => 8,
+        (1, 9) => 10,
+        (1, 10) => 9,
         (1, 13) => 14,
         (1, 14) => 13,
         (1, 15) => 16,
         (1, 16) => 15,
         (1, 17) => 18,
         (1, 18) => 17,
-        (58, 128) => 129,
-        (58, 129) => 128,
-        (58, 133) => 134,
-        (58, 134) => 133,
-        (58, 135) => 136,
-        (58, 136) => 135,
+        // Echoes, group membership, neighbours and routers, node information, mobility, certificates, multicast routers,
+        // duplicate addresses: each question stands before its answer.
+        (58, 128 | 130 | 133 | 135 | 139 | 144 | 146 | 148 | 151 | 157) => kind + 1,
+        (58, 129 | 131 | 134 | 136 | 140 | 145 | 147 | 149 | 152 | 158) => kind - 1,
         (_, own) => own,
     }
 }

@@ -29,7 +29,12 @@ pub enum Overlap {
     #[default]
     Bsd,
     Linux,
+    OldLinux,
+    Solaris,
+    Hpux11,
+    Macos,
     Windows,
+    Vista,
     First,
     Last,
 }
@@ -39,7 +44,12 @@ impl From<Overlap> for Policy {
         match overlap {
             Overlap::Bsd => Self::Bsd,
             Overlap::Linux => Self::Linux,
+            Overlap::OldLinux => Self::OldLinux,
+            Overlap::Solaris => Self::Solaris,
+            Overlap::Hpux11 => Self::Hpux11,
+            Overlap::Macos => Self::Macos,
             Overlap::Windows => Self::Windows,
+            Overlap::Vista => Self::Vista,
             Overlap::First => Self::First,
             Overlap::Last => Self::Last,
         }
@@ -91,7 +101,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub eve: Option<PathBuf>,
 
-    /// What --eve writes: alert, http, dns, tls, ssh, flow, stats, or all; a list
+    /// What --eve writes: alert, http, dns, tls, ssh, flow, anomaly, stats, or all; a list
     #[arg(long, value_name = "KINDS", default_value = "alert", help_heading = "Output")]
     pub eve_types: String,
 

@@ -7,7 +7,7 @@ use crate::decode::{Decoded, Transport};
 use crate::detect::{Alert, FlowState, Sink};
 use crate::engine::{Inspection, Kept};
 use crate::flow::{self, Direction, FlowView};
-use crate::output::{Done, Flow, Kind, Kinds, Matched, Record, Target, Writer, eve, fast};
+use crate::output::{Done, Flow, Kind, Kinds, Matched, Record, Target, Writer, anomaly, eve, fast};
 use crate::rules::Action;
 
 /// Where lines go, and which.
@@ -187,8 +187,28 @@ impl Sink for Tell {
         }
     }
 
+    fn inspected(&mut self, seen: &Inspection<'_>, _alerts: &[Alert]) {
+        if self.eve.is_none() || !self.kinds.has(Kind::Anomaly) {
+            return;
+        }
+        let of_packet = seen.packet.events.iter().map(anomaly::of_packet);
+        let of_stream = seen.stream_events.iter().map(anomaly::of_stream);
+        for what in of_packet.chain(of_stream) {
+            let record = self.record(Kind::Anomaly, seen).of_anomaly(what);
+            self.write_eve(&record);
+        }
+    }
+
     fn transaction_ended(&mut self, seen: &Inspection<'_>, id: u64) {
         let Some(state) = seen.app.filter(|_| self.eve.is_some()) else { return };
+        if self.kinds.has(Kind::Anomaly) {
+            for event in state.events(id) {
+                let what = anomaly::of_protocol(state.protocol_of(id), *event);
+                let mut record = self.record(Kind::Anomaly, seen).of_anomaly(what);
+                record.transaction = Some(id);
+                self.write_eve(&record);
+            }
+        }
         let kind = Kind::of_protocol(state.protocol_of(id).name());
         if !self.kinds.has(kind) {
             return;
@@ -229,7 +249,7 @@ impl Sink for Tell {
             start_ns: flow.start_ns,
             end_ns: Some(flow.last_ns),
             state: Some(state),
-            alerted: false,
+            alerted: flow.kept.alerted,
         });
         self.write_eve(&record);
     }

@@ -8,19 +8,22 @@
 //! remembered until they are read: which of two that overlap counts depends on where both began
 //! and ended ([`Policy`]), because receivers differ in it, and an attacker sends what only his victim puts together.
 
-/// Which data counts where segments overlap with different content.
+/// Which data counts where segments or fragments overlap with different content: as hosts of these systems have it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is told by its name, and by what it takes below")]
 pub enum Policy {
-    /// The earlier segment, except where the new one begins before it.
     #[default]
     Bsd,
-    /// As BSD, and the new one if it begins with the earlier and ends behind it.
     Linux,
-    /// The earlier segment, except where the new one begins before and ends behind it.
+    OldLinux,
+    Solaris,
+    Hpux11,
+    Macos,
     Windows,
-    /// What came first.
+    Vista,
+    /// What came first, always.
     First,
-    /// What came last.
+    /// What came last, always.
     Last,
 }
 
@@ -29,21 +32,43 @@ impl Policy {
     pub const NAMES: &'static [(&'static str, Policy)] = &[
         ("bsd", Policy::Bsd),
         ("linux", Policy::Linux),
+        ("old-linux", Policy::OldLinux),
+        ("solaris", Policy::Solaris),
+        ("hpux11", Policy::Hpux11),
+        ("macos", Policy::Macos),
         ("windows", Policy::Windows),
+        ("vista", Policy::Vista),
         ("first", Policy::First),
         ("last", Policy::Last),
     ];
 
-    /// Whether the new segment's bytes count where it overlaps the earlier one.
+    /// Whether the bytes of the new segment of TCP count where it overlaps the earlier one.
     #[must_use]
     pub fn takes_new(self, new: Span, earlier: Span) -> bool {
+        let before = new.start < earlier.start;
+        let same = new.start == earlier.start;
         match self {
-            Policy::Bsd => new.start < earlier.start,
-            Policy::Linux => {
-                new.start < earlier.start || (new.start == earlier.start && new.end > earlier.end)
+            Policy::Bsd | Policy::Windows | Policy::Macos => before,
+            Policy::Linux => before || same && new.end > earlier.end,
+            Policy::OldLinux => before || same && new.end >= earlier.end,
+            Policy::Solaris | Policy::Hpux11 => {
+                (before || same) && new.end >= earlier.end || new.end > earlier.end
             }
-            Policy::Windows => new.start < earlier.start && new.end > earlier.end,
-            Policy::First => false,
+            Policy::Vista | Policy::First => false,
+            Policy::Last => true,
+        }
+    }
+
+    /// The same for fragments of IP, with which the same systems deal otherwise.
+    #[must_use]
+    pub fn takes_new_fragment(self, new: Span, earlier: Span) -> bool {
+        let before = new.start < earlier.start;
+        match self {
+            Policy::Bsd => before,
+            Policy::Linux | Policy::OldLinux => new.start <= earlier.start,
+            Policy::Windows | Policy::Vista => before && new.end > earlier.end,
+            Policy::Solaris => before && new.end >= earlier.end,
+            Policy::Hpux11 | Policy::Macos | Policy::First => false,
             Policy::Last => true,
         }
     }
@@ -146,8 +171,8 @@ impl Assembler {
         self.head + (offset - self.base) as usize
     }
 
-    /// Puts a segment in its place.
-    pub fn put(&mut self, start: u64, data: &[u8], policy: Policy) -> Put {
+    /// Puts a segment in its place; `takes_new` is asked whose bytes count where it overlaps an earlier one.
+    pub fn put(&mut self, start: u64, data: &[u8], takes_new: impl Fn(Span, Span) -> bool) -> Put {
         let span = Span { start, end: start + data.len() as u64 };
         if span.end <= self.base || data.is_empty() {
             return Put::Old;
@@ -167,11 +192,17 @@ impl Assembler {
             self.segments.push(span);
             return Put::Done { differs: false, new: data.len() };
         }
-        self.put_among(span, from, data, policy)
+        self.put_among(span, from, data, takes_new)
     }
 
     /// Puts a segment in that leaves a gap, or overlaps others.
-    fn put_among(&mut self, span: Span, from: u64, data: &[u8], policy: Policy) -> Put {
+    fn put_among(
+        &mut self,
+        span: Span,
+        from: u64,
+        data: &[u8],
+        takes_new: impl Fn(Span, Span) -> bool,
+    ) -> Put {
         if span.end > self.end() {
             let most = self.place(span.end);
             self.buffer.resize(most, 0);
@@ -196,7 +227,7 @@ impl Assembler {
                 let mine = slice(from, data, start, end);
                 if self.buffer[self.place(start)..self.place(end)] != *mine {
                     differs = true;
-                    if policy.takes_new(span, earlier) {
+                    if takes_new(span, earlier) {
                         self.copy(from, data, start, end);
                     }
                 }
@@ -279,7 +310,9 @@ mod tests {
         let mut assembler = Assembler::default();
         let mut differs = false;
         for (start, text) in segments {
-            if let Put::Done { differs: here, .. } = assembler.put(*start, text.as_bytes(), policy) {
+            if let Put::Done { differs: here, .. } =
+                assembler.put(*start, text.as_bytes(), |new, old| policy.takes_new(new, old))
+            {
                 differs |= here;
             }
         }
@@ -300,6 +333,8 @@ mod tests {
             (Policy::Bsd, "nnnnnnnnn"),
             (Policy::Linux, "nnnnnnnnn"),
             (Policy::Windows, "nnnnnnnnn"),
+            (Policy::Solaris, "nnnnnnnnn"),
+            (Policy::Vista, "nnnEEEnnn"),
             (Policy::First, "nnnEEEnnn"),
             (Policy::Last, "nnnnnnnnn"),
         ] {
@@ -310,27 +345,45 @@ mod tests {
         for (policy, text) in [
             (Policy::Bsd, "0EEEnn"),
             (Policy::Linux, "0nnnnn"),
+            (Policy::OldLinux, "0nnnnn"),
             (Policy::Windows, "0EEEnn"),
             (Policy::First, "0EEEnn"),
             (Policy::Last, "0nnnnn"),
         ] {
             assert_eq!(stream(policy, same), (text.into(), true), "{policy:?}");
         }
+        // One that begins before the earlier one and ends in it.
+        let into: &[(u64, &str)] = &[(3, "EEEE"), (0, "nnnnn")];
+        for (policy, text) in [
+            (Policy::Bsd, "nnnnnEE"),
+            (Policy::Windows, "nnnnnEE"),
+            (Policy::Macos, "nnnnnEE"),
+            (Policy::Solaris, "nnnEEEE"),
+            (Policy::Vista, "nnnEEEE"),
+        ] {
+            assert_eq!(stream(policy, into), (text.into(), true), "{policy:?}");
+        }
+        // One that begins in the earlier one and ends behind it.
+        let behind: &[(u64, &str)] = &[(0, "EEEE"), (2, "nnnn")];
+        for (policy, text) in [(Policy::Bsd, "EEEEnn"), (Policy::Hpux11, "EEnnnn"), (Policy::Last, "EEnnnn")]
+        {
+            assert_eq!(stream(policy, behind), (text.into(), true), "{policy:?}");
+        }
     }
 
     #[test]
     fn what_was_read_stays() {
         let mut assembler = Assembler::default();
-        assert_eq!(assembler.put(0, b"abcdef", Policy::Last), Put::Done { differs: false, new: 6 });
+        assert_eq!(assembler.put(0, b"abcdef", |_, _| true), Put::Done { differs: false, new: 6 });
         assembler.forget(4);
-        assert_eq!(assembler.put(0, b"XXXX", Policy::Last), Put::Old);
-        assert_eq!(assembler.put(2, b"XXYYZZ", Policy::Last), Put::Done { differs: true, new: 2 });
+        assert_eq!(assembler.put(0, b"XXXX", |_, _| true), Put::Old);
+        assert_eq!(assembler.put(2, b"XXYYZZ", |_, _| true), Put::Done { differs: true, new: 2 });
         assert_eq!(assembler.bytes(0, 99), b"YYZZ");
-        assert_eq!(assembler.put(20, b"later", Policy::Last), Put::Done { differs: false, new: 5 });
+        assert_eq!(assembler.put(20, b"later", |_, _| true), Put::Done { differs: false, new: 5 });
         assert_eq!((assembler.ready(), assembler.after_gap()), (8, Some(20)));
         assembler.forget(20);
         assert_eq!(assembler.bytes(20, 25), b"later");
-        assert_eq!(assembler.put(20 + MOST_BYTES as u64, b"far", Policy::Last), Put::Full);
+        assert_eq!(assembler.put(20 + MOST_BYTES as u64, b"far", |_, _| true), Put::Full);
     }
 
     proptest::proptest! {
@@ -345,7 +398,7 @@ mod tests {
             let mut assembler = Assembler::default();
             for (turn, (start, length)) in pieces.iter().enumerate() {
                 let (from, to) = (usize::try_from(*start).unwrap(), usize::try_from(start + length).unwrap());
-                let put = assembler.put(*start, &text[from..to], policy);
+                let put = assembler.put(*start, &text[from..to], |new, old| policy.takes_new(new, old));
                 let differs = matches!(put, Put::Done { differs: true, .. } | Put::Full);
                 proptest::prop_assert!(!differs);
                 there[from..to].fill(true);

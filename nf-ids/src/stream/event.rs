@@ -1,6 +1,8 @@
 //! What can be wrong with the segments of a TCP session, by the names that `stream-event:` uses.
 //!
-//! The names are those of Suricata's `stream-events.rules`, without the `stream-event:` in front.
+//! The names are those of Suricata's `stream-events.rules`, without the `stream-event:` in front. Some are never told, by Suricata
+//! neither (`3whs_synack_resend_with_diff_seq`, `reassembly_segment_before_base_seq`), or not here, where they cannot
+//! happen (`wrong_thread`, `reassembly_no_segment`): rules that ask for them load and do not match.
 
 use crate::decode::events;
 
@@ -21,6 +23,7 @@ events! {
     "3whs_syn_resend_diff_seq_on_syn_recv" HandshakeSynOtherSequence,
     "3whs_syn_toclient_on_syn_recv" HandshakeSynToClient,
     "3whs_wrong_seq_wrong_ack" HandshakeWrongSequenceAck,
+    "3whs_synack_tfo_data_ignored" HandshakeFastOpenIgnored,
     "3whs_syn_flood" HandshakeSynFlood,
     "3whs_ack_data_inject" HandshakeAckDataInject,
     "4whs_synack_with_wrong_ack" FourWaySynAckWrongAck,
@@ -43,6 +46,7 @@ events! {
     "est_syn_resend_diff_seq" EstablishedSynOtherSequence,
     "est_syn_toclient" EstablishedSynToClient,
     "est_invalid_ack" EstablishedInvalidAck,
+    "est_ack_zwp_data" EstablishedAckOfProbe,
     "fin_invalid_ack" FinInvalidAck,
     "fin1_ack_wrong_seq" Fin1AckWrongSequence,
     "fin1_fin_wrong_seq" Fin1FinWrongSequence,
@@ -63,6 +67,7 @@ events! {
     "pkt_invalid_ack" InvalidAck,
     "pkt_broken_ack" BrokenAck,
     "rst_invalid_ack" RstInvalidAck,
+    "rst_with_data" ResetWithData,
     "pkt_retransmission" Retransmission,
     "pkt_spurious_retransmission" SpuriousRetransmission,
     "pkt_bad_window_update" BadWindowUpdate,
@@ -76,4 +81,5 @@ events! {
     "reassembly_insert_memcap" InsertMemcap,
     "reassembly_insert_limit" InsertLimit,
     "reassembly_insert_invalid" InsertInvalid,
+    "reassembly_urgent_oob_limit_reached" UrgentLimit,
 }

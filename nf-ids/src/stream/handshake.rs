@@ -1,17 +1,17 @@
-//! How sessions begin: three-way and four-way handshakes, and sessions that are picked up in their midst.
+//! How sessions begin: three-way and four-way handshakes.
 
-use super::segment::{ACK, FIN, RST, SYN, Segment, after};
+use super::assembler::Policy;
+use super::segment::{ACK, FIN, RST, SYN, Segment, after, before};
 use super::session::{Refused, State, Syn, Taken};
 use super::{Event, Events, Session, Settings, Side};
 use crate::flow::Direction;
 
-/// Largest scale of windows (RFC 7323 §2.3); assumed of sessions whose handshake was not seen.
-const MOST_SCALE: u8 = 14;
-/// SYNs with other sequence numbers that wait for an answer, at most.
+/// SYNs that wait for an answer beside the latest, at most; and other answers to it.
 const MOST_SYNS: usize = 10;
+const MOST_ANSWERS: usize = 5;
 
 impl Session {
-    fn fresh(state: State) -> Box<Self> {
+    pub(super) fn fresh(state: State) -> Box<Self> {
         Box::new(Self {
             state,
             sides: [Side::default(), Side::default()],
@@ -21,11 +21,20 @@ impl Session {
             four_way: false,
             timestamps: false,
             confirmed: false,
+            scales: false,
+            fast_open: false,
+            ignored_data: false,
+            evades: false,
+            lossy: false,
             reset: false,
             reset_from: None,
             syns: Vec::new(),
+            seen: [false; 2],
             ending: false,
             added: false,
+            mild: false,
+            differs: false,
+            established_now: false,
         })
     }
 
@@ -40,24 +49,23 @@ impl Session {
             taken.refused = true;
             return None;
         }
-        if segment.has(FIN) && !settings.midstream && !settings.asynchronous {
+        if segment.has(FIN) && (!settings.midstream || segment.data.is_empty()) {
             events.set(Event::FinNoSession);
             taken.refused = true;
             return None;
         }
         let session = match segment.flags & (SYN | ACK) {
-            SYN => Some(Self::from_syn(segment, settings)),
-            ACK if settings.midstream => Some(Self::from_midst(segment)),
-            _ if segment.flags & (SYN | ACK) == SYN | ACK
-                && (settings.midstream || settings.asynchronous) =>
-            {
+            _ if segment.has(FIN) => Some(Self::from_midst(segment)),
+            both if both == SYN | ACK && (settings.midstream || settings.asynchronous) => {
                 taken.turned = true;
                 Some(Self::from_answer(segment))
             }
+            SYN => Some(Self::from_syn(segment, settings)),
+            ACK if settings.midstream => Some(Self::from_midst(segment)),
             _ => None,
         };
         session.map(|mut session| {
-            if session.state == State::Established && !segment.data.is_empty() {
+            if session.state >= State::Established && !segment.data.is_empty() {
                 session.take_data(segment, settings);
             }
             taken.added = session.added;
@@ -70,76 +78,37 @@ impl Session {
         let mut session = Self::fresh(State::SynSent);
         let [client, server] = &mut session.sides;
         client.begin(segment.seq);
-        client.note_stamp(segment);
+        client.note_first_stamp(segment);
         server.window = segment.window;
         server.scale = segment.scale.unwrap_or(0);
+        session.scales = segment.scale.is_some();
+        session.fast_open = segment.fast_open;
         // Data in a SYN counts where fast open is asked for (RFC 7413); else the server waits for it to be sent again.
         if segment.fast_open && !segment.data.is_empty() {
             let mut first = *segment;
             first.seq = segment.seq.wrapping_add(1);
             client.next_seq = first.end();
-            let mut unheard = Events::default();
-            session.added = client.take(&first, settings, &mut unheard);
+            session.take_data(&first, settings);
         }
         session
     }
 
-    /// Picks a session up at the answer to its handshake: the sender is the server.
-    fn from_answer(segment: &Segment<'_>) -> Box<Self> {
-        let mut session = Self::fresh(State::SynReceived);
-        session.midstream = true;
-        let [client, server] = &mut session.sides;
-        server.begin(segment.seq);
-        client.begin(segment.ack.wrapping_sub(1));
-        client.window = segment.window;
-        client.scale = segment.scale.unwrap_or(0);
-        client.last_ack = segment.ack;
-        server.last_ack = server.isn.wrapping_add(1);
-        server.scale = MOST_SCALE;
-        client.next_window = client.last_ack.wrapping_add(client.window);
-        server.next_window = server.last_ack.wrapping_add(server.window);
-        server.note_stamp(segment);
-        session
-    }
-
-    /// Picks a session up in its midst: who sends first is taken for the client.
-    fn from_midst(segment: &Segment<'_>) -> Box<Self> {
-        let mut session = Self::fresh(State::Established);
-        session.midstream = true;
-        session.confirmed = true;
-        let [client, server] = &mut session.sides;
-        client.begin(segment.seq.wrapping_sub(1));
-        client.next_seq = segment.end();
-        client.scale = MOST_SCALE;
-        server.scale = MOST_SCALE;
-        client.last_ack = segment.seq;
-        client.window = segment.window << MOST_SCALE;
-        client.next_window = client.last_ack.wrapping_add(client.window);
-        server.begin(segment.ack.wrapping_sub(1));
-        server.last_ack = segment.ack;
-        server.window = segment.window << MOST_SCALE;
-        server.next_window = server.last_ack.wrapping_add(server.window);
-        client.note_stamp(segment);
-        session.timestamps = segment.timestamp.is_some();
-        session
-    }
-
     pub(super) fn in_syn_sent(&mut self, segment: &Segment<'_>, settings: &Settings) -> Result<(), Refused> {
-        if segment.flags & (SYN | ACK) == SYN | ACK && !segment.to_server() {
-            self.choose_syn(segment.ack, segment.now_ns);
+        if segment.flags & (SYN | ACK) == SYN | ACK {
+            return self.answered(segment);
         }
         if !self.echo_is_right(segment) {
             return self.refuse(Event::InvalidTimestamp);
         }
         if segment.has(RST) {
-            if !self.reset_is_right(segment) {
+            if !self.reset_is_right(segment, settings) {
                 return Err(Refused);
             }
             // The client itself goes on waiting unless its reset is of the SYN.
             let client = &self.sides[0];
             let of_syn = segment.seq == client.isn && segment.ack == client.next_seq && segment.window == 0;
             if !segment.to_server() || of_syn {
-                self.close_by_reset(segment.direction);
+                self.close_by_reset(segment);
             }
             return Ok(());
         }
@@ -147,7 +116,6 @@ impl Session {
             return Ok(());
         }
         match segment.flags & (SYN | ACK) {
-            both if both == SYN | ACK => self.answered(segment),
             SYN => {
                 self.syn_again(segment);
                 Ok(())
@@ -157,54 +125,70 @@ impl Session {
         }
     }
 
-    /// Whether an answer to a SYN echoes the timestamp of one that was sent, or none.
+    /// Whether what the server sends instead of an answer echoes the timestamp of the SYN, or none.
     fn echo_is_right(&self, segment: &Segment<'_>) -> bool {
         let client = &self.sides[0];
-        match segment.timestamp {
-            Some((_, echo)) if echo != 0 && client.has_stamp && !segment.to_server() => {
-                !after(echo, client.last_stamp) && !after(client.first_stamp, echo)
+        match segment.timestamp.filter(|_| !segment.to_server()) {
+            Some((_, echo)) if client.has_stamp => {
+                client.last_stamp == 0 || echo == 0 || echo == client.last_stamp
             }
-            _ => true,
+            Some((_, echo)) => echo == 0,
+            None => true,
         }
     }
 
     /// The answer of the server, or of the client where both have begun.
     fn answered(&mut self, segment: &Segment<'_>) -> Result<(), Refused> {
-        if self.four_way && segment.to_server() {
+        if segment.to_server() {
             let [client, server] = &self.sides;
+            if !self.four_way {
+                return self.refuse(Event::HandshakeSynAckDirection);
+            }
             if segment.ack != server.isn.wrapping_add(1) {
                 return self.refuse(Event::FourWaySynAckWrongAck);
             }
             if segment.seq != client.isn {
                 return self.refuse(Event::FourWaySynAckWrongSyn);
             }
-        } else if segment.to_server() {
-            return self.refuse(Event::HandshakeSynAckDirection);
         } else {
-            let client = &self.sides[0];
-            let whole = segment.ack == client.isn.wrapping_add(1) || segment.ack == client.next_seq;
-            if !whole {
+            self.fast_open |= segment.fast_open;
+            let client = &mut self.sides[0];
+            let whole = self.fast_open && segment.ack == client.next_seq;
+            if !whole && segment.ack == client.isn.wrapping_add(1) {
+                if self.fast_open {
+                    // The server has not taken what came with the SYN: the client sends it again.
+                    client.next_seq = client.isn.wrapping_add(1);
+                    self.ignored_data = true;
+                    self.events.set(Event::HandshakeFastOpenIgnored);
+                }
+            } else if !whole && !self.choose_syn(segment) {
                 return self.refuse(Event::HandshakeSynAckWrongAck);
             }
+            self.four_way = false;
         }
-        self.set_answer(segment);
+        self.syns = Vec::new();
+        let answer = Syn::of(segment);
+        self.set_answer(segment.direction, &answer, segment.ack);
         Ok(())
     }
 
-    fn set_answer(&mut self, segment: &Segment<'_>) {
-        let (ours, theirs) = self.both(segment);
-        ours.begin(segment.seq);
-        ours.note_stamp(segment);
-        // Both must have said that they scale (RFC 7323 §2.2).
-        match segment.scale {
-            Some(scale) => theirs.scale = scale,
-            None => {
-                theirs.scale = 0;
-                ours.scale = 0;
-            }
+    /// The answer that counts: of whom, and what it acknowledges.
+    fn set_answer(&mut self, by: Direction, answer: &Syn, ack: u32) {
+        let scales = self.scales;
+        let [client, server] = &mut self.sides;
+        let (ours, theirs) = if by == Direction::ToServer { (client, server) } else { (server, client) };
+        let begun = ours.isn == answer.seq && ours.has_begun();
+        if !begun {
+            ours.begin(answer.seq);
         }
-        theirs.window = segment.window;
-        theirs.last_ack = segment.ack;
+        ours.has_stamp = answer.timestamp.is_some();
+        ours.zero_stamp = answer.timestamp == Some(0);
+        ours.last_stamp = answer.timestamp.unwrap_or(0);
+        ours.last_stamp_s = answer.time_s;
+        // Both must have said that they scale (RFC 7323 §2.2).
+        theirs.scale = answer.scale.filter(|_| scales).unwrap_or(0);
+        theirs.window = answer.window;
+        theirs.last_ack = ack;
         theirs.next_window = theirs.last_ack.wrapping_add(theirs.window);
         ours.last_ack = ours.isn.wrapping_add(1);
         ours.next_window = ours.last_ack.wrapping_add(ours.window);
@@ -213,23 +197,36 @@ impl Session {
     }
 
     fn syn_again(&mut self, segment: &Segment<'_>) {
+        let again = Syn::of(segment);
         let [client, server] = &mut self.sides;
         if !segment.to_server() {
             self.four_way = true;
             server.begin(segment.seq);
-            server.note_stamp(segment);
+            server.note_first_stamp(segment);
             client.window = segment.window;
             client.scale = segment.scale.unwrap_or(0);
+            self.scales = segment.scale.is_some();
             return;
         }
-        if segment.seq == client.isn {
-            client.note_stamp(segment);
-            return;
+        // The answer will tell which of them the server has taken; most likely it is the latest.
+        let stamp = client.has_stamp.then_some(client.last_stamp);
+        let latest = Syn {
+            seq: client.isn,
+            window: server.window,
+            scale: self.scales.then_some(server.scale),
+            timestamp: stamp,
+            time_s: client.last_stamp_s,
+        };
+        if latest != again {
+            self.keep_syn(latest);
         }
-        // The answer will tell which of them the server has taken.
-        let same = |syn: &Syn| syn.seq == segment.seq && syn.timestamp == segment.timestamp;
-        let waits = self.syns.iter().any(same);
-        if self.four_way || waits {
+        self.take_syn(&again);
+    }
+
+    /// Keeps a SYN that might yet be answered.
+    fn keep_syn(&mut self, syn: Syn) {
+        let known = |other: &Syn| syn.timestamp.is_some() && other.is_answered_with(&syn);
+        if self.syns.iter().any(known) {
             return;
         }
         if self.syns.len() >= MOST_SYNS {
@@ -237,24 +234,36 @@ impl Session {
             self.events.set(Event::HandshakeSynFlood);
             self.syns.remove(0);
         }
-        let Segment { seq, window, scale, timestamp, .. } = *segment;
-        self.syns.push(Syn { seq, window, scale, timestamp });
+        self.syns.push(syn);
     }
 
-    /// Takes the SYN that an answer is to for the beginning.
-    fn choose_syn(&mut self, ack: u32, now_ns: u64) {
-        let answered = |syn: &&Syn| syn.seq.wrapping_add(1) == ack;
-        let Some(syn) = self.syns.iter().rev().find(answered).copied() else { return };
-        let first = self.syns.iter().find(answered).copied().unwrap_or(syn);
+    /// A SYN is the beginning of the session from now on.
+    fn take_syn(&mut self, syn: &Syn) {
         let [client, server] = &mut self.sides;
-        client.begin(syn.seq);
-        client.has_stamp = syn.timestamp.is_some();
-        client.last_stamp = syn.timestamp.map_or(0, |(stamp, _)| stamp);
-        client.first_stamp = first.timestamp.map_or(client.last_stamp, |(stamp, _)| stamp);
-        client.last_stamp_s = now_ns / 1_000_000_000;
+        if client.isn != syn.seq {
+            client.begin(syn.seq);
+        }
+        if let Some(stamp) = syn.timestamp {
+            client.has_stamp = true;
+            client.last_stamp = stamp;
+            client.zero_stamp = stamp == 0;
+        }
+        client.last_stamp_s = syn.time_s;
         server.window = syn.window;
         server.scale = syn.scale.unwrap_or(0);
-        self.syns.clear();
+        self.scales = syn.scale.is_some();
+    }
+
+    /// Takes the SYN that an answer is to for the beginning; whether there is one.
+    fn choose_syn(&mut self, answer: &Segment<'_>) -> bool {
+        let seq = answer.ack.wrapping_sub(1);
+        let found = match answer.timestamp {
+            Some((_, echo)) => self.syns.iter().find(|syn| syn.seq == seq && syn.timestamp == Some(echo)),
+            None => self.syns.iter().find(|syn| syn.seq == seq),
+        };
+        let Some(syn) = found.copied() else { return false };
+        self.take_syn(&syn);
+        true
     }
 
     /// The server's segments are not seen: the client's acknowledgement says that there was an answer.
@@ -263,6 +272,7 @@ impl Session {
             return self.refuse(Event::HandshakeAsyncSequence);
         }
         self.asynchronous = true;
+        self.syns = Vec::new();
         let [client, server] = &mut self.sides;
         client.last_ack = segment.seq;
         client.next_seq = segment.end();
@@ -281,17 +291,22 @@ impl Session {
         segment: &Segment<'_>,
         settings: &Settings,
     ) -> Result<(), Refused> {
-        if !self.timestamp_is_right(segment) {
-            return Err(Refused);
-        }
         if segment.has(RST) {
-            if !self.reset_is_right(segment) {
+            if !self.reset_is_right(segment, settings) {
                 return Err(Refused);
             }
-            self.close_by_reset(segment.direction);
+            // These systems do not heed a reset after an acknowledgement that they did not heed.
+            if self.evades && matches!(settings.policy, Policy::Linux | Policy::OldLinux | Policy::Solaris) {
+                return Ok(());
+            }
+            self.close_by_reset(segment);
+            self.note_stamp(segment);
             return Ok(());
         }
         if segment.has(FIN) {
+            if !self.timestamp_is_right(segment, settings) {
+                return Err(Refused);
+            }
             return self.fin(segment, settings);
         }
         match segment.flags & (SYN | ACK) {
@@ -305,29 +320,43 @@ impl Session {
 
     fn answered_again(&mut self, segment: &Segment<'_>) -> Result<(), Refused> {
         let [client, server] = &self.sides;
-        let (other_ack, other_seq) = (segment.ack != client.last_ack, segment.seq != server.isn);
         if segment.to_server() {
-            if self.four_way {
-                return Ok(());
-            }
             return self.refuse(Event::HandshakeSynAckToServer);
         }
-        if other_ack {
+        if segment.ack != client.last_ack {
             return self.refuse(Event::HandshakeSynAckOtherAck);
         }
-        if other_seq {
-            // A server that lost its memory, or someone who guesses: the handshake's last step will tell. Until
-            // then the later answer counts.
-            self.events.set(Event::HandshakeSynAckOtherSequence);
-            self.set_answer(segment);
+        if segment.seq == server.isn {
+            return Ok(());
         }
+        // A server that lost its memory, or someone who guesses: the handshake's last step will tell.
+        let answer = Syn::of(segment);
+        if self.syns.contains(&answer) {
+            return Ok(());
+        }
+        if self.syns.len() >= MOST_ANSWERS {
+            return self.refuse(Event::HandshakeSynAckFlood);
+        }
+        self.syns.push(answer);
         Ok(())
     }
 
     fn third_step(&mut self, segment: &Segment<'_>, settings: &Settings) -> Result<(), Refused> {
         let by_client = segment.to_server();
+        let seq = segment.ack.wrapping_sub(1);
+        if let Some(answer) = self.syns.iter().rev().find(|answer| answer.seq == seq).copied()
+            && by_client
+            && segment.seq == self.sides[0].last_ack
+        {
+            self.set_answer(Direction::ToClient, &answer, segment.seq);
+        }
+        if !self.timestamp_is_right(segment, settings) {
+            return Err(Refused);
+        }
+        let [client, server] = &self.sides;
+        let in_place = segment.seq == server.next_seq && segment.ack == client.last_ack;
         if self.four_way && !by_client {
-            if segment.seq != self.sides[1].next_seq {
+            if segment.seq != server.next_seq {
                 return self.refuse(Event::FourWayWrongSequence);
             }
             if !self.ack_is_right(segment) {
@@ -337,28 +366,33 @@ impl Session {
             return Ok(());
         }
         if !by_client {
-            // Data of the server shows that it has the acknowledgement that was not seen here.
-            let [client, server] = &self.sides;
-            let in_place = segment.seq == server.next_seq && segment.ack == client.last_ack;
-            if (in_place && !segment.data.is_empty()) || self.midstream {
+            let expected = self.midstream || self.fast_open;
+            // In line nothing can have been missed: the server must not send before it has the acknowledgement.
+            if settings.inline && !expected {
+                let data = in_place && !segment.data.is_empty();
+                return self.refuse(if data {
+                    Event::HandshakeAckDataInject
+                } else {
+                    Event::HandshakeAckDirection
+                });
+            }
+            let later = !before(segment.seq, server.next_seq) && after(segment.ack, client.last_ack);
+            if in_place || later || self.midstream {
                 self.complete(segment, settings);
                 return Ok(());
             }
-            return self.refuse(Event::HandshakeAckDirection);
+            return self.refuse(Event::HandshakeWrongSequenceAck);
         }
-        let [client, server] = &self.sides;
         let (right_seq, right_ack) = (segment.seq == client.next_seq, segment.ack == server.next_seq);
         let ahead = after(segment.seq, client.next_seq) && !after(segment.seq, client.next_window);
         if right_ack && (right_seq || ahead) {
             self.complete(segment, settings);
+            // What the client sends with it is sent in an established session.
+            self.established_now = right_seq && !segment.data.is_empty();
             return Ok(());
         }
         if right_seq {
-            // The window of the server may have moved on, if its data was lost here.
-            if after(segment.ack, server.next_seq) && !after(segment.ack, server.next_window) {
-                self.complete(segment, settings);
-                return Ok(());
-            }
+            self.evades = true;
             return self.refuse(Event::HandshakeWrongAckEvasion);
         }
         self.refuse(Event::HandshakeWrongSequenceAck)
@@ -367,21 +401,22 @@ impl Session {
     /// The handshake is complete.
     fn complete(&mut self, segment: &Segment<'_>, settings: &Settings) {
         self.state = State::Established;
+        self.syns = Vec::new();
+        self.note_stamp(segment);
         let (ours, theirs) = self.both(segment);
         theirs.raise_ack(segment.ack);
-        if after(segment.ack, theirs.next_seq) {
-            theirs.next_seq = segment.ack;
-        }
         theirs.window = segment.window << theirs.scale;
         theirs.raise_window();
         ours.next_seq = segment.end();
         ours.raise_window();
-        self.confirmed = segment.to_server();
         self.take_data(segment, settings);
     }
 
-    pub(super) fn close_by_reset(&mut self, by: Direction) {
-        self.reset_from = Some((by, self.state));
+    pub(super) fn close_by_reset(&mut self, segment: &Segment<'_>) {
+        // What cannot be verified here, and what answers a SYN, may be another's: then its sender will go on.
+        if segment.signed || self.state == State::SynSent {
+            self.reset_from = Some((segment.direction, self.state));
+        }
         self.state = State::Closed;
         self.reset = true;
         for side in &mut self.sides {
@@ -390,17 +425,27 @@ impl Session {
     }
 }
 
+impl Syn {
+    fn of(segment: &Segment<'_>) -> Self {
+        let Segment { seq, window, scale, timestamp, .. } = *segment;
+        let timestamp = timestamp.map(|(stamp, _)| stamp);
+        Self { seq, window, scale, timestamp, time_s: segment.now_ns / 1_000_000_000 }
+    }
+
+    /// Whether an answer to the one is an answer to the other.
+    fn is_answered_with(&self, other: &Self) -> bool {
+        self.seq == other.seq && self.timestamp == other.timestamp
+    }
+}
+
 impl Side {
-    /// Notes the timestamp of a segment of the handshake.
-    pub(super) fn note_stamp(&mut self, segment: &Segment<'_>) {
+    /// Notes the timestamp of the first segment of a side.
+    pub(super) fn note_first_stamp(&mut self, segment: &Segment<'_>) {
         self.has_stamp = segment.timestamp.is_some();
+        self.last_stamp_s = segment.now_ns / 1_000_000_000;
         if let Some((stamp, _)) = segment.timestamp {
-            if self.last_stamp_s == 0 {
-                self.first_stamp = stamp;
-            }
             self.zero_stamp = stamp == 0;
             self.last_stamp = stamp;
-            self.last_stamp_s = segment.now_ns / 1_000_000_000;
         }
     }
 }

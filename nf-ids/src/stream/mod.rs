@@ -21,6 +21,7 @@ mod closing;
 mod established;
 mod event;
 mod handshake;
+mod pickup;
 mod readers;
 mod segment;
 mod session;

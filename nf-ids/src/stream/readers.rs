@@ -31,7 +31,7 @@ impl Session {
     fn acknowledged(&self, direction: Direction) -> u64 {
         let side = &self.sides[direction.index()];
         let acknowledged = side.acknowledged();
-        if side.finished { acknowledged.min(side.offset(side.next_seq).unwrap_or(0)) } else { acknowledged }
+        side.end().map_or(acknowledged, |end| acknowledged.min(end))
     }
 
     /// What the application layer has not seen yet of a direction. What it is given counts as seen.
@@ -60,16 +60,19 @@ impl Session {
         let limit = self.limit(direction, settings);
         let side = &mut self.sides[direction.index()];
         let ready = side.data.ready();
+        // Without anything behind it there is nothing to go on to: what is missing may still come by.
+        let Some(next) = side.data.after_gap() else { return 0 };
         if side.deep || limit < ready || acknowledged <= ready {
             return 0;
         }
         side.tell_gap(events);
+        self.lossy = true;
         // Raw content before the gap is inspected first.
         if !side.raw_done && side.raw < ready {
             side.raw_due = true;
             return 0;
         }
-        let to = side.data.after_gap().map_or(acknowledged, |next| next.min(acknowledged));
+        let to = next.min(acknowledged);
         side.data.forget(to);
         side.app = to;
         side.raw = to;
@@ -115,7 +118,7 @@ impl Session {
         let due = side.raw_due
             || side.deep
             || last
-            || self.state == State::Closed
+            || self.state >= State::LastAck
             || limit - side.raw >= settings.chunk;
         if !due {
             return None;
@@ -164,7 +167,7 @@ impl Session {
         let side = &self.sides[direction.index()];
         let over = side.finished || self.state == State::Closed;
         over && self.limit(direction, settings) <= side.app
-            && (self.reset || side.offset(side.next_seq).is_none_or(|end| side.app >= end))
+            && (self.reset || side.end().is_none_or(|end| side.app >= end))
     }
 
     /// Whether there is data that someone has not read, and that may be read.
@@ -172,7 +175,8 @@ impl Session {
     pub fn unread(&self, direction: Direction, settings: &Settings) -> bool {
         let side = &self.sides[direction.index()];
         let limit = self.limit(direction, settings);
-        let behind_gap = !side.deep && self.acknowledged(direction) > side.data.ready();
+        let acknowledged = self.acknowledged(direction);
+        let behind_gap = !side.deep && side.data.after_gap().is_some() && acknowledged > side.data.ready();
         (!side.raw_done && (limit > side.raw || behind_gap))
             || (!side.app_done && (limit > side.app || behind_gap))
     }

@@ -1,12 +1,13 @@
 //! A TCP segment, as the states look at it, and arithmetic of sequence numbers.
 
-use crate::decode::Decoded;
+use crate::decode::{Decoded, be16};
 use crate::flow::Direction;
 
 pub(super) const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;
 pub(super) const RST: u8 = 0x04;
 pub(super) const ACK: u8 = 0x10;
+const URG: u8 = 0x20;
 
 /// What a segment says.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +22,9 @@ pub(super) struct Segment<'a> {
     pub(super) timestamp: Option<(u32, u32)>,
     pub(super) sack: bool,
     pub(super) fast_open: bool,
+    pub(super) signed: bool,
+    /// The last byte is urgent: its receiver is given it by itself.
+    pub(super) urgent: bool,
     pub(super) now_ns: u64,
     /// It stands for the end of a flow.
     pub(super) pseudo: bool,
@@ -39,6 +43,8 @@ impl<'a> Segment<'a> {
             timestamp: packet.tcp_fields.timestamp,
             sack: packet.tcp_fields.sack.is_some(),
             fast_open: packet.tcp_fields.fast_open,
+            signed: packet.tcp_fields.signed,
+            urgent: is_urgent(packet),
             now_ns,
             pseudo: packet.pseudo,
         })
@@ -64,6 +70,12 @@ impl<'a> Segment<'a> {
     pub(super) fn to_server(self) -> bool {
         self.direction == Direction::ToServer
     }
+}
+
+/// Whether a segment's urgent pointer (RFC 6093 §2) is in its data.
+fn is_urgent(packet: &Decoded<'_>) -> bool {
+    let pointer = packet.tcp_header().and_then(|header| be16(header, 18)).map_or(0, usize::from);
+    packet.tcp_flags().is_some_and(|flags| flags & URG != 0) && (1..=packet.payload.len()).contains(&pointer)
 }
 
 /// How far `a` is behind `b` on the circle of sequence numbers; negative if it is before it.

@@ -26,6 +26,10 @@ pub enum State {
 pub struct Taken {
     /// Its receiver would not take it: an IPS drops it.
     pub refused: bool,
+    /// What it carries is not even to be looked at in line: it belongs to nothing.
+    pub hidden: bool,
+    /// With it the handshake is complete, and it carries data of the session.
+    pub established: bool,
     /// Its data is in the stream.
     pub added: bool,
     /// The session is picked up in its midst, at the answer to a handshake: the sender is the server.
@@ -47,24 +51,41 @@ pub struct Session {
     /// Both have sent a SYN of their own.
     pub(super) four_way: bool,
     pub(super) timestamps: bool,
+    /// The server has shown that it has the last step of the handshake.
     pub(super) confirmed: bool,
+    /// The SYN that counts can scale windows.
+    pub(super) scales: bool,
+    pub(super) fast_open: bool,
+    /// Data in the SYN was not taken.
+    pub(super) ignored_data: bool,
+    /// The handshake's last step had a wrong acknowledgement.
+    pub(super) evades: bool,
+    /// Something of it was not seen: a reset cannot be judged any more.
+    pub(super) lossy: bool,
     pub(super) reset: bool,
-    /// Who has reset it, and in which state.
+    /// Who has reset it, and in which state, where that may be another's doing.
     pub(super) reset_from: Option<(Direction, State)>,
-    /// Other SYNs of the client that were not answered.
+    /// Earlier SYNs of the client that were not answered; in [`State::SynReceived`] other answers of the server.
     pub(super) syns: Vec<Syn>,
+    /// Which sides have sent anything.
+    pub(super) seen: [bool; 2],
     /// The flow ends.
     pub(super) ending: bool,
+    // Of the segment that is looked at:
     pub(super) added: bool,
+    pub(super) mild: bool,
+    pub(super) differs: bool,
+    pub(super) established_now: bool,
 }
 
-/// A SYN that waits for its answer beside the first.
-#[derive(Clone, Copy, Debug)]
+/// A SYN or its answer that waits beside another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Syn {
     pub(super) seq: u32,
     pub(super) window: u32,
     pub(super) scale: Option<u8>,
-    pub(super) timestamp: Option<(u32, u32)>,
+    pub(super) timestamp: Option<u32>,
+    pub(super) time_s: u64,
 }
 
 impl Session {
@@ -90,9 +111,6 @@ impl Session {
         if segment.ack != 0 && !segment.has(ACK) && !segment.pseudo {
             events.set(Event::BrokenAck);
         }
-        if segment.has(FIN) && segment.has(SYN) {
-            events.set(Event::FinSyn);
-        }
     }
 
     /// A segment of a session that began.
@@ -106,38 +124,33 @@ impl Session {
     ) -> Taken {
         let Some(segment) = Segment::of(packet, direction, now_ns) else { return Taken::default() };
         Self::check_flags(&segment, events);
-        self.added = false;
-        let refused = !self.is_keep_alive(&segment)
-            && (self.is_outdated_window_update(&segment) || self.dispatch(&segment, settings).is_err());
+        (self.added, self.mild, self.differs, self.established_now) = (false, false, false, false);
+        self.seen[direction.index()] = true;
+        // Both sides are seen after all.
+        self.asynchronous &= self.seen.iter().any(|seen| !seen);
+        let hidden = self.look_at(&segment, settings).is_err();
         events.add(std::mem::take(&mut self.events));
-        Taken { refused, added: self.added, turned: false }
+        // In line the receiver has what came first: what says something else is not to reach it.
+        let other = self.differs && settings.inline;
+        Taken {
+            refused: hidden || self.mild || other,
+            hidden,
+            established: self.established_now,
+            added: self.added,
+            turned: false,
+        }
     }
 
-    /// A pure acknowledgement that shrinks the window and acknowledges nothing new is not to be trusted.
-    fn is_outdated_window_update(&mut self, segment: &Segment<'_>) -> bool {
-        if self.state < State::Established
-            || segment.flags & (SYN | FIN | RST) != 0
-            || !segment.has(ACK)
-            || !segment.data.is_empty()
-            || segment.sack
-        {
-            return false;
-        }
-        let ours = &self.sides[segment.direction.index()];
-        let theirs = &self.sides[segment.direction.other().index()];
-        let window = segment.window << theirs.scale;
-        let shrinks = window < theirs.window;
-        if !shrinks || segment.ack != theirs.last_ack {
-            return false;
-        }
-        let difference = theirs.window - window;
-        if ours.next_seq == segment.seq
-            || !super::segment::after(ours.next_seq, segment.seq.wrapping_add(difference))
-        {
-            return false;
-        }
-        self.events.set(Event::BadWindowUpdate);
-        true
+    /// Gives a segment to the state, unless it says nothing new.
+    fn look_at(&mut self, segment: &Segment<'_>, settings: &Settings) -> Result<(), Refused> {
+        let quiet = self.is_keep_alive(segment) || {
+            let answers = self.is_probe_answer(segment);
+            answers || self.is_no_news(segment) || self.is_spurious(segment, settings)
+        };
+        let outcome = if quiet { Ok(()) } else { self.dispatch(segment, settings) };
+        // The probe is over when the other side has said anything.
+        self.sides[segment.direction.other().index()].probed = false;
+        outcome
     }
 
     pub(super) fn dispatch(&mut self, segment: &Segment<'_>, settings: &Settings) -> Result<(), Refused> {
@@ -164,9 +177,12 @@ impl Session {
     /// Takes in the data of a segment.
     pub(super) fn take_data(&mut self, segment: &Segment<'_>, settings: &Settings) {
         let side = &mut self.sides[segment.direction.index()];
+        let differs = Event::OverlapDifferentData;
+        let before = self.events.has(differs);
         if side.take(segment, settings, &mut self.events) {
             self.added = true;
         }
+        self.differs |= !before && self.events.has(differs);
     }
 
     /// Its state.
@@ -206,7 +222,7 @@ impl Session {
     /// Memory of both sides' data, in bytes.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.sides[0].data.held() + self.sides[1].data.held()
+        self.sides[0].held() + self.sides[1].held()
     }
 
     /// Whether a SYN begins a new session in the flow of this one.
@@ -216,10 +232,13 @@ impl Session {
         if flags & (SYN | ACK | RST | FIN) != SYN {
             return false;
         }
+        if direction == Direction::ToServer && self.ignored_data {
+            return true;
+        }
         if direction == Direction::ToServer && packet.tcp_seq() == Some(self.sides[0].isn) {
             return false;
         }
-        matches!(self.state, State::LastAck | State::TimeWait | State::Closed)
+        self.state >= State::TimeWait
     }
 
     /// Whether its beginning was not seen.
@@ -231,5 +250,6 @@ impl Session {
     /// Makes the server the client and the other way round.
     pub fn turn_round(&mut self) {
         self.sides.swap(0, 1);
+        self.seen.swap(0, 1);
     }
 }

@@ -1,8 +1,11 @@
 //! What is known of one side of a session, and the data that it sends.
 
 use super::assembler::{Assembler, Put};
-use super::segment::{Segment, after, before, distance};
+use super::segment::{ACK, Segment, after, before, distance};
 use super::{Event, Events, Settings};
+
+/// Urgent bytes of a side that are left out of its stream, at most.
+const MOST_URGENT: usize = 1024;
 
 /// One side: its sequence numbers, and its data.
 #[derive(Debug, Default)]
@@ -21,13 +24,20 @@ pub struct Side {
     /// Last timestamp, and when it came (seconds).
     pub(super) last_stamp: u32,
     pub(super) last_stamp_s: u64,
-    /// Timestamp of its first SYN.
-    pub(super) first_stamp: u32,
     pub(super) has_stamp: bool,
     pub(super) zero_stamp: bool,
     pub(super) keep_alive: bool,
+    /// A byte was sent into a window of zero, and not answered yet.
+    pub(super) probed: bool,
+    /// The session was picked up by a segment of the other side: nothing is known of this one's window.
+    pub(super) window_unknown: bool,
     /// It has sent FIN.
     pub(super) finished: bool,
+    /// Stream offset at which its data ends, then.
+    end: Option<u64>,
+    /// Sequence numbers of its urgent bytes from the anchor on, in order: they are not in the stream.
+    urgent: Vec<u32>,
+    begun: bool,
     /// Stream offset of `anchor`.
     anchor_offset: u64,
     /// A sequence number whose offset is known: moves on with what is read.
@@ -57,17 +67,66 @@ impl Side {
         self.anchor = isn.wrapping_add(1);
         self.anchor_offset = 0;
         self.next_seq = isn.wrapping_add(1);
+        self.data = Assembler::default();
+        (self.app, self.raw) = (0, 0);
+        self.begun = true;
     }
 
-    /// Stream offset of a sequence number; none if it lies before the beginning.
+    /// Whether its sequence numbers are known.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// It has sent FIN, and this is the sequence number after its data.
+    pub(super) fn end_with(&mut self, seq: u32) {
+        self.finished = true;
+        self.end = self.offset(seq);
+    }
+
+    /// Stream offset of the end of its data, if it has ended.
+    pub(super) fn end(&self) -> Option<u64> {
+        self.end
+    }
+
+    /// Stream offset of a sequence number, urgent bytes not counted; none if it lies before the beginning.
     pub(super) fn offset(&self, seq: u32) -> Option<u64> {
-        let offset = i64::try_from(self.anchor_offset).ok()? + i64::from(distance(seq, self.anchor));
-        u64::try_from(offset).ok()
+        let urgent = self.urgent.iter().take_while(|urgent| before(**urgent, seq)).count();
+        let ahead = i64::from(distance(seq, self.anchor)) - i64::try_from(urgent).ok()?;
+        u64::try_from(i64::try_from(self.anchor_offset).ok()? + ahead).ok()
     }
 
     /// Offset up to which the other side has acknowledged.
     pub(super) fn acknowledged(&self) -> u64 {
         self.offset(self.last_ack).unwrap_or(0)
+    }
+
+    /// Heeds what the other side's segment acknowledges, also of what was not seen.
+    pub(super) fn heed(&mut self, segment: &Segment<'_>) {
+        self.heed_from(segment, 0);
+    }
+
+    /// The same; `slack` is 1 where a FIN was counted.
+    pub(super) fn heed_from(&mut self, segment: &Segment<'_>, slack: u32) {
+        if segment.has(ACK) {
+            if before(self.next_seq.wrapping_sub(slack), segment.ack) {
+                self.next_seq = segment.ack;
+            }
+            self.raise_ack(segment.ack);
+        }
+    }
+
+    /// Offset before which nobody reads any more.
+    pub(super) fn left_edge(&self, settings: &Settings) -> u64 {
+        let ready = self.data.ready();
+        let app = if self.app_done { ready } else { self.app };
+        let behind = if settings.inline { settings.chunk } else { 0 };
+        let raw = if self.raw_done { ready } else { self.raw.saturating_sub(behind) };
+        app.min(raw).min(self.acknowledged())
+    }
+
+    /// Bytes of memory.
+    pub(super) fn held(&self) -> usize {
+        self.data.held() + self.urgent.capacity() * size_of::<u32>()
     }
 
     pub(super) fn raise_ack(&mut self, ack: u32) {
@@ -89,30 +148,36 @@ impl Side {
             return false;
         }
         let mut data = segment.data;
-        let start = match self.offset(segment.seq) {
+        let start = self.offset(segment.seq);
+        if segment.urgent
+            && let [rest @ .., _] = data
+            && self.keep_urgent(segment.end().wrapping_sub(1), events)
+        {
+            data = rest;
+        }
+        let start = match start {
             Some(start) => start,
             None => {
                 // It begins before the stream does: what lies in it counts.
                 let early = u64::try_from(distance(self.anchor, segment.seq)).unwrap_or(0);
                 let early = usize::try_from(early.saturating_sub(self.anchor_offset)).unwrap_or(usize::MAX);
-                events.set(Event::SegmentBeforeBase);
-                let Some(rest) = data.get(early..).filter(|rest| !rest.is_empty()) else { return false };
+                let Some(rest) = data.get(early..) else { return false };
                 data = rest;
                 0
             }
         };
-        let depth = settings.depth;
-        if depth > 0 {
-            if start >= depth {
-                self.deep = true;
-                events.set(Event::DepthReached);
-                return false;
-            }
-            let room = usize::try_from(depth - start).unwrap_or(usize::MAX);
-            data = &data[..data.len().min(room)];
+        if data.is_empty() {
+            return false;
         }
-        self.latest = (start, start + data.len() as u64);
-        match self.data.put(start, data, settings.policy) {
+        let end = start + data.len() as u64;
+        if settings.depth > 0 && end > settings.depth {
+            self.deep = true;
+            events.set(Event::DepthReached);
+            return false;
+        }
+        self.latest = (start, end);
+        let takes_new = |new, earlier| !settings.inline && settings.policy.takes_new(new, earlier);
+        match self.data.put(start, data, takes_new) {
             Put::Done { differs, .. } => {
                 if differs {
                     events.set(Event::OverlapDifferentData);
@@ -128,17 +193,40 @@ impl Side {
         }
     }
 
+    /// Notes an urgent byte; false if there were too many: it is data like any other then.
+    fn keep_urgent(&mut self, seq: u32, events: &mut Events) -> bool {
+        if self.urgent.contains(&seq) {
+            return true;
+        }
+        if self.urgent.len() >= MOST_URGENT {
+            return false;
+        }
+        let at = self.urgent.partition_point(|other| before(*other, seq));
+        self.urgent.insert(at, seq);
+        if self.urgent.len() == MOST_URGENT {
+            events.set(Event::UrgentLimit);
+        }
+        true
+    }
+
     /// Sequence numbers wrap after 4 GiB and are compared within 2: the anchor follows what is in order.
     fn move_anchor(&mut self) {
         let ready = self.data.ready();
         let ahead = ready - self.anchor_offset.min(ready);
-        if ahead > 1 << 20 {
-            #[allow(clippy::cast_possible_truncation, reason = "sequence numbers are offsets modulo 2^32")]
-            {
-                self.anchor = self.anchor.wrapping_add(ahead as u32);
-            }
-            self.anchor_offset = ready;
+        if ahead <= 1 << 20 {
+            return;
         }
+        #[allow(clippy::cast_possible_truncation, reason = "sequence numbers are offsets modulo 2^32")]
+        let mut anchor = self.anchor.wrapping_add(ahead as u32);
+        let passed = self.urgent.iter().take_while(|urgent| {
+            let lies_before = !after(**urgent, anchor);
+            anchor = anchor.wrapping_add(u32::from(lies_before));
+            lies_before
+        });
+        let passed = passed.count();
+        self.urgent.drain(..passed);
+        self.anchor = anchor;
+        self.anchor_offset = ready;
     }
 
     /// Tells of a gap, once for each.
@@ -163,10 +251,5 @@ impl Side {
     /// Bytes used of its sequence numbers, for `stream_size`.
     pub(super) fn size(&self) -> u64 {
         u64::from(self.next_seq.wrapping_sub(self.isn))
-    }
-
-    /// Whether a sequence number lies before what is expected.
-    pub(super) fn is_old(&self, seq: u32) -> bool {
-        before(seq, self.next_seq)
     }
 }
