@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use onvm_lib::packet::DropReason;
+use onvm_lib::protocol::Request;
 use onvm_tests::traffic::{assert_datagrams_arrive, record, recorded, send_frames, serve};
 use onvm_tests::wire::{SERVER, SERVER_V6, Wire};
 use onvm_tests::{LIMIT, Lab, Manager, Process, made_capture, read_capture, sample, wait_until, with_dpdk};
@@ -238,6 +239,27 @@ fn hosts_reach_each_other_through_taps_of_dpdk() {
         prove(["net_tap", other]);
     }
     prove(["xdp", "net_tap, two queues"]);
+}
+
+#[test]
+fn links_are_told_as_they_are() {
+    let Some(wire) = Wire::new(1500).filter(|_| with_dpdk()) else { return };
+    let lab = Lab::new();
+    let ports = ["dpdk:net_af_packet0,iface=m0", "dpdk:net_tap1,iface=m5"];
+    let (manager, _nfs) = start(&lab, ports, &[]);
+    let link =
+        |port: usize, what: &str| lab.ask(Request::PortList).unwrap().0["ports"][port]["link"][what].clone();
+    wait_until("both links", || (0..2).all(|port| link(port, "up") == true));
+    assert_eq!((link(0, "mtu"), link(0, "mbps"), link(1, "mtu")), (1500.into(), 10_000.into(), 1500.into()));
+    wire.set_link("down");
+    wait_until("the end of the link", || link(0, "up") == false);
+    wire.set_link("up");
+    wait_until("the link", || link(0, "up") == true);
+    // The driver takes it for up for ever.
+    wire.cut();
+    wait_until("the end of the interface", || link(0, "up") == false);
+    assert_eq!(link(1, "up"), true);
+    manager.stop(LIMIT).assert_clean();
 }
 
 #[test]

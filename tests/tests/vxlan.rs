@@ -2,9 +2,11 @@
 
 use std::process::Command;
 
+use onvm_lib::protocol::Request;
 use onvm_tests::traffic::{assert_datagrams_arrive, serve};
 use onvm_tests::wire::{SERVER, SERVER_V6, Wire};
 use onvm_tests::{LIMIT, Lab, Manager, Process};
+use serde_json::{Value, json};
 
 fn ip(arguments: &[&str]) {
     let end = Command::new("ip").args(arguments).output().unwrap();
@@ -25,12 +27,17 @@ fn underlay(space: &str, mtu: &str) {
 }
 
 /// A VXLAN device of the kernel's in a namespace, with the addresses of one end of the wire.
-fn kernel_end(space: &str, name: &str, vni: &str, local: &str, remote: &str, host: &str) {
+fn kernel_end(space: &str, name: &str, vni: &str, local: &str, remote: &str, host: &str, more: &[&str]) {
     let ends = ["id", vni, "local", local, "remote", remote, "dstport", "4789", "dev", "u1"];
-    ip(&[&["-n", space, "link", "add", name, "type", "vxlan"][..], &ends].concat());
+    ip(&[&["-n", space, "link", "add", name, "type", "vxlan"][..], &ends, more].concat());
     ip(&["-n", space, "addr", "add", &format!("10.77.0.{host}/24"), "dev", name]);
     ip(&["-n", space, "addr", "add", &format!("fd77::{host}/64"), "dev", name, "nodad"]);
     ip(&["-n", space, "link", "set", name, "up"]);
+}
+
+/// What a manager says of a port's link.
+fn link(lab: &Lab, port: usize) -> Value {
+    lab.ask(Request::PortList).unwrap().0["ports"][port]["link"].clone()
 }
 
 fn start<'a>(lab: &'a Lab, ports: [&str; 2], more: &[&str]) -> Manager<'a> {
@@ -60,8 +67,11 @@ fn assert_pings(wire: &Wire, host: &str, size: &str) {
 
 #[test]
 fn the_kernels_device_is_the_other_end() {
-    // The tunnel is the client's half, then the server's; over IPv4, then IPv6.
-    for (at_client, v6) in [(true, false), (false, false), (false, true)] {
+    // The tunnel is the client's half, then the server's; over IPv4, then IPv6 with a checksum and without.
+    let unchecked = &["udp6zerocsumtx", "udp6zerocsumrx"][..];
+    for (at_client, v6, more) in
+        [(true, false, &[][..]), (false, false, &[]), (false, true, &[]), (true, true, unchecked)]
+    {
         let Some(wire) = Wire::unwired() else { return };
         let lab = Lab::new();
         let [client, _, server] = wire.spaces().map(str::to_string);
@@ -70,7 +80,7 @@ fn the_kernels_device_is_the_other_end() {
         let tunnel = format!("vxlan:local={ours},remote={theirs},vni=77");
         let (space, host) = if at_client { (&client, "1") } else { (&server, "2") };
         underlay(space, "1500");
-        kernel_end(space, "vx0", "77", far, near, host);
+        kernel_end(space, "vx0", "77", far, near, host, more);
         let manager = if at_client {
             wire.connect_server(1500);
             start(&lab, [&tunnel, "afpacket:m1"], &[])
@@ -87,14 +97,69 @@ fn the_kernels_device_is_the_other_end() {
         served.assert_arrives(&wire, SERVER);
         served.assert_arrives(&wire, &format!("[{SERVER_V6}]"));
         assert_datagrams_arrive(&wire, 500, 1200);
+        // The link is that of the way, the MTU what is left of its own.
+        let mtu = if v6 { 1430 } else { 1450 };
+        assert_eq!(link(&lab, usize::from(!at_client)), json!({ "up": true, "mbps": 10_000, "mtu": mtu }));
         // What belongs to another network is counted and goes nowhere.
-        kernel_end(space, "vx1", "78", far, near, "99");
+        kernel_end(space, "vx1", "78", far, near, "99", more);
         ip(&["-n", space, "addr", "add", "10.79.0.1/24", "dev", "vx1"]);
         let at = if at_client { wire.at_client(&[]) } else { wire.at_server(&[]) };
         let mut ping = at;
         let _ = ping.args(["ping", "-c", "2", "-i", "0.05", "-W", "1", "10.79.0.2"]).output();
         manager.wait_until("foreign frames", |l| l.port(usize::from(!at_client), "rx_foreign") > 0);
         stop(manager, nf);
+    }
+}
+
+#[test]
+fn tunnels_of_hosts_pass_with_their_super_frames() {
+    // The kernel leaves segments of what a tunnel carries to the card as well; a veth and a TAP hand them over whole.
+    for kind in ["afpacket:", "xdp:", "tap:"] {
+        let Some(wire) = Wire::unwired() else { return };
+        let lab = Lab::new();
+        if kind == "tap:" {
+            wire.connect_server(1500);
+        } else {
+            wire.connect_client(1500);
+        }
+        let ports = match kind {
+            "tap:" => ["tap:m0,mtu=1500".to_string(), "afpacket:m1".to_string()],
+            _ => {
+                wire.connect_server(1500);
+                let mode = if kind == "xdp:" { ",mode=generic" } else { "" };
+                ["m0", "m1"].map(|interface| format!("{kind}{interface}{mode}"))
+            }
+        };
+        let manager = start(&lab, [&ports[0], &ports[1]], &[]);
+        if kind == "tap:" {
+            wire.give_to_client("m0");
+        }
+        let nf = lab.nf("nf-forward", &["-r", "1"]);
+        lab.wait_for_running(1, 1);
+        let [client, _, server] = wire.spaces();
+        // VXLAN, with a checksum of its own and without, and to a port that nobody knows.
+        for (number, port, checksum) in
+            [("1", "4789", "noudpcsum"), ("2", "4789", "udpcsum"), ("3", "7777", "udpcsum")]
+        {
+            for (space, host, other, device) in [(client, "1", "2", "c0"), (server, "2", "1", "s0")] {
+                let (name, local, remote) =
+                    (format!("vx{number}"), format!("10.77.0.{host}"), format!("10.77.0.{other}"));
+                let ends = [
+                    "id", number, "local", &local, "remote", &remote, "dstport", port, "dev", device,
+                    checksum,
+                ];
+                ip(&[&["-n", space, "link", "add", &name, "type", "vxlan"][..], &ends].concat());
+                ip(&["-n", space, "addr", "add", &format!("10.10{number}.0.{host}/24"), "dev", &name]);
+                ip(&["-n", space, "link", "set", &name, "up"]);
+            }
+        }
+        let served = serve(&lab, &wire, 8);
+        // Where nobody says what was left undone, a tunnel to another port than its own does not show.
+        for number in 1..=if kind == "xdp:" { 2 } else { 3 } {
+            served.assert_arrives(&wire, &format!("10.10{number}.0.2"));
+        }
+        manager.stop(LIMIT).assert_clean();
+        drop(nf);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use onvm_lib::protocol::Request;
 use onvm_tests::traffic::{record, recorded, send_frames, serve, tagged_frames};
 use onvm_tests::wire::{SERVER, SERVER_V6, Wire};
 use onvm_tests::{LIMIT, Lab, Manager, Process, wait_until};
@@ -208,13 +209,18 @@ fn an_interface_goes_and_comes() {
     let Some(wire) = Wire::new(1500) else { return };
     let lab = Lab::new();
     let (manager, mut nf) = start(&lab, ["xdp:m0", "xdp:m1"], &[]);
+    let link = |what: &str| lab.ask(Request::PortList).unwrap().0["ports"][0]["link"][what].clone();
     assert!(reaches(&wire, "2"));
+    assert_eq!((link("up"), link("mtu"), link("mbps")), (true.into(), 1500.into(), 10_000.into()));
     wire.set_link("down");
     assert!(!reaches(&wire, "2"), "down");
+    assert_eq!(link("up"), false);
     wire.set_link("up");
     wait_until("the link", || reaches(&wire, "1"));
+    assert_eq!(link("up"), true);
     wire.cut();
     std::thread::sleep(Duration::from_millis(300));
+    assert!(link("up").is_null(), "there is no interface");
     wire.mend(1500);
     wait_until("the new interface", || reaches(&wire, "1"));
     assert!(is_attached("m0"));

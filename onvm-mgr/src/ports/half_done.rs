@@ -9,11 +9,13 @@
 //!
 //! Super-frames of TCP come without the size of their segments as well. They show by a half checksum in a frame that
 //! is longer than the MTU, and are cut up to frames of the MTU. Where a sender has smaller segments because something behind
-//! the other end wants that, these are too long there; but uncut all would be too long everywhere.
+//! the other end wants that, these are too long there; but uncut all would be too long everywhere. Both are looked for in tunnels
+//! as well, if they go to the ports that are theirs. SCTP's checksum is left whole, as 0.
 
 use onvm_lib::wire::{Headers, Net, tcp, udp};
 
 use super::offload::Offload;
+use super::sctp;
 
 /// Tunnels in tunnels that are looked into: an inner checksum may be the half one.
 const MOST_TUNNELS: usize = 3;
@@ -32,12 +34,18 @@ pub(super) fn complete(frame: &mut [u8]) {
 
 /// What is left to be done on a frame that is longer than the MTU, if it is a super-frame of TCP: to cut it up.
 pub(super) fn cut_up(frame: &[u8], mtu: u32) -> Option<Offload> {
-    let headers = Headers::parse(frame);
-    let (start, at) = half(frame, &headers)?;
-    let before = headers.payload_offset().checked_sub(headers.l3_offset()?)?;
-    let size = u16::try_from((mtu as usize).checked_sub(before)?).ok().filter(|size| *size > 0)?;
-    let start = u16::try_from(start).ok()?;
-    (at == usize::from(start) + 16).then(|| Offload::segments(headers.net() == Net::Ipv4, start, size))
+    let mut headers = Headers::parse(frame);
+    let l3 = headers.l3_offset()?;
+    for _ in 0..=MOST_TUNNELS {
+        let place = half(frame, &headers).filter(|(start, at)| *at == start + 16);
+        if let Some((start, _)) = place {
+            let before = headers.payload_offset().checked_sub(l3)?;
+            let size = u16::try_from((mtu as usize).checked_sub(before)?).ok().filter(|size| *size > 0)?;
+            return Some(Offload::segments(headers.net() == Net::Ipv4, u16::try_from(start).ok()?, size));
+        }
+        headers = headers.inner(frame)?;
+    }
+    None
 }
 
 /// Where the transport header and its checksum stand, if that is half done.
@@ -59,6 +67,11 @@ fn half(frame: &[u8], headers: &Headers) -> Option<(usize, usize)> {
 }
 
 fn complete_at(frame: &mut [u8], headers: &Headers) -> Option<()> {
+    if headers.protocol() == Some(sctp::PROTOCOL) {
+        let sound = !headers.is_fragment() && headers.problem().is_none();
+        let packet = frame.get_mut(headers.l4_offset()?..headers.end()).filter(|_| sound)?;
+        return sctp::is_left(packet).then(|| sctp::complete(packet));
+    }
     let (start, at) = half(frame, headers)?;
     let segment = frame.get(start..headers.end())?;
     // The half that stands there is part of the sum. For UDP 0 says that there is none; for TCP both mean the same.
@@ -140,5 +153,37 @@ mod tests {
         frame[40..42].copy_from_slice(&whole[40..42]);
         complete(&mut frame);
         assert_eq!(frame, whole);
+    }
+
+    #[test]
+    fn what_sctp_left_is_completed() {
+        let mac = onvm_lib::wire::MacAddr([2, 0, 0, 0, 0, 9]);
+        let made = |packet: &[u8]| {
+            let frame = Packet::ethernet(mac, mac).ipv4([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+            frame.protocol(sctp::PROTOCOL).payload(packet).to_vec().unwrap()
+        };
+        let left = [0, 7, 0, 8, 1, 2, 3, 4, 0, 0, 0, 0, 11, 0, 0, 4];
+        let mut whole = left;
+        sctp::complete(&mut whole);
+        let mut frame = made(&left);
+        complete(&mut frame);
+        assert_eq!(frame, made(&whole));
+        complete(&mut frame);
+        assert_eq!(frame, made(&whole));
+    }
+
+    #[test]
+    fn super_frames_show_in_tunnels_as_well() {
+        let (_, half) = made(false, false, &[7; 1400]);
+        let mac = onvm_lib::wire::MacAddr([2, 0, 0, 0, 0, 9]);
+        let payload = [&[0x08, 0, 0, 0, 0, 0, 7, 0][..], &half].concat();
+        let outer = Packet::ethernet(mac, mac).ipv4([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        let frame = outer.udp(5555, 4789).payload(&payload).to_vec().unwrap();
+        // 20 + 8 + 8 + 14 bytes around the inner packet, and its own 40.
+        let offload = cut_up(&frame, 600).unwrap();
+        assert_eq!(offload, Offload::segments(true, 14 + 50 + 20, 600 - 90));
+        let frames = super::super::offload::Frames::of(&frame, offload).unwrap();
+        assert_eq!((frames.count(), frames.length(0)), (3, 614));
+        assert_eq!(cut_up(&frame, 80), None, "there is no room for the headers");
     }
 }

@@ -84,16 +84,49 @@ impl Intake {
             books.set_note(&packet, Note { timestamp_ns: came.timestamp_ns, wire_length: length });
             counters.rx_packets += 1;
             counters.rx_bytes += u64::from(length);
-            if burst.len() < max {
-                burst.push(packet);
-            } else {
-                self.pending.push_back(packet);
-            }
+            self.put(packet, burst, max);
+        }
+    }
+
+    /// Puts a packet into a burst, or behind those that wait already: none overtakes another.
+    pub(super) fn put(&mut self, packet: Packet, burst: &mut Vec<Packet>, max: usize) {
+        if burst.len() < max && self.pending.is_empty() {
+            burst.push(packet);
+        } else {
+            self.pending.push_back(packet);
         }
     }
 
     /// Gives back what waits.
     pub(super) fn close(&mut self, books: &mut Books) {
         self.pending.drain(..).for_each(|packet| books.free(packet));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use onvm_lib::pool::{Geometry, Pool};
+    use onvm_lib::shm::Pages;
+
+    #[test]
+    fn what_comes_later_waits_behind_what_waits() {
+        let mut books = Books::new(Pool::create(Geometry::new(16, 2048).unwrap(), Pages::Plain).unwrap(), 1);
+        let (mut intake, mut came) = (Intake::default(), Vec::new());
+        for length in 60..70 {
+            let packet = books.allocate(length).unwrap();
+            intake.put(packet, &mut came, 4);
+        }
+        assert_eq!((came.len(), intake.len()), (4, 6));
+        // Room again is for those that wait.
+        books.free(came.remove(0));
+        let packet = books.allocate(70).unwrap();
+        intake.put(packet, &mut came, 4);
+        assert_eq!((came.len(), intake.len()), (3, 7));
+        intake.fill(&mut came, usize::MAX);
+        let lengths: Vec<u32> = came.iter().map(|packet| packet.descriptor().length()).collect();
+        assert_eq!(lengths, (61..=70).collect::<Vec<_>>());
+        books.free_all(&mut came);
+        assert_eq!(books.free_count(), 16);
     }
 }

@@ -15,6 +15,7 @@ mod null;
 mod offload;
 mod pcap;
 mod rate;
+mod sctp;
 mod spec;
 mod tap;
 #[cfg(test)]
@@ -30,7 +31,7 @@ use onvm_lib::pool::{Books, Packet, Pool};
 
 pub(crate) use none::NONE;
 pub(crate) use spec::{Spec, SpecError};
-pub(crate) use wrap::{Account, Capture, HopNames};
+pub(crate) use wrap::{Account, Capture, HopNames, Rest};
 
 /// Counters of a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]

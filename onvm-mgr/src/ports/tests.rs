@@ -228,6 +228,16 @@ fn captures_and_generators_describe_packets_as_interfaces_do() {
     check_sending(&mut *port("null:"));
 }
 
+/// Waits until the kernel knows of a link: it learns of the other end's doings late, and until then takes frames and drops
+/// them, and says nothing.
+fn wait_for_link(port: &dyn Port, up: bool) {
+    let until = Instant::now() + LIMIT;
+    while port.link().up != Some(up) {
+        assert!(Instant::now() < until, "{}: the link is not {up}", port.name());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn interfaces_of_the_kernel_are_alike() {
     let Some(_space) = Space::new() else { return };
@@ -238,11 +248,14 @@ fn interfaces_of_the_kernel_are_alike() {
     check(&mut *near, &times, |frames| send_by(&mut *far, frames));
     assert_eq!(near.link(), Link { up: Some(true), mbps: Some(10_000), mtu: Some(4000) });
     ip(&["link", "set", "vb", "down"]);
-    assert_eq!(near.link().up, Some(false), "the other end is down");
+    wait_for_link(&*near, false);
     ip(&["link", "set", "va", "down"]);
     check_failing(&mut *near);
     ip(&["link", "set", "va", "up"]);
     ip(&["link", "set", "vb", "up"]);
+    wait_for_link(&*near, true);
+    // It says so a moment before it does; a change has to wait for that.
+    ip(&["link", "set", "va", "up"]);
     check_sending(&mut *near);
     let mut books = books(2048);
     let came = receive(&mut *far, &mut books, &times, |n, _| n >= 20);
@@ -255,6 +268,8 @@ fn interfaces_of_the_kernel_are_alike() {
     ip(&["link", "set", "t0", "down"]);
     assert_eq!(tap.link().up, Some(false));
     check_failing(&mut *tap);
+    ip(&["link", "set", "t0", "up"]);
+    wait_for_link(&*tap, true);
     ip(&["link", "set", "t0", "up"]);
     check_sending(&mut *tap);
     let came = receive(&mut *kernel, &mut books, &times, |n, _| n >= 20);

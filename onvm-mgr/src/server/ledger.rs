@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Server;
 use super::instances::Instance;
+use crate::ports::Rest;
 use crate::tables;
 use crate::worker::{AuditReport, Command, Totals};
 
@@ -154,6 +155,10 @@ impl Server {
         let (sender, reply) = channel();
         self.worker.give(Command::Audit { reply: sender });
         let audit: Option<AuditReport> = reply.recv_timeout(LAST_ANSWER).ok();
+        // Captures count what their threads have written: these end first.
+        let (sender, reply) = channel();
+        self.worker.give(Command::FinishCaptures { reply: sender });
+        reply.recv_timeout(LAST_ANSWER).unwrap_or_default().into_iter().for_each(Rest::write);
         let (sender, reply) = channel();
         self.worker.give(Command::Totals { reply: sender });
         let totals = reply.recv_timeout(LAST_ANSWER).ok();

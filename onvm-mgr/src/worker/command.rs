@@ -14,7 +14,7 @@ use super::node::{DirectEdge, Node};
 use super::ports::ClosedPort;
 use super::table::Absent;
 use super::{AuditReport, MovedSlots, NodeInit, NodeTotals, PortState, Table, Worker};
-use crate::ports::{Link, Port, PortCounters};
+use crate::ports::{Capture, Link, Port, PortCounters, Rest};
 
 /// What the control thread tells the worker.
 pub(crate) enum Command {
@@ -54,6 +54,8 @@ pub(crate) enum Command {
     ShortenPorts { count: usize },
     /// Say what the ports are like.
     Ports { reply: Sender<Vec<PortTotals>> },
+    /// Capture nothing more, and give away what captures have not written.
+    FinishCaptures { reply: Sender<Vec<Rest>> },
     /// Count.
     Totals { reply: Sender<Totals> },
     /// Draw up both sums.
@@ -174,6 +176,10 @@ impl Worker {
                 Command::Ports { reply } => {
                     let _ = reply.send(self.ports.iter().map(|p| p.totals(true)).collect());
                     (self.news_bell)();
+                }
+                Command::FinishCaptures { reply } => {
+                    let captures = self.ports.iter_mut().filter_map(|state| state.port.capture());
+                    let _ = reply.send(captures.filter_map(Capture::finish).collect());
                 }
                 Command::Totals { reply } => {
                     let _ = reply.send(self.totals());

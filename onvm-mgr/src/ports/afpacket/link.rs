@@ -46,20 +46,38 @@ fn ask(socket: BorrowedFd<'_>, what: libc::c_ulong, mut request: libc::ifreq) ->
     (done >= 0).then_some(request)
 }
 
+fn is_up(socket: BorrowedFd<'_>, name: &str) -> Option<bool> {
+    ask(socket, libc::SIOCGIFFLAGS as libc::c_ulong, request(name)).map(|answer| {
+        // SAFETY: the kernel has just written the flags.
+        let flags = libc::c_int::from(unsafe { answer.ifr_ifru.ifru_flags });
+        flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0
+    })
+}
+
 /// What is known of an interface; nothing if it is gone.
 pub(in super::super) fn link(name: &str) -> Link {
     let Ok(socket) = socket(AddressFamily::INET, SocketType::DGRAM, None) else { return Link::default() };
     let socket = socket.as_fd();
-    let up = ask(socket, libc::SIOCGIFFLAGS as libc::c_ulong, request(name)).map(|answer| {
-        // SAFETY: the kernel has just written the flags.
-        let flags = libc::c_int::from(unsafe { answer.ifr_ifru.ifru_flags });
-        flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0
-    });
+    let up = is_up(socket, name);
     let mtu = ask(socket, libc::SIOCGIFMTU as libc::c_ulong, request(name)).and_then(|answer| {
         // SAFETY: the kernel has just written the MTU.
         u32::try_from(unsafe { answer.ifr_ifru.ifru_mtu }).ok()
     });
     Link { up, mbps: speed(socket, name), mtu }
+}
+
+/// Whether the interface with a number is up and has a link; false if it is gone.
+#[cfg(feature = "dpdk")]
+pub(in super::super) fn is_up_by_index(index: u32) -> bool {
+    let Ok(socket) = socket(AddressFamily::INET, SocketType::DGRAM, None) else { return false };
+    name_of(index).and_then(|name| is_up(socket.as_fd(), &name)).unwrap_or(false)
+}
+
+/// The name of the interface with a number, if there is one.
+#[cfg(feature = "dpdk")]
+pub(in super::super) fn name_of(index: u32) -> Option<String> {
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    rustix::net::netdevice::index_to_name(&socket, index).ok()
 }
 
 /// Megabits a second; none where the link has no speed, or none while it is down.

@@ -27,6 +27,8 @@ use onvm_lib::pool::{Books, Packet};
 use super::intake::{Came, Intake};
 use super::{Link as LinkState, Port, PortCounters, PortError, Reception, Spec};
 pub(super) use link::link;
+#[cfg(feature = "dpdk")]
+pub(super) use link::{is_up_by_index, name_of};
 use ring::ReceiveRing;
 use socket::{MOST_AT_ONCE, Socket};
 
@@ -190,6 +192,8 @@ impl Port for AfPacketPort {
             if received.in_queue {
                 let mut buffer = std::mem::take(&mut self.queue_buffer);
                 match link.receiver.take_queued(&mut buffer) {
+                    // More than 64 KiB (`gso_max_size`): the queue's frame is read as far as there is room for it.
+                    Ok(queued) if queued.bytes.len() < received.length => self.counters.rx_refused += 1,
                     Ok(queued) => {
                         let came = Came { bytes: queued.bytes, offload: queued.offload, tag, timestamp_ns };
                         self.intake.take(books, burst, max, came, &mut self.counters);

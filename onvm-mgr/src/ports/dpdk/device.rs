@@ -326,6 +326,11 @@ impl Device {
         (up >= 0).then_some((up == 1, speed))
     }
 
+    /// The number of the kernel's interface that the driver has made or reads, if it is on one.
+    pub(super) fn interface(&self) -> Option<u32> {
+        Some(self.facts.interface).filter(|index| *index > 0)
+    }
+
     /// Waits until what was sent is out, as far as the driver tells, and stops the device: all buffers come back.
     pub(super) fn end(&mut self) {
         let _turn = one_at_a_time();

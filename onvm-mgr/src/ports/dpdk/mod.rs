@@ -30,7 +30,7 @@ use onvm_lib::pool::{Books, Note, Packet, Pool};
 use onvm_lib::wire;
 
 use super::rate::now_ns;
-use super::{Port, PortCounters, PortError, Reception, Spec, half_done};
+use super::{Link, Port, PortCounters, PortError, Reception, Spec, afpacket, half_done};
 use buffers::Buffers;
 use device::{BURST, Device, Wanted};
 
@@ -193,7 +193,11 @@ impl DpdkPort {
             self.counters.rx_errors = counters.rx_errors;
             self.counters.tx_errors = counters.tx_errors;
         }
-        let link = self.device.link();
+        let mut link = self.device.link();
+        if let (Some((up, _)), true, Some(index)) = (&mut link, self.of_kernel, self.device.interface()) {
+            // These drivers take every link for up, even of interfaces that are gone.
+            *up = afpacket::is_up_by_index(index);
+        }
         let up = link.map(|(up, _)| up);
         if up != self.link_up {
             match (link, self.link_up) {
@@ -423,6 +427,20 @@ impl Port for DpdkPort {
         // How many buffers the driver has kept, the worker sees by its books, and says so.
         buffers.end(books);
         Ok(())
+    }
+
+    fn link(&self) -> Link {
+        if self.state != State::Started {
+            return Link::default();
+        }
+        // A TAP device may be in another namespace, where only its driver sees it.
+        if let Some(name) = self.device.interface().and_then(afpacket::name_of) {
+            return afpacket::link(&name);
+        }
+        // 0 and all ones stand for a speed that nobody knows.
+        let known = |speed: u32| Some(speed).filter(|speed| !matches!(*speed, 0 | u32::MAX));
+        let mbps = self.device.link().and_then(|(_, speed)| known(speed));
+        Link { up: self.link_up, mbps, mtu: self.device.mtu().map(u32::from) }
     }
 
     fn counters(&self) -> PortCounters {

@@ -28,7 +28,7 @@ use super::half_done;
 use super::intake::{Came, Intake};
 use super::rate::now_ns;
 use super::spec::SpecError;
-use super::{Port, PortCounters, PortError, Reception, Spec};
+use super::{Link, Port, PortCounters, PortError, Reception, Spec};
 use socket::{Datagram, Inbox, MOST_AT_ONCE};
 
 /// Ports that datagrams are sent from: as many ways as flows can take.
@@ -244,7 +244,7 @@ impl VxlanPort {
         books.set_note(&packet, Note { timestamp_ns, wire_length: length });
         self.counters.rx_packets += 1;
         self.counters.rx_bytes += u64::from(length);
-        burst.push(packet);
+        self.intake.put(packet, burst, max);
         None
     }
 
@@ -375,6 +375,16 @@ impl Port for VxlanPort {
         self.intake.close(books);
         self.ready.drain(..).for_each(|packet| books.free(packet));
         Ok(())
+    }
+
+    /// That of the interface by which datagrams leave; the MTU is the inner one.
+    fn link(&self) -> Link {
+        let local = self.senders[0].local_addr().ok();
+        let interface = local.and_then(|local| socket::interface_of(local.ip()));
+        match interface.as_deref().map(super::afpacket::link) {
+            Some(below) => Link { mtu: Some(self.mtu), ..below },
+            None => Link { up: Some(false), mtu: Some(self.mtu), ..Link::default() },
+        }
     }
 
     fn counters(&self) -> PortCounters {

@@ -14,6 +14,10 @@ pub(super) const MOST_AT_ONCE: usize = 32;
 const BEYOND: usize = 65_536;
 /// Bytes that may wait in a socket.
 const QUEUE: libc::c_int = 16 << 20;
+/// The same where nobody looks at what comes: as few as the kernel allows.
+const UNREAD: libc::c_int = 0;
+/// `UDP_NO_CHECK6_RX` of `linux/udp.h`: datagrams without a checksum are taken over IPv6 as well.
+const UNCHECKED_V6: libc::c_int = 102;
 
 fn check(result: libc::c_int) -> Result<usize> {
     usize::try_from(result).map_err(|_| Error::last_os_error())
@@ -26,12 +30,10 @@ fn set(socket: &UdpSocket, level: libc::c_int, option: libc::c_int, value: libc:
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, length) }).map(|_| ())
 }
 
-/// Sizes a socket's queues; as large as it may be without the right to more.
-fn widen(socket: &UdpSocket) -> Result<()> {
-    for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
-        if set(socket, libc::SOL_SOCKET, force, QUEUE).is_err() {
-            set(socket, libc::SOL_SOCKET, plain, QUEUE)?;
-        }
+/// Sizes the queue that a socket needs; as large as it may be without the right to more.
+fn widen(socket: &UdpSocket, (force, plain): (libc::c_int, libc::c_int)) -> Result<()> {
+    if set(socket, libc::SOL_SOCKET, force, QUEUE).is_err() {
+        set(socket, libc::SOL_SOCKET, plain, QUEUE)?;
     }
     Ok(())
 }
@@ -43,7 +45,11 @@ fn widen(socket: &UdpSocket) -> Result<()> {
 pub(super) fn receiver(local: SocketAddr) -> Result<UdpSocket> {
     let socket = UdpSocket::bind(local)?;
     socket.set_nonblocking(true)?;
-    widen(&socket)?;
+    widen(&socket, (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF))?;
+    if local.is_ipv6() {
+        // RFC 7348 §5: a datagram whose checksum is zero must be accepted; RFC 6935 allows it for tunnels.
+        set(&socket, libc::IPPROTO_UDP, UNCHECKED_V6, 1)?;
+    }
     Ok(socket)
 }
 
@@ -54,7 +60,9 @@ pub(super) fn receiver(local: SocketAddr) -> Result<UdpSocket> {
 pub(super) fn sender(from: SocketAddr, to: SocketAddr) -> Result<UdpSocket> {
     let socket = UdpSocket::bind(from)?;
     socket.set_nonblocking(true)?;
-    widen(&socket)?;
+    widen(&socket, (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF))?;
+    // What the other end sends to this port is of no tunnel, and would lie there for ever.
+    set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, UNREAD)?;
     if to.is_ipv4() {
         set(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)?;
         // RFC 7348 §5: the outer checksum should be zero. Over IPv6 there must be one.
@@ -81,6 +89,48 @@ pub(super) fn path_mtu(socket: &UdpSocket) -> Result<u32> {
     // SAFETY: the kernel writes a number of no more than this size.
     check(unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, place, &raw mut length) })?;
     Ok(u32::try_from(mtu).unwrap_or(0))
+}
+
+/// The name of the interface that has an address.
+pub(super) fn interface_of(address: IpAddr) -> Option<String> {
+    let mut first: *mut libc::ifaddrs = std::ptr::null_mut();
+    // SAFETY: room for one address.
+    check(unsafe { libc::getifaddrs(&raw mut first) }).ok()?;
+    let (mut next, mut found) = (first, None);
+    while !next.is_null() && found.is_none() {
+        // SAFETY: the list is whole until it is given back, below.
+        let one = unsafe { &*next };
+        // SAFETY: as above; an address is as long as its family says.
+        let here = (!one.ifa_addr.is_null()).then(|| unsafe { interface_address(one.ifa_addr) }).flatten();
+        if here == Some(address) {
+            // SAFETY: as above; names end with a zero.
+            let name = unsafe { std::ffi::CStr::from_ptr(one.ifa_name) };
+            found = Some(name.to_string_lossy().into_owned());
+        }
+        next = one.ifa_next;
+    }
+    // SAFETY: the list that was given, once.
+    unsafe { libc::freeifaddrs(first) };
+    found
+}
+
+/// # Safety
+/// The address has as many bytes as its family says.
+unsafe fn interface_address(raw: *const libc::sockaddr) -> Option<IpAddr> {
+    // SAFETY: the caller's promise; nothing is said of alignment.
+    unsafe {
+        match libc::c_int::from(raw.read_unaligned().sa_family) {
+            libc::AF_INET => {
+                let v4 = raw.cast::<libc::sockaddr_in>().read_unaligned();
+                Some(IpAddr::V4(u32::from_be(v4.sin_addr.s_addr).into()))
+            }
+            libc::AF_INET6 => {
+                let v6 = raw.cast::<libc::sockaddr_in6>().read_unaligned();
+                Some(IpAddr::V6(v6.sin6_addr.s6_addr.into()))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Datagrams that found no room in a socket's queue, since it was opened.

@@ -194,7 +194,7 @@ impl Capture {
         direction: Option<Direction>,
         timestamp_ns: u64,
     ) {
-        if self.chunk.bytes.len() >= CHUNK && !self.pass_on() {
+        if self.full.is_none() || self.chunk.bytes.len() >= CHUNK && !self.pass_on() {
             self.missed += 1;
             return;
         }
@@ -228,6 +228,12 @@ impl Capture {
         }
     }
 
+    /// Captures nothing more. What is left is for a thread that may wait for the disk; none if it was asked for before.
+    pub(crate) fn finish(&mut self) -> Option<Rest> {
+        let last = std::mem::replace(&mut self.chunk, Chunk::new(Vec::new()));
+        Some(Rest { last, full: self.full.take()?, thread: self.thread.take() })
+    }
+
     /// Counters, by name.
     pub(super) fn extras(&self) -> [(&'static str, u64); 3] {
         [
@@ -241,15 +247,27 @@ impl Capture {
 impl Drop for Capture {
     /// Writes the rest. This waits for the disk; the worker gives ports away before they are dropped.
     fn drop(&mut self) {
-        let last = std::mem::replace(&mut self.chunk, Chunk::new(Vec::new()));
-        if let Some(full) = self.full.take()
-            && last.packets > 0
-        {
-            let _ = full.send(last);
+        if let Some(rest) = self.finish() {
+            rest.write();
         }
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+    }
+}
+
+/// What a capture that has ended has not written yet.
+pub(crate) struct Rest {
+    last: Chunk,
+    full: SyncSender<Chunk>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Rest {
+    /// Has it written, and waits for that. Then the counts of the capture are final.
+    pub(crate) fn write(self) {
+        if self.last.packets > 0 {
+            let _ = self.full.send(self.last);
+        }
+        drop(self.full);
+        if self.thread.is_some_and(|thread| thread.join().is_err()) {
             log::error!("the thread of a capture panicked");
         }
     }

@@ -27,7 +27,7 @@ use onvm_lib::pool::{Books, Packet};
 use super::rate::{Limit, Pace, Rate, now_ns};
 use super::{Link, Port, PortCounters, PortError, Reception, Spec, SpecError};
 use capture::is_same;
-pub(crate) use capture::{Capture, HopNames};
+pub(crate) use capture::{Capture, HopNames, Rest};
 use fault::{Faults, Happened, Item, Script};
 
 /// What wrappers have done to packets since they were asked last.

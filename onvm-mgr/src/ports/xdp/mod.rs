@@ -46,7 +46,7 @@ use onvm_lib::wire;
 use super::half_done;
 use super::intake::{Came as Frame, Intake};
 use super::rate::now_ns;
-use super::{Port, PortCounters, PortError, Reception, Spec};
+use super::{Link as LinkState, Port, PortCounters, PortError, Reception, Spec};
 use lent::Lent;
 use link::{Link, Refusal};
 use options::Options;
@@ -299,7 +299,9 @@ impl XdpPort {
             Ok(()) => return self.count_sent(length),
             Err(packet) => packet,
         };
-        queue.wait_for_room();
+        if std::mem::take(&mut queue.patience) {
+            queue.wait_for_room();
+        }
         self.kick(queue, books, failed);
         // A device may be unable to use this buffer, and able to use another.
         let copy = if queue.zero_copy { books.duplicate(&packet) } else { None };
@@ -426,6 +428,7 @@ impl Port for XdpPort {
         };
         let (mut failed, mut too_long, given) = (Vec::new(), None, burst.len());
         let count = u32::try_from(open.queues.len()).unwrap_or(1);
+        open.queues.iter_mut().for_each(|queue| queue.patience = true);
         for packet in burst.drain(..) {
             let length = packet.descriptor().length();
             if length > open.mtu + around(packet.bytes(books.pool())) {
@@ -481,6 +484,10 @@ impl Port for XdpPort {
         self.intake.close(books);
         self.give_back(books);
         Ok(())
+    }
+
+    fn link(&self) -> LinkState {
+        super::afpacket::link(&self.options.interface)
     }
 
     fn counters(&self) -> PortCounters {

@@ -86,6 +86,8 @@ pub(super) struct Queue {
     /// What the kernel had counted when it was asked last.
     missed: u64,
     pub(super) joining: Joining,
+    /// A full ring may be waited for, once a burst: there are other ports.
+    pub(super) patience: bool,
 }
 
 /// A frame of which not all parts have come.
@@ -171,6 +173,7 @@ impl Unbound {
             started: false,
             missed: 0,
             joining: Joining::None,
+            patience: true,
             socket: self.socket,
         })
     }
