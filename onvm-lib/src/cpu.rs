@@ -1,4 +1,5 @@
-//! Processors: where a thread may run.
+//! Processors: where a thread may run, and how soon it is let.
+#![allow(unsafe_code)]
 
 use std::sync::OnceLock;
 
@@ -54,6 +55,69 @@ pub fn pin(core: u32) -> Result<()> {
     sched_setaffinity(None, &set)
 }
 
+/// Keeps the calling thread, and those that it starts from now on, off one processor, if it may use others.
+///
+/// # Errors
+/// The kernel's: `EINVAL` on machines with more than 1024 processors.
+pub fn keep_off(core: u32) -> Result<()> {
+    let Allowed(mut set) = Allowed::now()?;
+    if (core as usize) < CpuSet::MAX_CPU {
+        set.unset(core as usize);
+    }
+    if set.count() == 0 { Ok(()) } else { sched_setaffinity(None, &set) }
+}
+
+/// Nanoseconds that a thread with packets runs before the kernel looks who else wants its processor: the least that Linux
+/// takes. It has no less of the processor for it, but when it wakes up it need not wait until others have had their usual
+/// milliseconds.
+const SLICE_NS: u64 = 100_000;
+
+type Attributes = libc::sched_attr;
+
+/// Of the first version of the structure, which is all that is needed here.
+const ATTRIBUTES_BYTES: u32 = 48;
+const _: () = assert!(size_of::<Attributes>() == ATTRIBUTES_BYTES as usize);
+
+/// The usual policy.
+const UNCHANGED: Attributes = Attributes {
+    size: ATTRIBUTES_BYTES,
+    sched_policy: libc::SCHED_OTHER.cast_unsigned(),
+    sched_flags: 0,
+    sched_nice: 0,
+    sched_priority: 0,
+    sched_runtime: 0,
+    sched_deadline: 0,
+    sched_period: 0,
+};
+
+/// Has the calling thread let in soon when it wakes up (`sched_setattr(2)`; Linux 6.12, before that without effect). Its nice
+/// value stays, and so does a policy that is not the usual one.
+pub fn be_prompt() {
+    // SAFETY: it takes numbers, and returns one; 0 is the calling thread.
+    let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
+    if policy != libc::c_long::from(libc::SCHED_OTHER) {
+        return;
+    }
+    let attributes = Attributes {
+        sched_nice: rustix::process::getpriority_process(None).unwrap_or(0),
+        sched_runtime: SLICE_NS,
+        ..UNCHANGED
+    };
+    // SAFETY: the kernel reads a structure of the size that stands in it.
+    if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } != 0 {
+        log::debug!("no short slices: {}", std::io::Error::last_os_error());
+    }
+}
+
+/// Has the first thread of a process run only when nobody else wants its processor: for one that dies, since the kernel takes
+/// its memory apart on that thread, which takes longer than a wake-up should.
+pub fn be_last(process: rustix::process::Pid) {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    let process = process.as_raw_nonzero().get();
+    // SAFETY: the kernel reads a structure that is there; a process that has gone is an error, which means nothing here.
+    unsafe { libc::syscall(libc::SYS_sched_setscheduler, process, libc::SCHED_IDLE, &raw const parameters) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +131,33 @@ mod tests {
         all.restore().unwrap();
         assert_eq!(Allowed::now().unwrap().0.count(), all.0.count());
         assert_eq!(pin(u32::MAX), Err(Errno::INVAL));
+        keep_off(first).unwrap();
+        let left = Allowed::now().unwrap().0;
+        assert_eq!(left.is_set(first as usize), all.0.count() == 1);
+        assert_eq!(left.count(), (all.0.count() - 1).max(1));
+        keep_off(u32::MAX).unwrap();
+        assert_eq!(Allowed::now().unwrap().0.count(), left.count());
+        all.restore().unwrap();
+    }
+
+    #[test]
+    fn who_is_prompt_is_as_nice_as_before() {
+        let nice = || rustix::process::getpriority_process(None).unwrap();
+        std::thread::spawn(move || {
+            rustix::process::setpriority_process(None, 5).unwrap();
+            be_prompt();
+            assert_eq!(nice(), 5);
+            let mut told = UNCHANGED;
+            // SAFETY: the kernel writes at most as many bytes as it is told there are.
+            let done = unsafe {
+                libc::syscall(libc::SYS_sched_getattr, 0, &raw mut told, size_of::<Attributes>(), 0)
+            };
+            assert_eq!(done, 0);
+            // Kernels before 6.12 know of no slices.
+            assert!([0, SLICE_NS].contains(&told.sched_runtime), "{} ns", told.sched_runtime);
+            assert_eq!(told.sched_nice, 5);
+        })
+        .join()
+        .unwrap();
     }
 }

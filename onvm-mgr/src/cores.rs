@@ -44,6 +44,13 @@ impl Cores {
         self.pinned.then_some(self.worker)
     }
 
+    /// Keeps the calling thread off the worker's processor, where what it does would hold up packets.
+    pub(crate) fn leave_to_worker(&self) {
+        if let Some(Err(error)) = self.worker().map(onvm_lib::cpu::keep_off) {
+            log::warn!("cannot keep off the worker's processor: {error}");
+        }
+    }
+
     /// A processor for an NF.
     ///
     /// # Errors

@@ -84,6 +84,11 @@ impl Event {
         }
     }
 
+    /// The same, of something that was seen before it could be told.
+    pub(crate) fn seen(kind: Kind, time: SystemTime) -> Self {
+        Self { time, ..Self::new(kind) }
+    }
+
     pub(crate) fn service(self, service: ServiceId) -> Self {
         Self { service: Some(service).filter(|id| *id > 0), ..self }
     }

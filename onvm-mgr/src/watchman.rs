@@ -3,8 +3,9 @@
 //! The kernel says that a *process* has died when it has taken its memory apart, which takes the longer the more of the
 //! pool the process has touched. That its *thread* has died it says before, by a futex in the NF's page
 //! (`onvm_lib::node::vital`). A futex cannot be waited for together with descriptors, hence these threads: each sleeps in
-//! `futex_waitv(2)` over the words of up to [`GROUP`] NFs. Kernels before 5.16 have no such call; there deaths show by
-//! the end of the process alone, as they do for an NF that writes its word again and again to keep a thread busy.
+//! `futex_waitv(2)` over the words of up to [`GROUP`] NFs. Those who have a successor are looked at by the worker instead
+//! (`worker/succession.rs`). Kernels before 5.16 have no such call; there deaths show by the end of the process alone, as they do
+//! for an NF that writes its word again and again to keep a thread busy.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};

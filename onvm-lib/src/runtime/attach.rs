@@ -174,6 +174,7 @@ pub(super) fn open<N: NetworkFunction>(
         (None, Some(allowed)) => drop(allowed.restore()),
         (None, None) => {}
     }
+    cpu::be_prompt();
     Ok(Attached {
         pool: Pool::open(pool, welcome.pool, access)?,
         page: NodePage::open(page)?,

@@ -165,13 +165,13 @@ impl Server {
             empties: outfit.empties,
             doorbell: outfit.doorbell,
             page: outfit.page,
+            process: instance.pid,
             own_pool: outfit.own_pool,
         })));
-        let service = instance.service();
         let started_by = instance.hello.token.clone();
         if let (Some(start_token), Some(pid)) = (started_by, instance.pid) {
             let pid = u32::try_from(pid.as_raw_nonzero().get()).unwrap_or(0);
-            self.supervisor.attached(&start_token, service, pid, id);
+            self.supervisor.attached(&start_token, instance.service(), pid, id);
         }
         self.instances.insert(id, instance);
         if let Role::Successor(old) = role {

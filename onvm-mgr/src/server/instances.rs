@@ -1,8 +1,8 @@
 //! What the control thread knows of an instance, and its end.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use onvm_lib::node::NodePage;
 use onvm_lib::protocol::{Answer, Error, Hello, InstanceId, Message, Route, ServiceId, Target};
@@ -20,7 +20,7 @@ use crate::worker::Command;
 const GRACE: Duration = Duration::from_secs(2);
 /// How long what follows a death waits when others go on with the packets already: they, and the worker, need the processors
 /// just then.
-const FUNERAL: Duration = Duration::from_millis(1);
+const FUNERAL: Duration = Duration::from_millis(10);
 /// Instances that have gone and are remembered.
 const MAX_DEPARTED: usize = 64;
 /// Messages that wait for an NF which does not read its connection.
@@ -210,7 +210,7 @@ impl Server {
 
     /// The thread of an instance that had packets in its hands is dead: others go on with its work at once. The end of its
     /// process follows. The worker may have let a successor step in already.
-    pub(super) fn stopped_working(&mut self, id: InstanceId, successor: Option<InstanceId>) {
+    pub(super) fn stopped_working(&mut self, id: InstanceId, successor: Option<InstanceId>, at: SystemTime) {
         let Some(pidfd) = self.instances.get(&id).and_then(|i| i.pidfd.as_ref()) else { return };
         // Most likely that is why it died. If it was that thread alone, the rest is of no use.
         match rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
@@ -220,7 +220,7 @@ impl Server {
                 "the packet thread of instance {id} has ended, but not its process, which cannot be killed: {error}"
             ),
         }
-        let seen = Event::new(Kind::State);
+        let seen = Event::seen(Kind::State, at);
         self.take_out(id, true, successor);
         let Some(instance) = self.dying.get_mut(&id) else { return };
         if let Ok(change) = instance.life.go(State::Gone) {
@@ -232,11 +232,14 @@ impl Server {
 
     /// The kernel says that an instance's process is gone.
     pub(super) fn process_ended(&mut self, id: InstanceId) {
+        // The worker may have let a successor step in and not said so aloud yet.
+        self.hear_worker();
         let Some(instance) = self.dying.get_mut(&id) else { return self.died(id) };
         if let Some(pidfd) = &instance.pidfd {
             let _ = epoll::delete(&self.epoll, pidfd);
         }
-        instance.bury_at = Some(Instant::now() + FUNERAL);
+        let others = self.services.contains_key(&instance.service());
+        instance.bury_at = Some(Instant::now() + if others { FUNERAL } else { Duration::ZERO });
     }
 
     /// Deals with the ends of processes whose packets others have.
@@ -317,38 +320,6 @@ impl Server {
             self.services.remove(&service);
         }
         None
-    }
-
-    /// Who of a service stands by for one that dies, when so many have shares without that one.
-    fn stands_by(&self, service: ServiceId, others: usize) -> Option<InstanceId> {
-        // Of one that was asked to leave fewer are wanted now: its siblings may be enough.
-        if others >= self.shares_wanted(service) as usize {
-            return None;
-        }
-        let stays = |i: &Instance| !i.leaving && i.killed_for.is_none();
-        let stands_by = |i: &Instance| {
-            i.service() == service && i.role == Role::Standby && i.life.state() == State::Ready && stays(i)
-        };
-        self.instances.iter().find(|(_, i)| stands_by(i)).map(|(heir, _)| *heir)
-    }
-
-    /// Tells the worker who takes over from whom, if that is not what it knows.
-    pub(super) fn name_successors(&mut self) {
-        let mut named = Vec::new();
-        let with_standby: BTreeSet<ServiceId> =
-            self.instances.values().filter(|i| i.role == Role::Standby).map(Instance::service).collect();
-        for service in with_standby {
-            let owners = self.shares(service);
-            let Some(successor) = self.stands_by(service, owners.len().saturating_sub(1)) else { continue };
-            // Whom the operator kills is to be reaped as such.
-            let may_crash = |i: &Instance| !i.leaving && !i.is_killed_by_operator();
-            let owners = owners.into_iter().filter(|id| self.instances.get(id).is_some_and(may_crash));
-            named.extend(owners.map(|id| (id, successor)));
-        }
-        if self.successors != named {
-            self.worker.give(Command::Successors(named.clone()));
-            self.successors = named;
-        }
     }
 
     /// An instance that waited gets flows.

@@ -32,6 +32,7 @@ mod pulse;
 mod quarantine;
 mod replace;
 mod steer;
+mod successors;
 mod supervise;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -222,6 +223,7 @@ impl Server {
         let bell: Arc<dyn Fn() + Send + Sync> = Arc::new(bell);
         let watchman = Watchman::new(news_sender.clone(), Arc::clone(&bell));
         let worker = start_worker(start, &pool, &cores, news_sender, bell)?;
+        cores.leave_to_worker();
         let options = ServerOptions::new(start, &plan);
         let now = Instant::now();
         Ok(Self {

@@ -1,7 +1,7 @@
 //! When the ports open, and how the manager ends.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Server;
 use crate::events::{Event, Kind};
@@ -66,8 +66,10 @@ impl Server {
                 News::Violation { instance } => {
                     self.kill(instance, "it wrote nonsense where its ring's positions stand".into());
                 }
-                News::Died { instance } => self.stopped_working(instance, None),
-                News::Succeeded { instance, successor } => self.stopped_working(instance, Some(successor)),
+                News::Died { instance } => self.stopped_working(instance, None, SystemTime::now()),
+                News::Succeeded { instance, successor, at } => {
+                    self.stopped_working(instance, Some(successor), at);
+                }
                 News::Reaped { instance, in_hand, passed_to_others } => {
                     log::info!(
                         "instance {instance} cleared up: {in_hand} packets were in its hands, \

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
+use std::time::SystemTime;
 
 use onvm_lib::packet::DropReason;
 use onvm_lib::pool::Note;
@@ -72,7 +73,7 @@ pub(crate) enum News {
     /// The thread of an instance that has packets in its hands is dead: from who watches over them.
     Died { instance: InstanceId },
     /// The same, and another that stood by goes on in its place already.
-    Succeeded { instance: InstanceId, successor: InstanceId },
+    Succeeded { instance: InstanceId, successor: InstanceId, at: SystemTime },
     /// Every finite source has ended, or receiving was stopped, and every packet has come out.
     Drained,
     /// A port had an error that the user must know of.
@@ -240,7 +241,15 @@ impl Worker {
             // All owners are attached: the control thread sends Attach before the snapshot that names it. But some may have
             // died since, and their successors, too.
             let place = |owner| self.by_instance.get(&self.successions.in_place_of(owner)).copied();
-            let slots = owners.iter().filter_map(|owner| place(*owner)).collect::<Vec<_>>();
+            // Neighbours mostly have the same: none is looked up for each of thousands of slots.
+            let mut last = (0, None);
+            let slots = owners.iter().filter_map(|owner| {
+                if last.0 != *owner {
+                    last = (*owner, place(*owner));
+                }
+                last.1
+            });
+            let slots: Vec<usize> = slots.collect();
             let state = self.services.entry(*service);
             // Who was waited for too long has come.
             state.gone &= slots.is_empty();

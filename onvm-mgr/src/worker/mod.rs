@@ -161,6 +161,8 @@ pub(crate) struct Worker {
     called: Arc<AtomicBool>,
     news: Sender<News>,
     news_bell: Arc<dyn Fn() + Send + Sync>,
+    /// Until when the control thread is not woken for news: who has just taken over needs the processors.
+    hushed_until: Option<Instant>,
     receiving: bool,
     stopping: bool,
     /// The manager stops and NFs leave: nothing waits for an instance any more.
@@ -232,6 +234,7 @@ pub(crate) fn start(
         if let Some(core) = core {
             crate::cores::pin(core);
         }
+        onvm_lib::cpu::be_prompt();
         worker.work();
     })?;
     Ok(Handle { commands, called, turned_away, bell: handle_bell, thread: Some(thread) })
@@ -288,6 +291,7 @@ impl Worker {
             called,
             news,
             news_bell,
+            hushed_until: None,
             receiving: false,
             stopping: false,
             giving_up: false,
@@ -352,6 +356,7 @@ impl Worker {
         self.watch_leaving();
         self.urgent = self.gate.is_some() || self.services.is_held_up() || self.ports_leave();
         self.close_edges();
+        self.speak_up();
         self.check_audits();
         self.check_violations();
         for state in &mut self.ports {
@@ -389,7 +394,7 @@ impl Worker {
     }
 
     fn tell(&self, news: News) {
-        if self.news.send(news).is_ok() {
+        if self.news.send(news).is_ok() && self.hushed_until.is_none() {
             (self.news_bell)();
         }
     }

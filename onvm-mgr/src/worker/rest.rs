@@ -114,6 +114,7 @@ impl Worker {
         let parked = !self.services.with_line().is_empty() || self.gate.is_some();
         blocked
             || parked
+            || self.hushed_until.is_some()
             || self.ports_leave()
             || !self.audits.is_empty()
             || self.edges.values().any(|e| e.heir.is_some())

@@ -8,16 +8,22 @@
 //! ```text
 //! named ──its word says that it died──▶ succeeded ──`Reap` of either──▶ (as the new snapshot says)
 //! ```
-//! Until then snapshots that still name the dead one mean its successor. While flows move (`gate`), and while the worker sleeps,
-//! the control thread sees to it alone.
+//! Until then snapshots that still name the dead one mean its successor. The control thread is woken a little later: what it
+//! does, and the process that it starts, would take a processor from the successor just then. For the same reason the
+//! watchman does not watch over those who have a successor. While flows move (`gate`) the end of the process tells of a death.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
 
 use onvm_lib::node::{NodePage, Vital, vital};
 use onvm_lib::protocol::InstanceId;
 
 use super::Worker;
 use super::command::News;
+use super::node::Node;
+
+/// How long the control thread is left asleep then: it, and what it starts, would take a processor from the successor.
+const HUSH: Duration = Duration::from_millis(2);
 
 /// An instance that has flows, and who is to have them when it dies.
 struct Named {
@@ -63,12 +69,15 @@ impl Successions {
 impl Worker {
     /// Follows what the control thread says of who takes over from whom.
     pub(super) fn name_successors(&mut self, successors: &[(InstanceId, InstanceId)]) {
-        let node = |id| self.by_instance.get(id).and_then(|index| self.nodes[*index].as_ref());
         let named = successors.iter().filter_map(|(instance, successor)| {
-            let page = node(instance)?.page.clone();
-            node(successor).map(|_| Named { instance: *instance, page, successor: *successor })
+            let page = self.node_of(*instance)?.page.clone();
+            self.node_of(*successor).map(|_| Named { instance: *instance, page, successor: *successor })
         });
         self.successions.named = named.collect();
+    }
+
+    fn node_of(&self, instance: InstanceId) -> Option<&Node> {
+        self.by_instance.get(&instance).and_then(|index| self.nodes[*index].as_ref())
     }
 
     /// Lets successors step in for those who have died.
@@ -89,14 +98,28 @@ impl Worker {
             if !self.by_instance.contains_key(&instance) || !self.by_instance.contains_key(&successor) {
                 continue;
             }
-            // Said first, so that the control thread has it before the watchman's word; it is woken when packets flow again.
-            let _ = self.news.send(News::Succeeded { instance, successor });
+            // It takes a while to wake up: it does while this is done. What is left of the other is in no hurry.
+            if let Some(node) = self.node_of(successor) {
+                node.inbound.wake_sleeper();
+            }
+            if let Some(process) = self.node_of(instance).and_then(|node| node.process) {
+                onvm_lib::cpu::be_last(process);
+            }
+            self.hushed_until = Some(Instant::now() + HUSH);
+            self.tell(News::Succeeded { instance, successor, at: SystemTime::now() });
             self.successions.succeeded.push((instance, successor));
             self.pass_pins(&[(instance, successor)]);
             let table = std::mem::take(&mut self.table);
             self.follow(table);
             self.reap(instance, true, true);
         }
-        (self.news_bell)();
+    }
+
+    /// Wakes the control thread for what it was not woken for.
+    pub(super) fn speak_up(&mut self) {
+        if self.hushed_until.is_some_and(|until| until <= self.now) {
+            self.hushed_until = None;
+            (self.news_bell)();
+        }
     }
 }
