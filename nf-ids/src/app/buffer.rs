@@ -42,6 +42,8 @@ const DNS: &[Protocol] = &[Protocol::Dns, Protocol::Doh2];
 const MDNS: &[Protocol] = &[Protocol::Mdns];
 const LLMNR: &[Protocol] = &[Protocol::Llmnr];
 const TLS: &[Protocol] = &[Protocol::Tls];
+const QUIC: &[Protocol] = &[Protocol::Quic];
+const HELLO: &[Protocol] = &[Protocol::Tls, Protocol::Quic];
 const SSH: &[Protocol] = &[Protocol::Ssh];
 const SIP: &[Protocol] = &[Protocol::Sip];
 const SMTP: &[Protocol] = &[Protocol::Smtp];
@@ -198,15 +200,15 @@ buffers! {
     /// Every certificate, as it was sent.
     TlsCerts = ["tls.certs"] TLS (Headers) (Headers) many;
     /// Fingerprint of the client's hello.
-    Ja3Hash = ["ja3.hash", "ja3_hash"] TLS (Line) () one;
+    Ja3Hash = ["ja3.hash", "ja3_hash"] HELLO (Line) () one;
     /// What it is made of.
-    Ja3String = ["ja3.string", "ja3_string"] TLS (Line) () one;
+    Ja3String = ["ja3.string", "ja3_string"] HELLO (Line) () one;
     /// Fingerprint of the server's hello.
-    Ja3sHash = ["ja3s.hash"] TLS () (Line) one;
+    Ja3sHash = ["ja3s.hash"] HELLO () (Line) one;
     /// What it is made of.
-    Ja3sString = ["ja3s.string"] TLS () (Line) one;
+    Ja3sString = ["ja3s.string"] HELLO () (Line) one;
     /// JA4 of the client's hello.
-    Ja4Hash = ["ja4.hash"] TLS (Line) () one;
+    Ja4Hash = ["ja4.hash"] HELLO (Line) () one;
     /// Protocol of the banner, `2.0`.
     SshProto = ["ssh.proto", "ssh_proto"] SSH (Line) (Line) one;
     /// Software of the banner.
@@ -315,6 +317,16 @@ buffers! {
     SmbNtlmUser = ["smb.ntlmssp_user"] SMB (Line) () one;
     /// Domain of NTLMSSP.
     SmbNtlmDomain = ["smb.ntlmssp_domain"] SMB (Line) () one;
+    /// Version of a packet.
+    QuicVersion = ["quic.version"] QUIC (Complete) (Complete) one;
+    /// Server name of the client's hello.
+    QuicSni = ["quic.sni"] QUIC (Complete) () one;
+    /// Program that the client says it is.
+    QuicUa = ["quic.ua"] QUIC (Complete) () one;
+    /// Fingerprint of Google's client hello.
+    QuicCyuHash = ["quic.cyu.hash"] QUIC (Complete) () one;
+    /// What it is made of.
+    QuicCyuString = ["quic.cyu.string"] QUIC (Complete) () one;
     /// What a message carries.
     WebsocketPayload = ["websocket.payload"] WEBSOCKET (Complete) (Complete) one;
     /// Each interface that was accepted before a call: its number in the order of its text, and two bytes of version.

@@ -142,6 +142,8 @@ events! {
     RfbConfusedState = "rfb.confused_state",
     WebsocketSkipEnd = "websocket.skip_end_of_payload",
     WebsocketReassemblyLimit = "websocket.reassembly_limit_reached",
+    QuicFailedDecrypt = "quic.failed_decrypt",
+    QuicErrorOnData = "quic.error_on_data",
     LdapTooManyTransactions = "ldap.too_many_transactions",
     LdapInvalidData = "ldap.invalid_data",
     LdapRequestNotFound = "ldap.request_not_found",

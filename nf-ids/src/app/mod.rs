@@ -30,6 +30,7 @@ mod mqtt;
 pub mod number;
 pub mod probe;
 pub mod protocol;
+mod quic;
 mod rfb;
 mod sip;
 mod smb;
@@ -294,6 +295,7 @@ impl State {
             Protocol::Dcerpc => Box::new(Stored::new(first, dcerpc::Dcerpc::default())),
             Protocol::Krb5 => Box::new(Stored::new(first, krb5::Krb5::new(self.hints.udp))),
             Protocol::Snmp => Box::new(Stored::new(first, snmp::Snmp)),
+            Protocol::Quic => Box::new(Stored::new(first, quic::Quic::default())),
             Protocol::Websocket => Box::new(Stored::new(first, websocket::Websocket::default())),
             Protocol::Mqtt => Box::new(Stored::new(first, mqtt::Mqtt::default())),
             _ => return None,

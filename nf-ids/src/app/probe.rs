@@ -428,6 +428,9 @@ fn look_datagram(direction: Direction, bytes: &[u8], hints: &Hints) -> Look {
     if let Look::Is(_) = sip {
         return sip;
     }
+    if super::quic::plausible(bytes) {
+        return Look::Is(P::Quic);
+    }
     if hints.on(&[67, 68]) {
         return named(P::Dhcp, bytes.len() >= 240 && matches!(bytes[0], 1 | 2));
     }

@@ -62,7 +62,17 @@ fn object(record: &Record<'_>) -> Map<String, Value> {
         set("flow", flow(numbers, record));
     }
     if let Some((name, metadata)) = record.metadata.as_ref().filter(|(_, fields)| !fields.is_empty()) {
-        set(name, metadata.clone().into());
+        let mut metadata = metadata.clone();
+        // Tools look for HTTP/2 where HTTP is, and for DNS over it where DNS is.
+        let name = if matches!(*name, "http2" | "doh2") {
+            if let Some(dns) = metadata.remove("dns") {
+                set("dns", dns);
+            }
+            "http"
+        } else {
+            name
+        };
+        set(name, metadata.into());
     }
     if let Some((name, value)) = &record.more {
         set(name, value.clone());

@@ -70,6 +70,7 @@ impl Kind {
 
     /// The kind of transactions of a protocol.
     pub fn of_protocol(name: &'static str) -> Kind {
+        let name = if matches!(name, "http2" | "doh2") { "http" } else { name };
         KINDS.iter().find(|(_, word)| *word == name).map_or(Kind::Other(name), |(kind, _)| *kind)
     }
 }

@@ -53,6 +53,20 @@ fn eve_has_the_fields_that_tools_read() {
 }
 
 #[test]
+fn all_of_http_stands_in_one_place() {
+    let mut record = record();
+    let mut fields = Map::new();
+    fields.insert("url".into(), "/dns-query".into());
+    fields.insert("dns".into(), serde_json::json!({"type": "request"}));
+    record.metadata = Some(("doh2", fields));
+    let value: Value = serde_json::from_str(&eve::line(&record)).unwrap();
+    assert_eq!(value["http"], serde_json::json!({"url": "/dns-query"}));
+    assert_eq!(value["dns"]["type"], "request");
+    assert_eq!(Kind::of_protocol("http2"), Kind::Http);
+    assert_eq!(Kind::of_protocol("ftp"), Kind::Other("ftp"));
+}
+
+#[test]
 fn fast_lines_are_for_people() {
     let line = fast::line(&record()).unwrap();
     let rest = line.split_once("  ").unwrap().1;

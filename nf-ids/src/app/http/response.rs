@@ -206,15 +206,7 @@ impl Http {
         if status == 100 && tx.continued {
             events.push(Event::HttpContinueAlreadySeen);
         }
-        if coding.is_some() && !chunked {
-            events.push(Event::HttpInvalidResponseTransferEncoding);
-        }
-        if tx.response.headers.too_many {
-            events.push(Event::HttpResponseTooManyHeaders);
-        }
-        if tx.response.headers.get(b"content-range").is_some_and(|range| !is_range(range)) {
-            events.push(Event::HttpRangeInvalid);
-        }
+        odd_headers(&tx.response, &mut events);
         let none = tx.method == b"HEAD" || (bodiless && matches!(status, 100..=199 | 204 | 304));
         let place = if none {
             Place::Rest
@@ -306,6 +298,20 @@ impl Http {
 fn is_chunked(value: &[u8]) -> bool {
     let text: Vec<u8> = value.iter().filter(|byte| **byte != 0).map(u8::to_ascii_lowercase).collect();
     memchr::memmem::find(&text, b"chunked").is_some()
+}
+
+/// What is odd in headers and changes nothing.
+fn odd_headers(response: &super::tx::Message, events: &mut Vec<Event>) {
+    let headers = &response.headers;
+    if headers.get(b"transfer-encoding").is_some_and(|coding| !is_chunked(coding)) {
+        events.push(Event::HttpInvalidResponseTransferEncoding);
+    }
+    if headers.too_many {
+        events.push(Event::HttpResponseTooManyHeaders);
+    }
+    if headers.get(b"content-range").is_some_and(|range| !is_range(range)) {
+        events.push(Event::HttpRangeInvalid);
+    }
 }
 
 /// Whether this is a `Content-Range` (RFC 9110, section 14.4): `bytes 0-9/100`, `bytes */100`, `bytes 0-9/*`.

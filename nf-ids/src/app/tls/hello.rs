@@ -165,8 +165,8 @@ impl Hello {
         format!("{},{},{}", self.version, all(&self.ciphers), all(&self.extensions))
     }
 
-    /// JA4 of a client's hello over TCP.
-    pub(super) fn ja4(&self) -> String {
+    /// JA4 of a client's hello: over TCP (`t`) or QUIC (`q`).
+    pub(super) fn ja4(&self, carrier: char) -> String {
         let keep = |list: &[u16]| list.iter().copied().filter(|value| !is_grease(*value)).collect::<Vec<_>>();
         let (ciphers, extensions) = (keep(&self.ciphers), keep(&self.extensions));
         let version = match self.real_version() {
@@ -187,7 +187,7 @@ impl Hello {
             tail = format!("{tail}_{}", signatures.join(","));
         }
         format!(
-            "t{version}{name}{:02}{:02}{}_{}_{}",
+            "{carrier}{version}{name}{:02}{:02}{}_{}_{}",
             ciphers.len().min(99),
             extensions.len().min(99),
             self.ja4_alpn(),
@@ -266,7 +266,7 @@ mod tests {
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             ..Hello::default()
         };
-        assert_eq!(hello.ja4(), "t13d1516h2_8daaf6152771_e5627efa2ab1");
+        assert_eq!(hello.ja4('t'), "t13d1516h2_8daaf6152771_e5627efa2ab1");
         assert_eq!(hello.real_version(), 0x0304);
         assert!(hello.ja3().starts_with("771,4865-4866-4867-49195-"));
     }

@@ -357,6 +357,31 @@ impl Tls {
     }
 }
 
+/// What a hello says that travels in another protocol than TLS' own records.
+#[derive(Debug)]
+pub(super) struct Greeting {
+    /// Server name.
+    pub(super) name: Option<Vec<u8>>,
+    /// JA3's text.
+    pub(super) ja3: String,
+    /// JA4, over QUIC.
+    pub(super) ja4: String,
+}
+
+impl Greeting {
+    /// Of a client's hello over QUIC; none when it cannot be read.
+    pub(super) fn of_client(body: &[u8]) -> Option<Greeting> {
+        let hello = Hello::parse(body, true)?;
+        let (ja3, ja4) = (hello.ja3(), hello.ja4('q'));
+        Some(Greeting { name: hello.sni, ja3, ja4 })
+    }
+
+    /// JA3S' text of a server's hello.
+    pub(super) fn of_server(body: &[u8]) -> Option<String> {
+        Hello::parse(body, false).map(|hello| hello.ja3s())
+    }
+}
+
 /// A fingerprint's hash and text.
 fn with_hash(text: String) -> [Vec<u8>; 2] {
     [md5_hex(text.as_bytes()).into_bytes(), text.into_bytes()]

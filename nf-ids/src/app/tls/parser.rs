@@ -88,7 +88,7 @@ impl Parser for Tls {
             Buffer::Ja3sString => self.ja3s(1),
             Buffer::Ja4Hash => {
                 let hello = self.client.as_ref()?;
-                Some(self.made.ja4.get_or_init(|| hello.ja4().into_bytes()))
+                Some(self.made.ja4.get_or_init(|| hello.ja4('t').into_bytes()))
             }
             _ => None,
         }
