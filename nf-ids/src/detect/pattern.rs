@@ -20,6 +20,8 @@ const MULTIPLIER: u32 = 0x9e37_79b1;
 /// Folds letters to one case; what else it makes equal is told apart by the comparison of the whole.
 const FOLD: u32 = 0x2020_2020;
 const FOLD_TWO: u16 = 0x2020;
+/// Words of the table for two bytes: a bit for each value.
+const TWO_WORDS: usize = 1 << 10;
 
 /// One pattern.
 #[derive(Clone, Debug)]
@@ -139,12 +141,11 @@ fn fold(four: [u8; 4]) -> u32 {
 pub struct Matcher {
     /// A bit for each hash that a window of a pattern has.
     bitmap: Vec<u64>,
-    shift: u32,
     slots: Vec<Slot>,
     slot_shift: u32,
     leads: Vec<Lead>,
-    /// The same for two bytes, without hashing.
-    two_bitmap: Vec<u64>,
+    /// The same for two bytes, without hashing; there when there are patterns of two or three.
+    two_bitmap: Option<Box<[u64; TWO_WORDS]>>,
     /// Sorted by window; there are few.
     twos: Vec<(u16, Vec<Lead>)>,
     /// Of each byte, where its patterns are in `ones`, from 1; 0 for none.
@@ -201,7 +202,7 @@ impl Matcher {
             + self.leads.len() * size_of::<Lead>()
             + self.patterns.len() * size_of::<Pattern>()
             + self.text.len()
-            + self.two_bitmap.len() * 8
+            + self.two_bitmap.as_ref().map_or(0, |_| TWO_WORDS * 8)
     }
 
     fn add_one(&mut self, byte: u8, nocase: bool, pattern: u32) {
@@ -219,8 +220,8 @@ impl Matcher {
     }
 
     fn add_two(&mut self, window: u16, lead: Lead) {
-        self.two_bitmap.resize(1024, 0);
-        self.two_bitmap[usize::from(window >> 6)] |= 1 << (window & 63);
+        let bitmap = self.two_bitmap.get_or_insert_with(|| Box::new([0; TWO_WORDS]));
+        bitmap[usize::from(window >> 6)] |= 1 << (window & 63);
         let at = match self.twos.binary_search_by_key(&window, |(w, _)| *w) {
             Ok(at) => at,
             Err(at) => {
@@ -237,9 +238,10 @@ impl Matcher {
         }
         fours.sort_by_key(|(window, lead)| (*window, lead.pattern));
         let different = 1 + fours.windows(2).filter(|w| w[0].0 != w[1].0).count();
-        // 64 bits a window keep false steps rare; 2^17 bits are 16 KiB and fit beside the packet in the first cache.
-        let bits = (usize::BITS - (different * 64).leading_zeros()).clamp(12, 18);
-        self.shift = 32 - bits;
+        // 32 to 128 bits a window keep false steps rare; 2^17 bits are 16 KiB and fit beside the packet in the first cache.
+        // Few sizes, each known where it is searched, so that no index need be checked.
+        let bits = (usize::BITS - (different * 64).leading_zeros()).next_multiple_of(2).clamp(12, 18);
+        let shift = 32 - bits;
         self.bitmap = vec![0; 1 << (bits - 6)];
         let slot_bits = (usize::BITS - (different * 2).leading_zeros()).clamp(4, 24);
         self.slot_shift = 32 - slot_bits;
@@ -251,7 +253,7 @@ impl Matcher {
             let first = u32::try_from(self.leads.len()).unwrap_or(u32::MAX);
             self.leads.extend(fours[at..end].iter().map(|(_, lead)| *lead));
             let hash = window.wrapping_mul(MULTIPLIER);
-            let bit = hash >> self.shift;
+            let bit = hash >> shift;
             self.bitmap[(bit >> 6) as usize] |= 1 << (bit & 63);
             let mut slot = (hash >> self.slot_shift) as usize;
             while self.slots[slot].count != 0 {
@@ -265,11 +267,15 @@ impl Matcher {
     /// Finds every pattern that is in `text`.
     pub fn search(&self, text: &[u8], found: &mut Found) {
         found.begin(self.patterns.len());
-        if !self.slots.is_empty() {
-            self.search_fours(text, found);
+        match self.bitmap.len() {
+            0 => {}
+            0x40 => self.search_fours::<0x40, 20>(text, found),
+            0x100 => self.search_fours::<0x100, 18>(text, found),
+            0x400 => self.search_fours::<0x400, 16>(text, found),
+            _ => self.search_fours::<0x1000, 14>(text, found),
         }
-        if !self.twos.is_empty() {
-            self.search_twos(text, found);
+        if let Some(bitmap) = &self.two_bitmap {
+            self.search_twos(bitmap, text, found);
         }
         if !self.ones.is_empty() {
             for byte in text {
@@ -286,8 +292,8 @@ impl Matcher {
     }
 
     #[inline]
-    fn search_fours(&self, text: &[u8], found: &mut Found) {
-        let (bitmap, shift) = (self.bitmap.as_slice(), self.shift);
+    fn search_fours<const WORDS: usize, const SHIFT: u32>(&self, text: &[u8], found: &mut Found) {
+        let Ok(bitmap) = <&[u64; WORDS]>::try_from(self.bitmap.as_slice()) else { return };
         let mut at = 0;
         // Eight windows from three loads: places are tested together, and told apart only when one of them hits.
         for chunk in text.windows(11).step_by(8) {
@@ -299,10 +305,10 @@ impl Matcher {
             ]);
             let mut hits = 0u32;
             for (place, word) in [(0, low), (1, low >> 8), (2, low >> 16), (3, low >> 24), (4, low >> 32)] {
-                hits |= bit(bitmap, shift, word) << place;
+                hits |= bit::<WORDS, SHIFT>(bitmap, word) << place;
             }
             for (place, word) in [(5, high >> 16), (6, high >> 24), (7, high >> 32)] {
-                hits |= bit(bitmap, shift, word) << place;
+                hits |= bit::<WORDS, SHIFT>(bitmap, word) << place;
             }
             while hits != 0 {
                 let place = hits.trailing_zeros() as usize;
@@ -313,7 +319,7 @@ impl Matcher {
         }
         while at + 4 <= text.len() {
             let word = fold([text[at], text[at + 1], text[at + 2], text[at + 3]]);
-            if bit(bitmap, shift, u64::from(word)) != 0 {
+            if bit::<WORDS, SHIFT>(bitmap, u64::from(word)) != 0 {
                 self.look(text, at, found);
             }
             at += 1;
@@ -340,15 +346,39 @@ impl Matcher {
         }
     }
 
-    fn search_twos(&self, text: &[u8], found: &mut Found) {
-        for (at, pair) in text.windows(2).enumerate() {
-            let window = u16::from_le_bytes([pair[0], pair[1]]) | FOLD_TWO;
-            if self.two_bitmap[usize::from(window >> 6)] >> (window & 63) & 1 == 1
-                && let Ok(place) = self.twos.binary_search_by_key(&window, |(w, _)| *w)
-            {
-                for lead in &self.twos[place].1 {
-                    self.compare(text, at, *lead, found);
-                }
+    fn search_twos(&self, bitmap: &[u64; TWO_WORDS], text: &[u8], found: &mut Found) {
+        let mut at = 0;
+        // Eight places at once here, too.
+        for chunk in text.windows(9).step_by(8) {
+            let low = u64::from_le_bytes([
+                chunk[0], chunk[1], chunk[2], chunk[3], chunk[4], chunk[5], chunk[6], chunk[7],
+            ]);
+            let last = u64::from(u16::from_le_bytes([chunk[7], chunk[8]]));
+            let mut hits = two(bitmap, last) << 7;
+            for place in 0..7 {
+                hits |= two(bitmap, low >> (8 * place)) << place;
+            }
+            while hits != 0 {
+                self.look_two(text, at + hits.trailing_zeros() as usize, found);
+                hits &= hits - 1;
+            }
+            at += 8;
+        }
+        while at + 2 <= text.len() {
+            if two(bitmap, u64::from(u16::from_le_bytes([text[at], text[at + 1]]))) != 0 {
+                self.look_two(text, at, found);
+            }
+            at += 1;
+        }
+    }
+
+    /// The short patterns whose window is at `at`.
+    #[cold]
+    fn look_two(&self, text: &[u8], at: usize, found: &mut Found) {
+        let window = u16::from_le_bytes([text[at], text[at + 1]]) | FOLD_TWO;
+        if let Ok(place) = self.twos.binary_search_by_key(&window, |(w, _)| *w) {
+            for lead in &self.twos[place].1 {
+                self.compare(text, at, *lead, found);
             }
         }
     }
@@ -370,10 +400,28 @@ impl Matcher {
 }
 
 #[inline(always)]
-fn bit(bitmap: &[u64], shift: u32, word: u64) -> u32 {
+fn bit<const WORDS: usize, const SHIFT: u32>(bitmap: &[u64; WORDS], word: u64) -> u32 {
     let window = (word & 0xffff_ffff) as u32 | FOLD;
-    let hash = window.wrapping_mul(MULTIPLIER) >> shift;
-    u32::from(bitmap[(hash >> 6) as usize] >> (hash & 63) & 1 == 1)
+    let hash = window.wrapping_mul(MULTIPLIER) >> SHIFT;
+    u32::from(bitmap[(hash >> 6) as usize & (WORDS - 1)] >> (hash & 63) & 1 == 1)
+}
+
+#[inline(always)]
+fn two(bitmap: &[u64; TWO_WORDS], word: u64) -> u32 {
+    let window = (word & 0xffff) as u16 | FOLD_TWO;
+    u32::from(bitmap[usize::from(window >> 6)] >> (window & 63) & 1 == 1)
+}
+
+/// The part of a pattern, of at most so many bytes, whose four bytes in a row are the least usual. What is searched for a
+/// part of finds whatever has the whole.
+#[must_use]
+pub(crate) fn best_part(bytes: &[u8], most: usize) -> &[u8] {
+    if bytes.len() <= most || most < 4 {
+        return bytes;
+    }
+    let window = best_window(bytes, &HashMap::new());
+    let start = window.saturating_sub((most - 4) / 2).min(bytes.len() - most);
+    &bytes[start..start + most]
 }
 
 #[cfg(test)]
@@ -403,6 +451,25 @@ mod tests {
         assert_eq!(find(patterns, b"HeLLo xYz A"), [3, 5]);
         assert_eq!(find(patterns, b"hell"), Vec::<usize>::new());
         assert_eq!(find(patterns, b""), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn every_size_of_table_finds_all_and_a_part_is_of_its_pattern() {
+        for many in [10, 100, 400, 4_000] {
+            let patterns: Vec<Vec<u8>> = (0..many)
+                .map(|n: u32| [&n.wrapping_mul(0x9e37_79b1).to_be_bytes()[..], b"xy"].concat())
+                .collect();
+            let borrowed: Vec<(&[u8], bool)> = patterns.iter().map(|p| (p.as_slice(), false)).collect();
+            assert_eq!(find(&borrowed, &patterns.concat()).len(), patterns.len(), "{many}");
+        }
+        let pattern = b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\x07\x08\x09\x0baaaaaaaaaaaaaaaaaaaaaa";
+        let part = best_part(pattern, 32);
+        assert!(part.len() == 32 && part.windows(4).any(|w| w == b"\x07\x08\x09\x0b"));
+        assert!(
+            best_part(b"\x07\x08\x09\x0baaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 32)
+                .starts_with(b"\x07")
+        );
+        assert_eq!(best_part(b"abc", 32), b"abc");
     }
 
     #[test]
