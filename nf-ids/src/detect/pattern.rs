@@ -148,9 +148,8 @@ pub struct Matcher {
     two_bitmap: Option<Box<[u64; TWO_WORDS]>>,
     /// Sorted by window; there are few.
     twos: Vec<(u16, Vec<Lead>)>,
-    /// Of each byte, where its patterns are in `ones`, from 1; 0 for none.
-    one_set: Vec<u16>,
-    ones: Vec<Vec<u32>>,
+    /// Of each byte that is a pattern, in either case, the patterns.
+    ones: Vec<(u8, Vec<u32>)>,
     patterns: Vec<Pattern>,
     text: Vec<u8>,
 }
@@ -206,16 +205,13 @@ impl Matcher {
     }
 
     fn add_one(&mut self, byte: u8, nocase: bool, pattern: u32) {
-        self.one_set.resize(256, 0);
         let both = [byte.to_ascii_lowercase(), byte.to_ascii_uppercase()];
         let bytes: &[u8] = if nocase && both[0] != both[1] { &both } else { &[byte] };
         for byte in bytes {
-            let place = &mut self.one_set[usize::from(*byte)];
-            if *place == 0 {
-                self.ones.push(Vec::new());
-                *place = u16::try_from(self.ones.len()).unwrap_or(0);
+            match self.ones.iter_mut().find(|(known, _)| known == byte) {
+                Some((_, patterns)) => patterns.push(pattern),
+                None => self.ones.push((*byte, vec![pattern])),
             }
-            self.ones[usize::from(*place) - 1].push(pattern);
         }
     }
 
@@ -277,14 +273,12 @@ impl Matcher {
         if let Some(bitmap) = &self.two_bitmap {
             self.search_twos(bitmap, text, found);
         }
-        if !self.ones.is_empty() {
-            for byte in text {
-                let place = usize::from(self.one_set[usize::from(*byte)]);
-                if place != 0 {
-                    for pattern in &self.ones[place - 1] {
-                        if !found.has(*pattern) {
-                            found.add(*pattern);
-                        }
+        // Patterns of one byte are few: whether each is there is known fastest by itself.
+        for (byte, patterns) in &self.ones {
+            if memchr::memchr(*byte, text).is_some() {
+                for pattern in patterns {
+                    if !found.has(*pattern) {
+                        found.add(*pattern);
                     }
                 }
             }
@@ -347,8 +341,8 @@ impl Matcher {
     }
 
     fn search_twos(&self, bitmap: &[u64; TWO_WORDS], text: &[u8], found: &mut Found) {
-        let mut at = 0;
-        // Eight places at once here, too.
+        let (mut at, mut done) = (0, None);
+        // Eight places at once here, too. In a run of the same bytes, one look is enough when it has found all.
         for chunk in text.windows(9).step_by(8) {
             let low = u64::from_le_bytes([
                 chunk[0], chunk[1], chunk[2], chunk[3], chunk[4], chunk[5], chunk[6], chunk[7],
@@ -359,26 +353,33 @@ impl Matcher {
                 hits |= two(bitmap, low >> (8 * place)) << place;
             }
             while hits != 0 {
-                self.look_two(text, at + hits.trailing_zeros() as usize, found);
+                self.look_two(text, at + hits.trailing_zeros() as usize, found, &mut done);
                 hits &= hits - 1;
             }
             at += 8;
         }
         while at + 2 <= text.len() {
             if two(bitmap, u64::from(u16::from_le_bytes([text[at], text[at + 1]]))) != 0 {
-                self.look_two(text, at, found);
+                self.look_two(text, at, found, &mut done);
             }
             at += 1;
         }
     }
 
-    /// The short patterns whose window is at `at`.
+    /// The short patterns whose window is at `at`. The window is noted in `done` when all of its patterns are found.
     #[cold]
-    fn look_two(&self, text: &[u8], at: usize, found: &mut Found) {
+    fn look_two(&self, text: &[u8], at: usize, found: &mut Found, done: &mut Option<u16>) {
         let window = u16::from_le_bytes([text[at], text[at + 1]]) | FOLD_TWO;
+        if *done == Some(window) {
+            return;
+        }
         if let Ok(place) = self.twos.binary_search_by_key(&window, |(w, _)| *w) {
-            for lead in &self.twos[place].1 {
+            let leads = &self.twos[place].1;
+            for lead in leads {
                 self.compare(text, at, *lead, found);
+            }
+            if leads.iter().all(|lead| found.has(lead.pattern)) {
+                *done = Some(window);
             }
         }
     }
