@@ -1,5 +1,5 @@
 //! What the IDS needs for a packet: without rules, with 1,000 rules for raw content, with all of a real rule set.
-//! `cargo bench -p nf-ids`.
+//! `cargo bench -p nf-ids`; only measurements whose name has a word in it: `cargo bench -p nf-ids --bench packets -- raw`.
 //!
 //! The packets are those of real captures, in memory, one after the other and again and again; each round has other
 //! addresses, so that flows are new. Captures and rules are looked for where the tests look for them; without them a
@@ -122,6 +122,11 @@ fn mix() -> Vec<(Vec<u8>, u64)> {
 
 /// Runs the mix through an engine, and prints the rates.
 fn measure<D: Detection>(name: &str, mode: Mode, frames: &[(Vec<u8>, u64)], detection: impl Fn() -> D) {
+    if let Some(word) = std::env::args().skip(1).find(|word| !word.starts_with('-'))
+        && !name.contains(&word)
+    {
+        return;
+    }
     let (mut packets, mut bytes) = (0u64, 0u64);
     let mut settings = Settings::of(mode);
     settings.ignore_checksums = true;

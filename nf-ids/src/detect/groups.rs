@@ -7,13 +7,17 @@
 use std::collections::HashMap;
 
 use super::compile::{Compiled, choose};
-use super::pattern::{Found, Matcher, MatcherBuilder};
+use super::pattern::{Found, Matcher, MatcherBuilder, best_part};
 use crate::decode::Decoded;
 use crate::flow::Direction;
 use crate::rules::{Kind, Ports, Protocol};
 
 /// Ports that a rule may name one by one to be in their groups only.
 const FEW: u128 = 64;
+
+/// Bytes of a pattern that are looked for. As many before what is new in a stream are searched again with it, so that
+/// a long pattern would cost each packet more than it spares.
+const MOST_PATTERN: usize = 32;
 
 /// Patterns, and the rules that each leads to.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +37,7 @@ impl Prefilter {
         let mut by_pattern: Vec<Vec<u32>> = Vec::new();
         let mut longest = 0;
         for (rule, bytes, nocase) in patterns {
+            let bytes = best_part(bytes, MOST_PATTERN);
             longest = longest.max(bytes.len());
             let number = builder.add(bytes, nocase) as usize;
             if by_pattern.len() <= number {
@@ -74,6 +79,9 @@ pub(crate) struct Group {
     pub(crate) packet: Prefilter,
     /// Those for the stream.
     pub(crate) stream: Prefilter,
+    /// Both, for a packet that is in its stream's window as it is, so that one search does. None where all that are for
+    /// packets are for the stream, too.
+    pub(crate) both: Option<Prefilter>,
 }
 
 /// Groups of one protocol and direction.
@@ -196,7 +204,8 @@ impl Groups {
         let ported = self.tcp.iter().chain(&self.udp).flat_map(|p| &p.groups);
         let all = ported.chain(self.others.iter().flatten());
         all.fold((0, 0), |(count, bytes), g| {
-            (count + 1, bytes + g.always.len() * 4 + g.packet.memory() + g.stream.memory())
+            let both = g.both.as_ref().map_or(0, Prefilter::memory);
+            (count + 1, bytes + g.always.len() * 4 + g.packet.memory() + g.stream.memory() + both)
         })
     }
 }
@@ -253,5 +262,8 @@ fn group(list: &[u32], rules: &[Compiled], fast: &Fast) -> Group {
     let always = list.iter().filter(|i| fast[**i as usize].is_none()).copied().collect();
     let packet = list.iter().filter(|i| rule(i).of_packet || !rule(i).of_stream).filter_map(pattern);
     let stream = list.iter().filter(|i| rule(i).of_stream).filter_map(pattern);
-    Group { always, packet: Prefilter::new(packet), stream: Prefilter::new(stream) }
+    let in_stream = list.iter().any(|i| rule(i).of_stream && pattern(i).is_some());
+    let beside = in_stream && list.iter().any(|i| !rule(i).of_stream && pattern(i).is_some());
+    let both = beside.then(|| Prefilter::new(list.iter().filter_map(pattern)));
+    Group { always, packet: Prefilter::new(packet), stream: Prefilter::new(stream), both }
 }

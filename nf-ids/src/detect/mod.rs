@@ -42,6 +42,8 @@ mod names;
 mod numbers;
 mod packet;
 mod pattern;
+#[cfg(test)]
+mod pattern_tests;
 mod rates;
 mod regex;
 mod state;

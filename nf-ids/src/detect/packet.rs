@@ -28,13 +28,18 @@ impl Detector {
         candidates.clear();
         candidates.extend_from_slice(&group.always);
         let payload = if seen.packet.pseudo { &[][..] } else { seen.packet.payload };
-        group.packet.search(payload, &mut self.room.found, &mut candidates);
+        // In line, what a packet brings is in the window with it: one search does for both.
+        let within = seen.window.as_ref().is_some_and(|window| holds_new(window, payload));
+        if !within {
+            group.packet.search(payload, &mut self.room.found, &mut candidates);
+        }
         if seen.payload_counts() {
             group.stream.search(payload, &mut self.room.found, &mut candidates);
         }
         if let Some(window) = &seen.window {
             let pending = flow.as_deref_mut().map(|flow| &mut flow.pending[direction(seen).index()]);
-            self.window(&group.stream, window, pending, &mut candidates);
+            let prefilter = group.both.as_ref().filter(|_| within).unwrap_or(&group.stream);
+            self.window(prefilter, tables, window, pending, &mut candidates);
         }
         if candidates.len() > group.always.len() {
             candidates.sort_unstable();
@@ -51,6 +56,7 @@ impl Detector {
     fn window(
         &mut self,
         prefilter: &Prefilter,
+        tables: &Tables,
         window: &Window<'_>,
         pending: Option<&mut Vec<(u32, u64)>>,
         candidates: &mut Vec<u32>,
@@ -68,7 +74,8 @@ impl Detector {
         pending.retain(|(_, until)| !full && *until > window.offset);
         let found = candidates.len();
         candidates.extend(pending.iter().map(|(rule, _)| *rule));
-        for rule in &candidates[first..found] {
+        let of_stream = |rule: &&u32| tables.rules[**rule as usize].rule.of_stream;
+        for rule in candidates[first..found].iter().filter(of_stream) {
             if pending.len() >= MOST_PENDING {
                 break;
             }
@@ -154,6 +161,12 @@ impl Detector {
         work.farthest = farthest;
         true
     }
+}
+
+/// Whether what is new in a window begins with these bytes. What came late, was cut or overlaps other data does not.
+fn holds_new(window: &Window<'_>, payload: &[u8]) -> bool {
+    let new = window.bytes.get(window.old..).unwrap_or_default();
+    !payload.is_empty() && new.starts_with(payload)
 }
 
 /// Whether a rule is asked of a packet that stands for the end of a flow: only what is of the stream.

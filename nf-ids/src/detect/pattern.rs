@@ -10,8 +10,9 @@
 //! are megabytes large, so that it waits for memory; and every set of ports would need tables of its own. Here a
 //! set is a few bytes a pattern and compiles in microseconds. Over real captures, with 1,000 and with 6,200 patterns of a public rule
 //! set, its DFA took 2.4 times as long and its contiguous NFA 2.7 to 3.2 times; the bench `patterns` compares them side by
-//! side. Its packed searcher (Teddy) takes 64 patterns, not thousands. Vectorscan is a library in C++ that would have to be installed
-//! where this is built; as the prefilter is past the rates that it was to be measured against, it was left out.
+//! side. Its packed searcher (Teddy) takes 64 patterns, not thousands. Hyperscan 5.4 took 0.75 of the time for the 900 different
+//! patterns in one table, and as long for 4,500; it is a library in C++ that would have to be installed where this is
+//! built, and as the prefilter is past the rates that it was to be measured against, it was left out.
 
 use std::collections::HashMap;
 
@@ -20,6 +21,8 @@ const MULTIPLIER: u32 = 0x9e37_79b1;
 /// Folds letters to one case; what else it makes equal is told apart by the comparison of the whole.
 const FOLD: u32 = 0x2020_2020;
 const FOLD_TWO: u16 = 0x2020;
+/// Words of the table for two bytes: a bit for each value.
+const TWO_WORDS: usize = 1 << 10;
 
 /// One pattern.
 #[derive(Clone, Debug)]
@@ -139,17 +142,15 @@ fn fold(four: [u8; 4]) -> u32 {
 pub struct Matcher {
     /// A bit for each hash that a window of a pattern has.
     bitmap: Vec<u64>,
-    shift: u32,
     slots: Vec<Slot>,
     slot_shift: u32,
     leads: Vec<Lead>,
-    /// The same for two bytes, without hashing.
-    two_bitmap: Vec<u64>,
+    /// The same for two bytes, without hashing; there when there are patterns of two or three.
+    two_bitmap: Option<Box<[u64; TWO_WORDS]>>,
     /// Sorted by window; there are few.
     twos: Vec<(u16, Vec<Lead>)>,
-    /// Of each byte, where its patterns are in `ones`, from 1; 0 for none.
-    one_set: Vec<u16>,
-    ones: Vec<Vec<u32>>,
+    /// Of each byte that is a pattern, in either case, the patterns.
+    ones: Vec<(u8, Vec<u32>)>,
     patterns: Vec<Pattern>,
     text: Vec<u8>,
 }
@@ -201,26 +202,23 @@ impl Matcher {
             + self.leads.len() * size_of::<Lead>()
             + self.patterns.len() * size_of::<Pattern>()
             + self.text.len()
-            + self.two_bitmap.len() * 8
+            + self.two_bitmap.as_ref().map_or(0, |_| TWO_WORDS * 8)
     }
 
     fn add_one(&mut self, byte: u8, nocase: bool, pattern: u32) {
-        self.one_set.resize(256, 0);
         let both = [byte.to_ascii_lowercase(), byte.to_ascii_uppercase()];
         let bytes: &[u8] = if nocase && both[0] != both[1] { &both } else { &[byte] };
         for byte in bytes {
-            let place = &mut self.one_set[usize::from(*byte)];
-            if *place == 0 {
-                self.ones.push(Vec::new());
-                *place = u16::try_from(self.ones.len()).unwrap_or(0);
+            match self.ones.iter_mut().find(|(known, _)| known == byte) {
+                Some((_, patterns)) => patterns.push(pattern),
+                None => self.ones.push((*byte, vec![pattern])),
             }
-            self.ones[usize::from(*place) - 1].push(pattern);
         }
     }
 
     fn add_two(&mut self, window: u16, lead: Lead) {
-        self.two_bitmap.resize(1024, 0);
-        self.two_bitmap[usize::from(window >> 6)] |= 1 << (window & 63);
+        let bitmap = self.two_bitmap.get_or_insert_with(|| Box::new([0; TWO_WORDS]));
+        bitmap[usize::from(window >> 6)] |= 1 << (window & 63);
         let at = match self.twos.binary_search_by_key(&window, |(w, _)| *w) {
             Ok(at) => at,
             Err(at) => {
@@ -237,9 +235,10 @@ impl Matcher {
         }
         fours.sort_by_key(|(window, lead)| (*window, lead.pattern));
         let different = 1 + fours.windows(2).filter(|w| w[0].0 != w[1].0).count();
-        // 64 bits a window keep false steps rare; 2^17 bits are 16 KiB and fit beside the packet in the first cache.
-        let bits = (usize::BITS - (different * 64).leading_zeros()).clamp(12, 18);
-        self.shift = 32 - bits;
+        // 32 to 128 bits a window keep false steps rare; 2^17 bits are 16 KiB and fit beside the packet in the first cache.
+        // Few sizes, each known where it is searched, so that no index need be checked.
+        let bits = (usize::BITS - (different * 64).leading_zeros()).next_multiple_of(2).clamp(12, 18);
+        let shift = 32 - bits;
         self.bitmap = vec![0; 1 << (bits - 6)];
         let slot_bits = (usize::BITS - (different * 2).leading_zeros()).clamp(4, 24);
         self.slot_shift = 32 - slot_bits;
@@ -251,7 +250,7 @@ impl Matcher {
             let first = u32::try_from(self.leads.len()).unwrap_or(u32::MAX);
             self.leads.extend(fours[at..end].iter().map(|(_, lead)| *lead));
             let hash = window.wrapping_mul(MULTIPLIER);
-            let bit = hash >> self.shift;
+            let bit = hash >> shift;
             self.bitmap[(bit >> 6) as usize] |= 1 << (bit & 63);
             let mut slot = (hash >> self.slot_shift) as usize;
             while self.slots[slot].count != 0 {
@@ -265,20 +264,22 @@ impl Matcher {
     /// Finds every pattern that is in `text`.
     pub fn search(&self, text: &[u8], found: &mut Found) {
         found.begin(self.patterns.len());
-        if !self.slots.is_empty() {
-            self.search_fours(text, found);
+        match self.bitmap.len() {
+            0 => {}
+            0x40 => self.search_fours::<0x40, 20>(text, found),
+            0x100 => self.search_fours::<0x100, 18>(text, found),
+            0x400 => self.search_fours::<0x400, 16>(text, found),
+            _ => self.search_fours::<0x1000, 14>(text, found),
         }
-        if !self.twos.is_empty() {
-            self.search_twos(text, found);
+        if let Some(bitmap) = &self.two_bitmap {
+            self.search_twos(bitmap, text, found);
         }
-        if !self.ones.is_empty() {
-            for byte in text {
-                let place = usize::from(self.one_set[usize::from(*byte)]);
-                if place != 0 {
-                    for pattern in &self.ones[place - 1] {
-                        if !found.has(*pattern) {
-                            found.add(*pattern);
-                        }
+        // Patterns of one byte are few: whether each is there is known fastest by itself.
+        for (byte, patterns) in &self.ones {
+            if memchr::memchr(*byte, text).is_some() {
+                for pattern in patterns {
+                    if !found.has(*pattern) {
+                        found.add(*pattern);
                     }
                 }
             }
@@ -286,8 +287,8 @@ impl Matcher {
     }
 
     #[inline]
-    fn search_fours(&self, text: &[u8], found: &mut Found) {
-        let (bitmap, shift) = (self.bitmap.as_slice(), self.shift);
+    fn search_fours<const WORDS: usize, const SHIFT: u32>(&self, text: &[u8], found: &mut Found) {
+        let Ok(bitmap) = <&[u64; WORDS]>::try_from(self.bitmap.as_slice()) else { return };
         let mut at = 0;
         // Eight windows from three loads: places are tested together, and told apart only when one of them hits.
         for chunk in text.windows(11).step_by(8) {
@@ -299,10 +300,10 @@ impl Matcher {
             ]);
             let mut hits = 0u32;
             for (place, word) in [(0, low), (1, low >> 8), (2, low >> 16), (3, low >> 24), (4, low >> 32)] {
-                hits |= bit(bitmap, shift, word) << place;
+                hits |= bit::<WORDS, SHIFT>(bitmap, word) << place;
             }
             for (place, word) in [(5, high >> 16), (6, high >> 24), (7, high >> 32)] {
-                hits |= bit(bitmap, shift, word) << place;
+                hits |= bit::<WORDS, SHIFT>(bitmap, word) << place;
             }
             while hits != 0 {
                 let place = hits.trailing_zeros() as usize;
@@ -313,7 +314,7 @@ impl Matcher {
         }
         while at + 4 <= text.len() {
             let word = fold([text[at], text[at + 1], text[at + 2], text[at + 3]]);
-            if bit(bitmap, shift, u64::from(word)) != 0 {
+            if bit::<WORDS, SHIFT>(bitmap, u64::from(word)) != 0 {
                 self.look(text, at, found);
             }
             at += 1;
@@ -340,15 +341,46 @@ impl Matcher {
         }
     }
 
-    fn search_twos(&self, text: &[u8], found: &mut Found) {
-        for (at, pair) in text.windows(2).enumerate() {
-            let window = u16::from_le_bytes([pair[0], pair[1]]) | FOLD_TWO;
-            if self.two_bitmap[usize::from(window >> 6)] >> (window & 63) & 1 == 1
-                && let Ok(place) = self.twos.binary_search_by_key(&window, |(w, _)| *w)
-            {
-                for lead in &self.twos[place].1 {
-                    self.compare(text, at, *lead, found);
-                }
+    fn search_twos(&self, bitmap: &[u64; TWO_WORDS], text: &[u8], found: &mut Found) {
+        let (mut at, mut done) = (0, None);
+        // Eight places at once here, too. In a run of the same bytes, one look is enough when it has found all.
+        for chunk in text.windows(9).step_by(8) {
+            let low = u64::from_le_bytes([
+                chunk[0], chunk[1], chunk[2], chunk[3], chunk[4], chunk[5], chunk[6], chunk[7],
+            ]);
+            let last = u64::from(u16::from_le_bytes([chunk[7], chunk[8]]));
+            let mut hits = two(bitmap, last) << 7;
+            for place in 0..7 {
+                hits |= two(bitmap, low >> (8 * place)) << place;
+            }
+            while hits != 0 {
+                self.look_two(text, at + hits.trailing_zeros() as usize, found, &mut done);
+                hits &= hits - 1;
+            }
+            at += 8;
+        }
+        while at + 2 <= text.len() {
+            if two(bitmap, u64::from(u16::from_le_bytes([text[at], text[at + 1]]))) != 0 {
+                self.look_two(text, at, found, &mut done);
+            }
+            at += 1;
+        }
+    }
+
+    /// The short patterns whose window is at `at`. The window is noted in `done` when all of its patterns are found.
+    #[cold]
+    fn look_two(&self, text: &[u8], at: usize, found: &mut Found, done: &mut Option<u16>) {
+        let window = u16::from_le_bytes([text[at], text[at + 1]]) | FOLD_TWO;
+        if *done == Some(window) {
+            return;
+        }
+        if let Ok(place) = self.twos.binary_search_by_key(&window, |(w, _)| *w) {
+            let leads = &self.twos[place].1;
+            for lead in leads {
+                self.compare(text, at, *lead, found);
+            }
+            if leads.iter().all(|lead| found.has(lead.pattern)) {
+                *done = Some(window);
             }
         }
     }
@@ -370,65 +402,26 @@ impl Matcher {
 }
 
 #[inline(always)]
-fn bit(bitmap: &[u64], shift: u32, word: u64) -> u32 {
+fn bit<const WORDS: usize, const SHIFT: u32>(bitmap: &[u64; WORDS], word: u64) -> u32 {
     let window = (word & 0xffff_ffff) as u32 | FOLD;
-    let hash = window.wrapping_mul(MULTIPLIER) >> shift;
-    u32::from(bitmap[(hash >> 6) as usize] >> (hash & 63) & 1 == 1)
+    let hash = window.wrapping_mul(MULTIPLIER) >> SHIFT;
+    u32::from(bitmap[(hash >> 6) as usize & (WORDS - 1)] >> (hash & 63) & 1 == 1)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+#[inline(always)]
+fn two(bitmap: &[u64; TWO_WORDS], word: u64) -> u32 {
+    let window = (word & 0xffff) as u16 | FOLD_TWO;
+    u32::from(bitmap[usize::from(window >> 6)] >> (window & 63) & 1 == 1)
+}
 
-    fn find(patterns: &[(&[u8], bool)], text: &[u8]) -> Vec<usize> {
-        let mut builder = MatcherBuilder::default();
-        let numbers: Vec<u32> = patterns.iter().map(|(p, nocase)| builder.add(p, *nocase)).collect();
-        let matcher = builder.build();
-        let mut found = Found::default();
-        matcher.search(text, &mut found);
-        (0..patterns.len()).filter(|i| found.patterns.contains(&numbers[*i])).collect()
+/// The part of a pattern, of at most so many bytes, whose four bytes in a row are the least usual. What is searched for a
+/// part of finds whatever has the whole.
+#[must_use]
+pub(crate) fn best_part(bytes: &[u8], most: usize) -> &[u8] {
+    if bytes.len() <= most || most < 4 {
+        return bytes;
     }
-
-    #[test]
-    fn short_and_long_ones_are_found_with_and_without_case() {
-        let patterns: &[(&[u8], bool)] = &[
-            (b"a", false),
-            (b"B", true),
-            (b"xy", false),
-            (b"Xyz", true),
-            (b"hello", false),
-            (b"HELLO", true),
-        ];
-        assert_eq!(find(patterns, b"hello b"), [1, 4, 5]);
-        assert_eq!(find(patterns, b"HeLLo xYz A"), [3, 5]);
-        assert_eq!(find(patterns, b"hell"), Vec::<usize>::new());
-        assert_eq!(find(patterns, b""), Vec::<usize>::new());
-    }
-
-    #[test]
-    fn it_finds_what_a_plain_search_finds() {
-        let mut seed = 7u64;
-        let mut random = |below: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (seed >> 33) % below
-        };
-        for _ in 0..300 {
-            let letter = |r: u64| b"abAB\x00\xff"[usize::try_from(r).unwrap()];
-            let mut patterns = Vec::new();
-            for _ in 0..1 + random(40) {
-                let length = 1 + random(9);
-                patterns.push(((0..length).map(|_| letter(random(6))).collect::<Vec<u8>>(), random(2) == 0));
-            }
-            let text: Vec<u8> = (0..random(60)).map(|_| letter(random(6))).collect();
-            let plain: Vec<usize> = (0..patterns.len())
-                .filter(|i| {
-                    let (p, nocase) = &patterns[*i];
-                    text.windows(p.len())
-                        .any(|w| if *nocase { w.eq_ignore_ascii_case(p) } else { w == p.as_slice() })
-                })
-                .collect();
-            let borrowed: Vec<(&[u8], bool)> = patterns.iter().map(|(p, n)| (p.as_slice(), *n)).collect();
-            assert_eq!(find(&borrowed, &text), plain, "{patterns:?} in {text:?}");
-        }
-    }
+    let window = best_window(bytes, &HashMap::new());
+    let start = window.saturating_sub((most - 4) / 2).min(bytes.len() - most);
+    &bytes[start..start + most]
 }
