@@ -12,7 +12,7 @@ scripts/setup.sh bench >&2
 bin=${CARGO_TARGET_DIR:-target}/release
 dpdk=()
 if pkg-config --exists libdpdk 2>/dev/null; then dpdk=(--features onvm-mgr/dpdk); fi
-cargo build --release --quiet -p onvm-bench -p onvm-mgr -p nf-forward -p nf-speedtest "${dpdk[@]}"
+cargo build --release --quiet -p onvm-bench -p onvm-mgr -p nf-forward -p nf-firewall -p nf-speedtest "${dpdk[@]}"
 cargo build --release --quiet -p onvm-tests --bin cost_nf
 if pkg-config --exists libdpdk 2>/dev/null; then
     # shellcheck disable=SC2046 # several flags are meant

@@ -31,6 +31,7 @@ if [ "$what" = test ] || [ "$what" = bench ]; then
 fi
 if [ "$what" = bench ]; then
     need valgrind valgrind
+    need nft nftables
 fi
 
 if [ ${#packages[@]} -gt 0 ]; then

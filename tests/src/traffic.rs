@@ -109,6 +109,114 @@ pub fn assert_datagrams_arrive(wire: &Wire, count: usize, bytes: usize) {
     assert!(take.wait().is_ok_and(|status| status.success()) && came.trim() == count, "{came:?} of {count}");
 }
 
+/// Says back what it hears.
+const ANSWER: &str = "import socket\n\
+    s = socket.create_server(('', 2222)); print('ready', flush=True); c, _ = s.accept()\n\
+    while True:\n    d = c.recv(4096)\n    if not d: break\n    c.sendall(d)\n";
+
+/// Types a few letters now and then until its standard input ends, and wants to see them before it goes on; says how often.
+const TYPE: &str = "import select, socket, sys\n\
+    s = socket.create_connection((sys.argv[1], 2222), 20); s.setsockopt(6, 1, 1); s.settimeout(60); n = 0\n\
+    while not select.select([sys.stdin], [], [], 0.02)[0]:\n\
+    \x20   d = bytes([n % 256]) * (1 + n % 40); s.sendall(d); came = b''\n\
+    \x20   while len(came) < len(d):\n\
+    \x20       more = s.recv(4096); assert more, 'the connection has ended'; came += more\n\
+    \x20   assert came == d, 'what came back is not what was sent'\n\
+    \x20   n += 1\n\
+    print(n)\n";
+
+/// A connection that lasts, with little on it, as of somebody who types at a shell.
+#[derive(Debug)]
+pub struct Conversation {
+    typist: std::process::Child,
+    _server: Background,
+}
+
+/// Begins one between client and server.
+///
+/// # Panics
+/// When it cannot be started.
+#[must_use]
+pub fn converse(wire: &Wire) -> Conversation {
+    let mut server =
+        wire.at_server(&["python3", "-c", ANSWER]).stdout(Stdio::piped()).spawn().expect("python");
+    let mut ready = [0; 6];
+    server.stdout.as_mut().expect("a pipe").read_exact(&mut ready).expect("a server that is ready");
+    let mut typist = wire.at_client(&["python3", "-c", TYPE, SERVER]);
+    let typist = typist.stdin(Stdio::piped()).stdout(Stdio::piped());
+    Conversation { typist: typist.spawn().expect("python"), _server: Background(server) }
+}
+
+impl Conversation {
+    /// Ends it; it must have held, and have had an answer to every word.
+    ///
+    /// # Panics
+    /// When it has not.
+    pub fn end(mut self) {
+        drop(self.typist.stdin.take());
+        let mut said = String::new();
+        self.typist.stdout.take().expect("a pipe").read_to_string(&mut said).expect("text");
+        let end = self.typist.wait().expect("a child");
+        assert!(end.success(), "a conversation breaks off");
+        assert!(said.trim().parse::<u32>().is_ok_and(|words| words > 3), "{said:?} words");
+    }
+}
+
+/// Records all that passes an interface at one end, `c0` or `s0`, whole.
+#[derive(Debug)]
+pub struct Recording {
+    tcpdump: std::process::Child,
+    path: std::path::PathBuf,
+    /// Hardware address of the end.
+    address: [u8; 6],
+}
+
+/// Starts a recording of the client's or the server's end.
+///
+/// # Panics
+/// When tcpdump cannot be started.
+#[must_use]
+pub fn record_all(lab: &Lab, wire: &Wire, interface: &str) -> Recording {
+    let at = |arguments: &[&str]| {
+        if interface == "c0" { wire.at_client(arguments) } else { wire.at_server(arguments) }
+    };
+    let told = at(&["cat", &format!("/sys/class/net/{interface}/address")]).output().expect("an address");
+    let told = String::from_utf8(told.stdout).expect("an address");
+    let bytes: Vec<u8> =
+        told.trim().split(':').map(|byte| u8::from_str_radix(byte, 16).expect("an address")).collect();
+    let path = lab.path(&format!("{interface}.pcap"));
+    let name = path.display().to_string();
+    let tcpdump = at(&["tcpdump", "-i", interface, "-B", "65536", "--immediate-mode", "-U", "-w", &name])
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut tcpdump = tcpdump.expect("tcpdump");
+    let mut said = [0; 9];
+    tcpdump.stderr.as_mut().expect("a pipe").read_exact(&mut said).expect("tcpdump speaks");
+    // It speaks a moment before it listens.
+    wait_until("tcpdump", || std::fs::metadata(&path).is_ok_and(|file| file.len() >= 24));
+    Recording { tcpdump, path, address: bytes.try_into().expect("six bytes") }
+}
+
+impl Recording {
+    /// Ends it, once so many frames are there: those that the end has sent, and those that came to it.
+    ///
+    /// # Panics
+    /// When they do not come, or tcpdump has missed some.
+    #[must_use]
+    pub fn frames(mut self, expected: usize) -> [Vec<Vec<u8>>; 2] {
+        wait_until("all frames", || read_capture(&self.path).len() >= expected);
+        let pid = rustix::process::Pid::from_child(&self.tcpdump);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+        let mut said = String::new();
+        self.tcpdump.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
+        let _ = self.tcpdump.wait();
+        assert!(said.contains("\n0 packets dropped by kernel"), "{said}");
+        let all = read_capture(&self.path).into_iter().map(|packet| packet.data);
+        let (sent, came) = all.partition(|frame| frame.get(6..12) == Some(&self.address[..]));
+        [sent, came]
+    }
+}
+
 /// Sends frames as they are: from standard input, each with its length in front.
 const SEND: &str = "import socket, struct, sys\n\
     s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('c0', 0))\n\

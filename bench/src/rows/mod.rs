@@ -6,10 +6,13 @@ mod cost;
 mod dpdk;
 mod failover;
 mod fair;
+mod forwarding;
 mod hop;
 mod life;
 mod ports;
+mod round_trip;
 mod speed;
+mod wires;
 
 use crate::measure::{Effort, Line};
 
@@ -64,8 +67,18 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "ports",
-        about: "forwarding over veths by afpacket and xdp, against the Linux bridge",
+        about: "forwarding over veths by afpacket and xdp, against the Linux bridge and nftables",
         run: ports::run,
+    },
+    Row {
+        name: "xdp",
+        about: "native xdp over veths, against the best of dpdk-testpmd",
+        run: dpdk::run_native,
+    },
+    Row {
+        name: "round-trip",
+        about: "ping through one NF over veths, awake and asleep, against the Linux bridge",
+        run: round_trip::run,
     },
     Row { name: "cost", about: "cycles and instructions for a packet and hop", run: cost::run },
 ];

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::flood::Space;
+use super::super::wires::Wires;
 use crate::machine::cpu_time;
 use crate::measure::Error;
 
@@ -25,8 +25,8 @@ pub(super) struct TestPmd {
 
 impl TestPmd {
     /// Starts it on processor 0 between two devices.
-    pub(super) fn start(space: Option<&Space>, devices: &[String; 2]) -> Result<Self, Error> {
-        let mut words = space.map(Space::enter).unwrap_or_default();
+    pub(super) fn start(wires: Option<&Wires>, devices: &[String; 2]) -> Result<Self, Error> {
+        let mut words: Vec<String> = wires.iter().flat_map(|wires| wires.enter()).map(String::from).collect();
         // Into a pipe it would keep its answers back.
         words.extend(["stdbuf", "-oL", PROGRAM].map(String::from));
         // The thread that forwards and the one that reads commands, which sleeps.
