@@ -7,6 +7,7 @@ mod dpdk;
 mod failover;
 mod fair;
 mod hop;
+mod ids;
 mod life;
 mod ports;
 mod speed;
@@ -56,6 +57,11 @@ pub(crate) const ROWS: &[Row] = &[
         name: "made-rules",
         about: "the same over rules made here, without any files",
         run: classifier::made,
+    },
+    Row {
+        name: "ids",
+        about: "nf-ids over captures in memory, without and with rules, against Suricata's figures",
+        run: ids::run,
     },
     Row {
         name: "dpdk",

@@ -10,8 +10,8 @@ use std::time::Duration;
 use onvm_lib::prelude::*;
 use onvm_lib::reload::{Reloader, Status, TOPIC};
 
-use crate::detect::{Detector, Watch};
-use crate::engine::{Engine, Mode, Verdict as Judged};
+use crate::detect::{Detector, FlowState, Memory, Watch};
+use crate::engine::{Carried, Engine, Mode, Verdict as Judged};
 use crate::options::{Options, Rules, compile};
 use crate::reject::{self, To};
 use tell::Tell;
@@ -27,6 +27,13 @@ pub(crate) struct Counts {
     answers: u64,
     /// Rejections without an answer: it must not be, there were too many, or there was no buffer.
     unanswered: u64,
+}
+
+/// What a successor gets.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct State {
+    flows: Vec<Carried<FlowState>>,
+    memory: Memory,
 }
 
 /// Looks for attacks in packets.
@@ -123,11 +130,12 @@ impl Ids {
 impl NetworkFunction for Ids {
     type Options = Options;
     type Access = ReadWrite;
-    type State = ();
+    type State = State;
     const NAME: &'static str = "nf-ids";
     const ABOUT: &'static str = "Finds attacks by Suricata's rules, inline and offline";
     /// Resets and ICMP errors.
     const EMITS: bool = true;
+    const STATE_VERSION: u32 = 1;
     const TICK: Duration = Duration::from_millis(100);
 
     fn setup(options: &Options, setup: &Setup) -> Result<Self, SetupError> {
@@ -152,6 +160,8 @@ impl NetworkFunction for Ids {
 
     fn burst(&mut self, burst: &mut Burst<'_, ReadWrite>) {
         self.reload();
+        // Packets come: no successor has taken over.
+        self.engine.detection.sink.succeeded &= burst.is_empty();
         let turn_ns = burst.now_ns();
         for index in 0..burst.len() {
             let packet = burst.packet(index);
@@ -181,6 +191,22 @@ impl NetworkFunction for Ids {
         } else {
             log::warn!("a message about {:?} says nothing to an IDS; it knows {TOPIC:?}", message.topic);
         }
+    }
+
+    /// Flows, thresholds and bits of hosts. Data that waits is not handed over but inspected here, at the end.
+    fn hand_over(&mut self) -> Option<State> {
+        self.engine.detection.sink.succeeded = true;
+        Some(State { flows: self.engine.carried(), memory: self.engine.detection.detector.memory() })
+    }
+
+    fn take_over(&mut self, state: State) -> Result<(), String> {
+        let flows = state.flows.len();
+        let without_room = self.engine.adopt(state.flows);
+        if without_room > 0 {
+            log::warn!("{without_room} of the predecessor's {flows} flows find no room");
+        }
+        self.engine.detection.detector.remember(state.memory);
+        Ok(())
     }
 
     fn report(&self) -> Report {
