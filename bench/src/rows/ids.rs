@@ -23,7 +23,7 @@ const HYPERSCAN: f64 = 0.48;
 const MOST_LOAD_S: f64 = 10.0;
 const MOST_LOAD_MB: f64 = 1000.0;
 /// Files of rules, and what the table calls them.
-const RAW: (&str, &str) = ("etopen_1000_raw.rules.gz", "1,000 raw rules");
+const RAW: (&str, &str) = ("etopen_1000_raw.rules.gz", "1,000 raw");
 const ALL: (&str, &str) = ("etopen_2019_active.rules.gz", "all rules");
 
 /// Asks nothing.
