@@ -73,21 +73,31 @@ impl Ids {
         self.reloader.status()
     }
 
-    /// Tells those who are to be told that a packet was rejected.
-    fn answer(&mut self, judged: Judged, index: usize, burst: &mut Burst<'_, ReadWrite>, now_ns: u64) {
+    /// Tells those who are to be told that a packet was rejected; whether the packet itself has become what its receiver is
+    /// told, and goes on.
+    fn answer(
+        &mut self,
+        judged: Judged,
+        index: usize,
+        burst: &mut Burst<'_, ReadWrite>,
+        now_ns: u64,
+    ) -> bool {
         let to: &[To] = match judged {
             Judged::RejectSource => &[To::Sender],
             Judged::RejectDestination => &[To::Receiver],
             Judged::RejectBoth => &[To::Sender, To::Receiver],
             Judged::Pass | Judged::Drop => &[],
         };
+        let mut goes_on = false;
         for to in to {
             if self.send_answer(*to, index, burst, now_ns) {
                 self.counts.answers += 1;
+                goes_on |= *to == To::Receiver;
             } else {
                 self.counts.unanswered += 1;
             }
         }
+        goes_on
     }
 
     fn send_answer(&mut self, to: To, index: usize, burst: &mut Burst<'_, ReadWrite>, now_ns: u64) -> bool {
@@ -99,16 +109,24 @@ impl Ids {
             return false;
         }
         let mut room = [0; reject::ROOM];
-        let packet = burst.packet(index);
+        let mut packet = burst.packet(index);
         let port = packet.port();
         let Some(length) = reject::answer(packet.bytes(), to, &mut room) else { return false };
-        let Some(mut reply) = burst.make(length) else { return false };
-        reply.bytes_mut().copy_from_slice(&room[..length]);
-        let hash = wire::Headers::parse(&room[..length]).flow_hash(&room[..length]);
-        reply.set_hash(hash);
-        // To the sender it goes back; to the receiver it goes on.
-        if let Some(port) = port.filter(|_| to == To::Sender) {
-            reply.set_verdict(Verdict::Out(port));
+        let answer = &room[..length];
+        if to == To::Receiver {
+            // In the packet's place: so it goes where that would have gone.
+            if packet.bytes().len() < length {
+                return false;
+            }
+            packet.truncate(length);
+            packet.bytes_mut().copy_from_slice(answer);
+        } else {
+            let Some(mut reply) = burst.make(length) else { return false };
+            reply.bytes_mut().copy_from_slice(answer);
+            reply.set_hash(wire::Headers::parse(answer).flow_hash(answer));
+            if let Some(port) = port {
+                reply.set_verdict(Verdict::Out(port));
+            }
         }
         self.answered.1 += 1;
         true
@@ -173,8 +191,9 @@ impl NetworkFunction for Ids {
             };
             let judged = self.engine.packet(packet.bytes(), now_ns);
             if judged >= Judged::Drop && self.mode == Mode::Inline {
-                self.answer(judged, index, burst, now_ns);
-                burst.packet(index).set_verdict(Verdict::Drop(DropReason::Denied));
+                if !self.answer(judged, index, burst, now_ns) {
+                    burst.packet(index).set_verdict(Verdict::Drop(DropReason::Denied));
+                }
             }
         }
     }
