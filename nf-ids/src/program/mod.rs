@@ -190,10 +190,9 @@ impl NetworkFunction for Ids {
                 turn_ns
             };
             let judged = self.engine.packet(packet.bytes(), now_ns);
-            if judged >= Judged::Drop && self.mode == Mode::Inline {
-                if !self.answer(judged, index, burst, now_ns) {
-                    burst.packet(index).set_verdict(Verdict::Drop(DropReason::Denied));
-                }
+            let denied = judged >= Judged::Drop && self.mode == Mode::Inline;
+            if denied && !self.answer(judged, index, burst, now_ns) {
+                burst.packet(index).set_verdict(Verdict::Drop(DropReason::Denied));
             }
         }
     }
