@@ -4,7 +4,7 @@
 #   scripts/bench.sh [ROW…] [--quick] [--json] [--list] [--rounds N] [--no-priority]
 #
 # Root is not needed, but with it huge pages are reserved (and given back), so that DPDK and the platform stand on the
-# same ground, and the measured processes get priority over what else runs. About seven minutes; a row takes less.
+# same ground, and the measured processes get priority over what else runs. About eight minutes; a row takes less.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh bench >&2

@@ -17,6 +17,17 @@
 //!
 //! *Everything is bounded*: flows, fragments, bytes of streams, transactions, each in one and in all; what finds no
 //! room is counted.
+//!
+//! *A successor goes on.* When the program is replaced it hands over its flows (their ends, counters, flow bits, what was
+//! decided for them, and the sequence numbers of sessions), thresholds, and bits of hosts. Data that waits is not
+//! handed over: the predecessor inspects it at its end, and the successor reads on behind it, as in a session that is picked
+//! up in its midst: a pattern of which each has seen a half is not found, and a protocol is recognised again only by what
+//! follows. To hand over parsers with what they hold would bind the state's format to all of them; a newer program
+//! would refuse it, and then know of no flow at all.
+//!
+//! *Each instance counts for itself*: all packets of a flow come to one instance, so what is kept by flow is whole. Thresholds
+//! by host and bits of hosts are of one instance: of `n`, each may say what a rule limits once. One count for all
+//! would cost each match a cache line that all share; who needs it runs one instance.
 #![forbid(unsafe_code)]
 
 pub mod app;

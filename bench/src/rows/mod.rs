@@ -8,6 +8,7 @@ mod failover;
 mod fair;
 mod forwarding;
 mod hop;
+mod ids;
 mod life;
 mod ports;
 mod round_trip;
@@ -59,6 +60,11 @@ pub(crate) const ROWS: &[Row] = &[
         name: "made-rules",
         about: "the same over rules made here, without any files",
         run: classifier::made,
+    },
+    Row {
+        name: "ids",
+        about: "nf-ids over captures in memory, without and with rules, against Suricata's figures",
+        run: ids::run,
     },
     Row {
         name: "dpdk",

@@ -54,14 +54,14 @@ impl Action {
 }
 
 /// Whose bit it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 enum Owner {
     Host(IpAddr),
     Pair(IpAddr, IpAddr),
 }
 
 /// Bits of hosts and of pairs of hosts, with the time until which they are set.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct HostBits {
     set: HashMap<(Owner, u64), u64>,
 }

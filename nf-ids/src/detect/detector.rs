@@ -46,7 +46,26 @@ pub struct Detector {
     pub discarded: u64,
 }
 
+/// What detection remembers of hosts and rules, for a successor: thresholds and bits.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Memory {
+    thresholds: Thresholds,
+    hosts: HostBits,
+}
+
 impl Detector {
+    /// What a successor has to know; what flows remember is with them.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        Memory { thresholds: self.thresholds.clone(), hosts: self.hosts.clone() }
+    }
+
+    /// Goes on with what a predecessor remembers.
+    pub fn remember(&mut self, memory: Memory) {
+        self.thresholds = memory.thresholds;
+        self.hosts = memory.hosts;
+    }
+
     /// With compiled rules.
     #[must_use]
     pub fn new(tables: Arc<Tables>) -> Self {

@@ -56,7 +56,7 @@ mod transform;
 mod watch;
 
 pub use alert::{Alert, Decision, Outcome};
-pub use detector::Detector;
+pub use detector::{Detector, Memory};
 pub use pattern::{Found, Matcher, MatcherBuilder};
 pub use rates::{Limits, RateFilter, Suppress};
 pub use state::FlowState;

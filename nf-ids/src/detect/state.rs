@@ -11,7 +11,7 @@ const MOST_TRANSACTIONS: usize = 512;
 pub(crate) const MOST_RULES: usize = 2048;
 
 /// What was decided for all that follows of a flow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Fate {
     /// Nothing.
     #[default]
@@ -51,8 +51,9 @@ pub(crate) struct Transaction {
     pub(crate) bits: Vec<u64>,
 }
 
-/// Detection's memory of a flow. The flow table keeps it with the flow.
-#[derive(Clone, Debug, Default)]
+/// Detection's memory of a flow. The flow table keeps it with the flow. A successor gets what is not said in indices of
+/// the rule set.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct FlowState {
     pub(crate) fate: Fate,
     /// Rules of addresses were asked, by direction.
@@ -63,11 +64,14 @@ pub struct FlowState {
     bits: Vec<u64>,
     counters: Vec<(u64, u32)>,
     pub(crate) thresholds: Vec<(u64, Entry)>,
+    #[serde(skip)]
     transactions: Vec<Transaction>,
     /// Rules whose fast pattern is in what the window of a direction still holds: they may match with what comes. With
     /// each, where in the stream its pattern ends at the latest.
+    #[serde(skip)]
     pub(crate) pending: [Vec<(u32, u64)>; 2],
     /// Number of the rule set that the indices are of.
+    #[serde(skip)]
     generation: u64,
 }
 

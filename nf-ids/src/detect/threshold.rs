@@ -12,7 +12,7 @@ const MOST: usize = 1 << 16;
 const MOST_UNIQUE: usize = 1024;
 
 /// What was counted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Entry {
     count: u32,
     since_ns: u64,
@@ -22,7 +22,7 @@ pub(crate) struct Entry {
 }
 
 /// Whose count it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 enum Key {
     Host(u64, IpAddr),
     Pair(u64, IpAddr, IpAddr),
@@ -30,7 +30,7 @@ enum Key {
 }
 
 /// The counts of hosts and rules; those of flows are with the flow.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Thresholds {
     entries: HashMap<Key, Entry>,
 }

@@ -10,12 +10,14 @@
 //! in the flow. A pseudo packet is made when a TCP flow ends with something unread, so that what a capture or a timeout cut off
 //! is inspected, too.
 
+mod hand_over;
 mod inspection;
 mod layers;
 mod sessions;
 #[cfg(test)]
 mod tests;
 
+pub use hand_over::{Carried, CarriedKept};
 pub use inspection::Inspection;
 
 use std::fmt::Debug;
@@ -41,7 +43,9 @@ pub enum Mode {
 }
 
 /// What is to be done with a packet. The later is the stricter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Verdict {
     /// It goes on.
     #[default]

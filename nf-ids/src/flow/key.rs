@@ -7,7 +7,7 @@ use super::Direction;
 use crate::decode::{Decoded, Transport, be16};
 
 /// Addresses and ports in the order of their value, so that both directions have one key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Key {
     low: [u8; 16],
     high: [u8; 16],
@@ -20,7 +20,7 @@ pub struct Key {
 }
 
 /// An end of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct End {
     /// Its address.
     pub address: IpAddr,

@@ -11,10 +11,12 @@
 //! The table is bounded: when it is full, a new flow takes the place of one that is closed, or only half open, or longest
 //! silent. Time is that of the packets, so that a replayed capture ends its flows as the live traffic did.
 
+mod hand_over;
 mod key;
 mod table;
 mod view;
 
+pub use hand_over::Carried;
 pub use key::{End, Found, Key};
 pub use table::{Flow, Lookup, Place, State, Table, Timeouts};
 pub use view::{Direction, FlowView, Presence};

@@ -14,7 +14,9 @@ const ELECTION: usize = 8;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// How far a flow has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum State {
     /// Packets in one direction, or a handshake that is not complete.
     #[default]
@@ -48,8 +50,8 @@ impl Default for Timeouts {
 /// A flow. `X` is what the engine keeps with it.
 #[derive(Debug)]
 pub struct Flow<X> {
-    key: Key,
-    client_low: bool,
+    pub(super) key: Key,
+    pub(super) client_low: bool,
     /// Its number.
     pub id: u64,
     /// Who began it.
@@ -242,13 +244,31 @@ impl<X: Default> Table<X> {
             kept: X::default(),
         };
         self.made += 1;
+        Place { slot: self.insert(flow), direction: Direction::ToServer, new: true }
+    }
+
+    fn insert(&mut self, flow: Flow<X>) -> usize {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
+        self.places.insert(flow.key, slot);
         self.slots[slot as usize] = Some(Box::new(flow));
-        self.places.insert(found.key, slot);
-        Place { slot: slot as usize, direction: Direction::ToServer, new: true }
+        slot as usize
+    }
+
+    /// All flows.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Flow<X>> {
+        self.slots.iter().flatten().map(|flow| &**flow)
+    }
+
+    /// Takes a flow that another table had, if there is room and none of its key.
+    pub(super) fn put(&mut self, flow: Flow<X>) -> bool {
+        let takes = self.places.len() < self.most && !self.places.contains_key(&flow.key);
+        if takes {
+            self.insert(flow);
+        }
+        takes
     }
 
     fn take(&mut self, slot: usize) -> Option<Box<Flow<X>>> {

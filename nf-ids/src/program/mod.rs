@@ -10,8 +10,8 @@ use std::time::Duration;
 use onvm_lib::prelude::*;
 use onvm_lib::reload::{Reloader, Status, TOPIC};
 
-use crate::detect::{Detector, Watch};
-use crate::engine::{Engine, Mode, Verdict as Judged};
+use crate::detect::{Detector, FlowState, Memory, Watch};
+use crate::engine::{Carried, Engine, Mode, Verdict as Judged};
 use crate::options::{Options, Rules, compile};
 use crate::reject::{self, To};
 use tell::Tell;
@@ -27,6 +27,13 @@ pub(crate) struct Counts {
     answers: u64,
     /// Rejections without an answer: it must not be, there were too many, or there was no buffer.
     unanswered: u64,
+}
+
+/// What a successor gets.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct State {
+    flows: Vec<Carried<FlowState>>,
+    memory: Memory,
 }
 
 /// Looks for attacks in packets.
@@ -66,21 +73,31 @@ impl Ids {
         self.reloader.status()
     }
 
-    /// Tells those who are to be told that a packet was rejected.
-    fn answer(&mut self, judged: Judged, index: usize, burst: &mut Burst<'_, ReadWrite>, now_ns: u64) {
+    /// Tells those who are to be told that a packet was rejected; whether the packet itself has become what its receiver is
+    /// told, and goes on.
+    fn answer(
+        &mut self,
+        judged: Judged,
+        index: usize,
+        burst: &mut Burst<'_, ReadWrite>,
+        now_ns: u64,
+    ) -> bool {
         let to: &[To] = match judged {
             Judged::RejectSource => &[To::Sender],
             Judged::RejectDestination => &[To::Receiver],
             Judged::RejectBoth => &[To::Sender, To::Receiver],
             Judged::Pass | Judged::Drop => &[],
         };
+        let mut goes_on = false;
         for to in to {
             if self.send_answer(*to, index, burst, now_ns) {
                 self.counts.answers += 1;
+                goes_on |= *to == To::Receiver;
             } else {
                 self.counts.unanswered += 1;
             }
         }
+        goes_on
     }
 
     fn send_answer(&mut self, to: To, index: usize, burst: &mut Burst<'_, ReadWrite>, now_ns: u64) -> bool {
@@ -92,16 +109,24 @@ impl Ids {
             return false;
         }
         let mut room = [0; reject::ROOM];
-        let packet = burst.packet(index);
+        let mut packet = burst.packet(index);
         let port = packet.port();
         let Some(length) = reject::answer(packet.bytes(), to, &mut room) else { return false };
-        let Some(mut reply) = burst.make(length) else { return false };
-        reply.bytes_mut().copy_from_slice(&room[..length]);
-        let hash = wire::Headers::parse(&room[..length]).flow_hash(&room[..length]);
-        reply.set_hash(hash);
-        // To the sender it goes back; to the receiver it goes on.
-        if let Some(port) = port.filter(|_| to == To::Sender) {
-            reply.set_verdict(Verdict::Out(port));
+        let answer = &room[..length];
+        if to == To::Receiver {
+            // In the packet's place: so it goes where that would have gone.
+            if packet.bytes().len() < length {
+                return false;
+            }
+            packet.truncate(length);
+            packet.bytes_mut().copy_from_slice(answer);
+        } else {
+            let Some(mut reply) = burst.make(length) else { return false };
+            reply.bytes_mut().copy_from_slice(answer);
+            reply.set_hash(wire::Headers::parse(answer).flow_hash(answer));
+            if let Some(port) = port {
+                reply.set_verdict(Verdict::Out(port));
+            }
         }
         self.answered.1 += 1;
         true
@@ -123,11 +148,12 @@ impl Ids {
 impl NetworkFunction for Ids {
     type Options = Options;
     type Access = ReadWrite;
-    type State = ();
+    type State = State;
     const NAME: &'static str = "nf-ids";
     const ABOUT: &'static str = "Finds attacks by Suricata's rules, inline and offline";
     /// Resets and ICMP errors.
     const EMITS: bool = true;
+    const STATE_VERSION: u32 = 1;
     const TICK: Duration = Duration::from_millis(100);
 
     fn setup(options: &Options, setup: &Setup) -> Result<Self, SetupError> {
@@ -152,6 +178,8 @@ impl NetworkFunction for Ids {
 
     fn burst(&mut self, burst: &mut Burst<'_, ReadWrite>) {
         self.reload();
+        // Packets come: no successor has taken over.
+        self.engine.detection.sink.succeeded &= burst.is_empty();
         let turn_ns = burst.now_ns();
         for index in 0..burst.len() {
             let packet = burst.packet(index);
@@ -162,8 +190,8 @@ impl NetworkFunction for Ids {
                 turn_ns
             };
             let judged = self.engine.packet(packet.bytes(), now_ns);
-            if judged >= Judged::Drop && self.mode == Mode::Inline {
-                self.answer(judged, index, burst, now_ns);
+            let denied = judged >= Judged::Drop && self.mode == Mode::Inline;
+            if denied && !self.answer(judged, index, burst, now_ns) {
                 burst.packet(index).set_verdict(Verdict::Drop(DropReason::Denied));
             }
         }
@@ -181,6 +209,22 @@ impl NetworkFunction for Ids {
         } else {
             log::warn!("a message about {:?} says nothing to an IDS; it knows {TOPIC:?}", message.topic);
         }
+    }
+
+    /// Flows, thresholds and bits of hosts. Data that waits is not handed over but inspected here, at the end.
+    fn hand_over(&mut self) -> Option<State> {
+        self.engine.detection.sink.succeeded = true;
+        Some(State { flows: self.engine.carried(), memory: self.engine.detection.detector.memory() })
+    }
+
+    fn take_over(&mut self, state: State) -> Result<(), String> {
+        let flows = state.flows.len();
+        let without_room = self.engine.adopt(state.flows);
+        if without_room > 0 {
+            log::warn!("{without_room} of the predecessor's {flows} flows find no room");
+        }
+        self.engine.detection.detector.remember(state.memory);
+        Ok(())
     }
 
     fn report(&self) -> Report {

@@ -19,6 +19,8 @@ pub(super) struct Tell {
     inline: bool,
     replay: bool,
     stdout: bool,
+    /// A successor has the flows: it tells of their ends.
+    pub(super) succeeded: bool,
     /// Alerts told.
     pub(super) alerts: u64,
 }
@@ -46,7 +48,16 @@ impl Tell {
         };
         let kinds = Kinds::parse(kinds).map_err(|error| format!("--eve-types: {error}"))?;
         let stdout = [eve, fast].into_iter().flatten().any(|path| path.as_os_str() == "-");
-        Ok(Self { eve: open(eve)?, fast: open(fast)?, kinds, inline, replay, stdout, alerts: 0 })
+        Ok(Self {
+            eve: open(eve)?,
+            fast: open(fast)?,
+            kinds,
+            inline,
+            replay,
+            stdout,
+            succeeded: false,
+            alerts: 0,
+        })
     }
 
     /// Whether lines go to standard output, so that nothing else should.
@@ -224,7 +235,7 @@ impl Sink for Tell {
     }
 
     fn flow_ended(&mut self, flow: &flow::Flow<Kept<FlowState>>) {
-        if self.eve.is_none() || !self.kinds.has(Kind::Flow) {
+        if self.eve.is_none() || !self.kinds.has(Kind::Flow) || self.succeeded {
             return;
         }
         let (client, server) = (flow.client, flow.server);

@@ -20,6 +20,7 @@ mod checks;
 mod closing;
 mod established;
 mod event;
+mod hand_over;
 mod handshake;
 mod pickup;
 mod readers;
@@ -30,6 +31,7 @@ mod window;
 
 pub use assembler::{Assembler, Policy, Put, Span};
 pub use event::{Event, Events};
+pub use hand_over::Carried;
 pub use readers::Chunk;
 pub use session::{Session, State, Taken};
 pub use side::Side;

@@ -6,7 +6,7 @@ use crate::decode::Decoded;
 use crate::flow::{self, Direction};
 
 /// Where a session is in its life (RFC 9293 §3.3.2), as someone between the two sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[allow(missing_docs, reason = "named as in the RFC; the picture is at the top of the room")]
 pub enum State {
     SynSent,
@@ -79,7 +79,7 @@ pub struct Session {
 }
 
 /// A SYN or its answer that waits beside another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Syn {
     pub(super) seq: u32,
     pub(super) window: u32,
