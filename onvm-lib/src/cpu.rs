@@ -109,15 +109,6 @@ pub fn be_prompt() {
     }
 }
 
-/// Has the first thread of a process run only when nobody else wants its processor: for one that dies, since the kernel takes
-/// its memory apart on that thread, which takes longer than a wake-up should.
-pub fn be_last(process: rustix::process::Pid) {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    let process = process.as_raw_nonzero().get();
-    // SAFETY: the kernel reads a structure that is there; a process that has gone is an error, which means nothing here.
-    unsafe { libc::syscall(libc::SYS_sched_setscheduler, process, libc::SCHED_IDLE, &raw const parameters) };
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -165,7 +165,6 @@ impl Server {
             empties: outfit.empties,
             doorbell: outfit.doorbell,
             page: outfit.page,
-            process: instance.pid,
             own_pool: outfit.own_pool,
         })));
         let started_by = instance.hello.token.clone();

@@ -31,9 +31,12 @@ impl Server {
         for service in with_standby {
             let owners = self.shares(service);
             let Some(successor) = self.stands_by(service, owners.len().saturating_sub(1)) else { continue };
-            // Whom the operator kills is to be reaped as such.
-            let may_crash = |i: &Instance| !i.leaving && !i.is_killed_by_operator();
-            let owners = owners.into_iter().filter(|id| self.instances.get(id).is_some_and(may_crash));
+            // Whom the operator kills is to be reaped as such; whose predecessor is still there is followed by that one; and who
+            // cannot be killed may live on in part.
+            let may_crash = |i: &Instance| !i.leaving && !i.is_killed_by_operator() && i.pidfd.is_some();
+            let owners = owners
+                .into_iter()
+                .filter(|id| self.instances.get(id).is_some_and(may_crash) && !self.is_being_replaced(*id));
             named.extend(owners.map(|id| (id, successor)));
         }
         if self.successors != named {

@@ -215,15 +215,26 @@ impl Worker {
     }
 
     fn connect(&mut self, edge: EdgeId, from: InstanceId, to: InstanceId, ring: Ring) {
+        // The control thread may not know yet that a successor is in its place.
+        let reader = self.successions.in_place_of(to);
         let service =
-            self.by_instance.get(&to).and_then(|i| self.nodes[*i].as_ref()).map_or(0, |n| n.service);
-        let new = DirectEdge { from, to, ring, opened: false, heir: None, service, producer_done: false };
+            self.by_instance.get(&reader).and_then(|i| self.nodes[*i].as_ref()).map_or(0, |n| n.service);
+        let dead = |id| !self.by_instance.contains_key(&id);
+        let (producer_done, heir) = (dead(from), dead(to).then(|| ring.remains().ok()).flatten());
+        let heir = heir.map(|remains| ring.inherit(&remains));
+        let inherited = heir.is_some();
+        let new = DirectEdge { from, to, ring, opened: false, heir, service, producer_done };
         self.edges.insert(edge, new);
         self.last_edge = self.last_edge.max(edge);
+        if producer_done {
+            return self.open_edge(edge);
+        }
         let producer = self.by_instance.get(&from).and_then(|i| self.nodes[*i].as_mut());
         if let Some(place) = producer.as_ref().and_then(|n| n.early_markers.iter().position(|e| *e == edge)) {
             producer.map(|n| n.early_markers.swap_remove(place));
             self.open_edge(edge);
+        } else if let Some(producer) = producer.filter(|_| inherited) {
+            producer.heirs.push(edge);
         }
     }
 
@@ -243,13 +254,16 @@ impl Worker {
             let place = |owner| self.by_instance.get(&self.successions.in_place_of(owner)).copied();
             // Neighbours mostly have the same: none is looked up for each of thousands of slots.
             let mut last = (0, None);
-            let slots = owners.iter().filter_map(|owner| {
+            let slots = owners.iter().map(|owner| {
                 if last.0 != *owner {
                     last = (*owner, place(*owner));
                 }
                 last.1
             });
-            let slots: Vec<usize> = slots.collect();
+            let slots: Vec<Option<usize>> = slots.collect();
+            // Flows of one whom nobody follows go to somebody until the next snapshot, so that all others stay where they are.
+            let anyone = slots.iter().flatten().next().copied();
+            let slots: Vec<usize> = slots.into_iter().filter_map(|slot| slot.or(anyone)).collect();
             let state = self.services.entry(*service);
             // Who was waited for too long has come.
             state.gone &= slots.is_empty();

@@ -8,7 +8,6 @@ use onvm_lib::pool::{Holder, Pool};
 use onvm_lib::protocol::{EdgeId, InstanceId, ServiceId};
 use onvm_lib::ring::bell::Barriers;
 use onvm_lib::ring::{Consumer, Destination, Producer, Ring};
-use rustix::process::Pid;
 
 /// What the control thread hands over when an instance is taken in.
 pub(crate) struct NodeInit {
@@ -21,7 +20,6 @@ pub(crate) struct NodeInit {
     /// The instance writes it to wake the worker.
     pub(crate) doorbell: OwnedFd,
     pub(crate) page: NodePage,
-    pub(crate) process: Option<Pid>,
     /// The pool of an NF that is kept from the others' packets.
     pub(crate) own_pool: Option<Pool>,
 }
@@ -48,7 +46,6 @@ pub(super) struct Node {
     pub(super) outbound: Consumer,
     pub(super) empties: Option<Producer>,
     pub(super) page: NodePage,
-    pub(super) process: Option<Pid>,
     pub(super) own_pool: Option<Pool>,
     pub(super) doorbell: OwnedFd,
     /// Edges for which a marker is to go to this instance as soon as there is room.
@@ -84,7 +81,6 @@ impl Node {
             outbound: init.outbound.consumer(),
             empties: init.empties.map(|ring| ring.producer()),
             page: init.page,
-            process: init.process,
             own_pool: init.own_pool,
             doorbell: init.doorbell,
             markers: Vec::new(),

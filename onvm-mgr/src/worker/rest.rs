@@ -5,6 +5,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use onvm_lib::protocol::InstanceId;
 use rustix::event::epoll;
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -105,6 +106,13 @@ impl Worker {
         }
     }
 
+    /// Whether packets stand in rings to an instance.
+    fn has_packets(&self, instance: InstanceId) -> bool {
+        let node = self.by_instance.get(&instance).and_then(|index| self.nodes[*index].as_ref());
+        node.is_some_and(|node| node.inbound.ring().occupancy() > 0)
+            || self.edges.values().any(|edge| edge.to == instance && edge.ring.occupancy() > 0)
+    }
+
     fn something_waits(&self) -> bool {
         let blocked = self
             .nodes
@@ -115,6 +123,7 @@ impl Worker {
         blocked
             || parked
             || self.hushed_until.is_some()
+            || self.successions.must_be_looked_at(|id| self.has_packets(id))
             || self.ports_leave()
             || !self.audits.is_empty()
             || self.edges.values().any(|e| e.heir.is_some())

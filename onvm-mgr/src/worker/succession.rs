@@ -10,7 +10,8 @@
 //! ```
 //! Until then snapshots that still name the dead one mean its successor. The control thread is woken a little later: what it
 //! does, and the process that it starts, would take a processor from the successor just then. For the same reason the
-//! watchman does not watch over those who have a successor. While flows move (`gate`) the end of the process tells of a death.
+//! watchman does not watch over those who have a successor. While flows move (`gate`), and when the successor is dead, too, the
+//! worker only tells of the death.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -52,9 +53,14 @@ impl Successions {
         self.succeeded.retain(|(instance, successor)| *instance != dead && *successor != dead);
     }
 
+    /// Whether one of those who have a successor has packets and may be dead: a death wakes nobody.
+    pub(super) fn must_be_looked_at(&self, waits_for: impl Fn(InstanceId) -> bool) -> bool {
+        self.named.iter().any(|n| waits_for(n.instance))
+    }
+
     #[inline(always)]
     fn is_due(&self) -> bool {
-        self.named.iter().any(|n| vital(n.page.life().load(Ordering::Relaxed)) == Vital::Died)
+        self.named.iter().any(|n| vital(n.page.life().load(Ordering::Acquire)) == Vital::Died)
     }
 
     fn next_due(&mut self) -> Option<(InstanceId, InstanceId)> {
@@ -91,20 +97,17 @@ impl Worker {
     #[cold]
     fn let_succeed(&mut self) {
         // A command that is on its way may say otherwise: that the operator has killed it, say.
-        if self.gate.is_some() || self.called.load(Ordering::Acquire) {
-            return;
-        }
-        while let Some((instance, successor)) = self.successions.next_due() {
-            if !self.by_instance.contains_key(&instance) || !self.by_instance.contains_key(&successor) {
+        while !self.called.load(Ordering::Acquire)
+            && let Some((instance, successor)) = self.successions.next_due()
+        {
+            let lives = |node: &&Node| vital(node.page.life().load(Ordering::Acquire)) != Vital::Died;
+            let heir = self.node_of(successor).filter(lives).filter(|_| self.gate.is_none());
+            let Some(heir) = heir else {
+                self.tell(News::Died { instance });
                 continue;
-            }
-            // It takes a while to wake up: it does while this is done. What is left of the other is in no hurry.
-            if let Some(node) = self.node_of(successor) {
-                node.inbound.wake_sleeper();
-            }
-            if let Some(process) = self.node_of(instance).and_then(|node| node.process) {
-                onvm_lib::cpu::be_last(process);
-            }
+            };
+            // It takes a while to wake up: it does while this is done.
+            heir.inbound.wake_sleeper();
             self.hushed_until = Some(Instant::now() + HUSH);
             self.tell(News::Succeeded { instance, successor, at: SystemTime::now() });
             self.successions.succeeded.push((instance, successor));
