@@ -55,6 +55,6 @@ if [ "$quick" = no ]; then
     step "demo"
     scripts/demo.sh
     step "soak"
-    scripts/soak.sh 3
+    scripts/soak.sh 5
 fi
 step "all passed"

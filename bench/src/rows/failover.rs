@@ -1,4 +1,8 @@
 //! What a flow notices when the NF that has it is killed: the time from SIGKILL to its next packet behind that NF.
+//!
+//! With two processors, one of them the worker's, what the dead process leaves is taken apart on the processor that its
+//! successor and the judge need: the kernel does not let others in meanwhile. The row of the kernel alone says how long that
+//! takes for a process that does nothing; detection, how much of the rest is the platform's.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
