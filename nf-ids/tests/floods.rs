@@ -42,6 +42,24 @@ fn segment(client: usize, flags: u16, seq: u32, payload: &[u8]) -> Vec<u8> {
     packet.seq(seq).ack(1).flags(Flags(flags)).payload(payload).to_vec().unwrap()
 }
 
+/// An answer that says only that bytes up to `ack` have come.
+fn answer(client: usize, ack: u32) -> Vec<u8> {
+    let destination = (0x0a00_0000 + number(client)).to_be_bytes();
+    let packet = Packet::raw().ipv4([192, 0, 2, 1].into(), destination.into()).tcp(80, 1000);
+    packet.seq(1).ack(ack).flags(Flags(0x10)).to_vec().unwrap()
+}
+
+/// Requests that the server does not answer: all of them are acknowledged, so that little waits in streams; what they asked
+/// is kept.
+fn unanswered_requests(client: usize) -> impl Iterator<Item = Vec<u8>> {
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let said = (0..16).flat_map(move |n| {
+        let at = 1 + n * number(request.len());
+        [segment(client, 0x18, at, request), answer(client, at + number(request.len()))]
+    });
+    [segment(client, 0x10, 1, b""), answer(client, 1)].into_iter().chain(said)
+}
+
 /// A fragment in the middle of a datagram of its own.
 fn fragment(id: usize) -> Vec<u8> {
     let source = (0x0a00_0000 + number(id >> 16)).to_be_bytes();
@@ -66,7 +84,7 @@ fn flood(ids: &mut Ids, packets: impl Iterator<Item = Vec<u8>>) -> usize {
 }
 
 /// Floods of as many as `most` sessions and `bytes` bytes hold, and more; says how the process has grown with each.
-fn floods(most: usize, bytes: usize) -> [usize; 3] {
+fn floods(most: usize, bytes: usize) -> [usize; 4] {
     let mut settings = Settings::of(Mode::Ids);
     settings.ignore_checksums = true;
     settings.bounds.flows = most;
@@ -86,6 +104,15 @@ fn floods(most: usize, bytes: usize) -> [usize; 3] {
 
     // What stands before the gap never comes; and each is of another of a few thousand sessions.
     let sessions = most.min(5000);
+    let mut ids = engine(settings.clone());
+    let unanswered = flood(&mut ids, (0..bytes / 4000).flat_map(unanswered_requests));
+    assert!(ids.stream_memory() <= bytes, "{} bytes", ids.stream_memory());
+    assert!(ids.stream_memory() > bytes / 2, "{} bytes", ids.stream_memory());
+    assert!(ids.counts.blinded > 100, "{:?}", ids.counts);
+    ids.finish();
+    assert_eq!((ids.flows(), ids.stream_memory()), (0, 0));
+    drop(ids);
+
     let mut ids = engine(settings);
     let place = |n: usize| number(n / sessions) * 2000;
     let ahead = (0..bytes / 500).map(|n| {
@@ -100,14 +127,16 @@ fn floods(most: usize, bytes: usize) -> [usize; 3] {
     assert!(ids.stream_memory() > bytes / 2, "{} bytes", ids.stream_memory());
     ids.finish();
     assert_eq!((ids.flows(), ids.stream_memory()), (0, 0));
-    [half_open, fragments, ahead]
+    [half_open, fragments, unanswered, ahead]
 }
 
 #[test]
 fn floods_end_at_their_bounds() {
-    let [half_open, fragments, ahead] = floods(20_000, 16 << 20);
-    println!("half-open {half_open} MB, fragments {fragments} MB, segments ahead {ahead} MB");
+    let [half_open, fragments, unanswered, ahead] = floods(20_000, 16 << 20);
+    println!("half-open {half_open} MB, fragments {fragments} MB");
+    println!("requests {unanswered} MB, segments ahead {ahead} MB");
     assert!(half_open < 60, "20,000 sessions take {half_open} MB");
     assert!(fragments < 60, "16 MiB of fragments take {fragments} MB");
+    assert!(unanswered < 80, "16 MiB of requests take {unanswered} MB");
     assert!(ahead < 80, "16 MiB of segments take {ahead} MB");
 }

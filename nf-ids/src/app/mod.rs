@@ -13,7 +13,8 @@
 //!
 //! # Bounds
 //! Every parser bounds lines, headers, bodies and tables; a flow has at most [`MOST_TRANSACTIONS`] live transactions,
-//! then the oldest is forgotten. How bytes are cut into segments never changes what is read.
+//! then the oldest is forgotten. What the flows hold together ([`State::memory`]) is bounded by the engine, which makes
+//! one give up ([`State::give_up`]) when it is too much. How bytes are cut into segments never changes what is read.
 
 pub mod buffer;
 mod dcerpc;
@@ -160,6 +161,8 @@ pub struct State {
     ended: [bool; 2],
     /// Changes of protocol so far.
     changes: u8,
+    /// Bytes that parsers and the probe held when they were last given something, or forgot something.
+    held: usize,
 }
 
 /// Index of a direction in arrays of two.
@@ -185,6 +188,7 @@ impl State {
             reversed: false,
             ended: [false; 2],
             changes: 0,
+            held: 0,
         }
     }
 
@@ -337,15 +341,25 @@ impl State {
 
     /// Forgets the oldest transactions when there are too many, or they hold too much.
     fn bound(&mut self) {
+        let mut held = 0;
         if let Some(parser) = &mut self.parser {
             let ids = parser.ids();
             let live = ids.end - ids.start;
             if live > MOST_TRANSACTIONS {
                 parser.release(ids.end - MOST_TRANSACTIONS);
-            } else if live > FEW_TRANSACTIONS && parser.memory() > MOST_BYTES {
+            }
+            held = parser.memory();
+            if live > FEW_TRANSACTIONS && held > MOST_BYTES {
                 parser.release(ids.end - FEW_TRANSACTIONS);
+                held = parser.memory();
             }
         }
+        self.held = held + self.memory_beside();
+    }
+
+    /// Bytes that the parser before the last change and the probe hold.
+    fn memory_beside(&self) -> usize {
+        self.before.as_ref().map_or(0, |(_, parser)| parser.memory()) + self.probe.memory()
     }
 
     fn next_id(&self) -> u64 {
@@ -447,13 +461,20 @@ impl State {
         if let Some(parser) = &mut self.parser {
             parser.release(below);
         }
+        self.held = self.parser.as_ref().map_or(0, |parser| parser.memory()) + self.memory_beside();
     }
 
-    /// Bytes held.
+    /// Bytes held beside the state itself: by transactions, and by what is not read yet.
     pub fn memory(&self) -> usize {
-        let parsers = self.parser.as_ref().map_or(0, |parser| parser.memory())
-            + self.before.as_ref().map_or(0, |(_, parser)| parser.memory());
-        size_of::<State>() + parsers + self.probe.memory()
+        self.held
+    }
+
+    /// Forgets all transactions and what is not read yet, for want of memory; nothing more is read. What the protocol
+    /// was stays known.
+    pub fn give_up(&mut self) {
+        (self.parser, self.before) = (None, None);
+        self.fail();
+        self.held = 0;
     }
 }
 

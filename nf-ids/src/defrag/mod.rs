@@ -18,6 +18,8 @@ use crate::stream::{Assembler, Policy, Put};
 /// Longest datagram, in bytes; IPv4's with its header.
 const MOST_LENGTH: u64 = 65_535;
 const IPV4_HEADER: u64 = 20;
+/// Entries in the order of silence that may mean nothing any more, beside as many as there are datagrams.
+const MOST_STALE: usize = 64;
 
 /// Bounds and policy.
 #[derive(Clone, Copy, Debug)]
@@ -122,15 +124,9 @@ impl Defragmenter {
         let datagram = self.datagrams.entry(key).or_insert_with(|| {
             self.numbers += 1;
             self.order.push_back((self.numbers, now_ns, key));
-            Datagram {
-                number: self.numbers,
-                last_ns: now_ns,
-                data: Assembler::default(),
-                total: None,
-                head: Vec::new(),
-                next_at: 0,
-                next: 0,
-            }
+            let datagram = Datagram::new(self.numbers, now_ns);
+            self.memory += datagram.memory();
+            datagram
         });
         datagram.last_ns = now_ns;
         let before = datagram.memory();
@@ -157,12 +153,9 @@ impl Defragmenter {
         let complete =
             datagram.total.is_some_and(|total| datagram.data.ready() >= total) && !datagram.head.is_empty();
         self.memory += datagram.memory() - before;
-        if complete {
-            self.finish(&key, v4, whole)
-        } else {
-            self.make_room();
-            false
-        }
+        let complete = complete && self.finish(&key, v4, whole);
+        self.make_room();
+        complete
     }
 
     /// Writes a complete datagram; false if it is longer than its header can say.
@@ -223,6 +216,13 @@ impl Defragmenter {
     }
 
     fn make_room(&mut self) {
+        // Behind a front that waits, the numbers of complete datagrams would pile up.
+        if self.order.len() > 2 * self.datagrams.len() + MOST_STALE {
+            let datagrams = &self.datagrams;
+            self.order.retain(|(number, _, key)| {
+                datagrams.get(key).is_some_and(|datagram| datagram.number == *number)
+            });
+        }
         while self.datagrams.len() > self.settings.most || self.memory > self.settings.memory {
             let Some(key) = self.longest_silent() else { return };
             self.counts.evicted += 1;
@@ -238,8 +238,22 @@ impl Defragmenter {
 }
 
 impl Datagram {
+    fn new(number: u64, now_ns: u64) -> Datagram {
+        Datagram {
+            number,
+            last_ns: now_ns,
+            data: Assembler::default(),
+            total: None,
+            head: Vec::new(),
+            next_at: 0,
+            next: 0,
+        }
+    }
+
+    /// Bytes held, with those of its places in the table and in the order of silence.
     fn memory(&self) -> usize {
-        size_of::<Self>() + size_of::<Key>() * 2 + self.data.held() + self.head.capacity()
+        let places = size_of::<Key>() + 2 * size_of::<(u64, u64, Key)>();
+        size_of::<Self>() + places + self.data.held() + self.head.capacity()
     }
 }
 

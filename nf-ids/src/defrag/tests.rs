@@ -116,3 +116,39 @@ fn what_does_not_fit_is_told_and_nothing_waits_for_ever() {
     let (_, events) = show(&mut table, &fragment(false, 65_520, false, &[1; 8]), 0);
     assert_eq!(events, ["ipv4.frag_pkt_too_large"]);
 }
+
+/// A fragment of a datagram that `number` tells from others.
+fn numbered(number: u32, offset: u32, more: bool, data: &[u8]) -> Vec<u8> {
+    let mut frame = fragment(false, offset, more, data);
+    frame[14 + 12..14 + 16].copy_from_slice(&number.to_be_bytes());
+    frame
+}
+
+#[test]
+fn datagrams_that_never_become_whole_end_at_the_memory_for_them() {
+    let memory = 1 << 20;
+    let mut table = Defragmenter::new(Settings { memory, ..Settings::default() });
+    for number in 0..20_000 {
+        show(&mut table, &numbered(number, 0, true, &[1; 8]), SECOND);
+        if number % 100 == 0 {
+            let held: usize = table.datagrams.values().map(Datagram::memory).sum();
+            assert_eq!(table.memory, held, "after {number}");
+            assert!(held <= memory, "{held} bytes after {number}");
+        }
+    }
+    assert!(table.counts.evicted > 10_000, "{:?}", table.counts);
+    show(&mut table, &numbered(0, 0, true, &[1; 8]), 100 * SECOND);
+    assert_eq!((table.waiting(), table.memory), (1, table.datagrams.values().map(Datagram::memory).sum()));
+}
+
+#[test]
+fn whole_datagrams_leave_nothing_behind_one_that_waits() {
+    let mut table = Defragmenter::new(Settings::default());
+    show(&mut table, &numbered(0, 0, true, &[1; 8]), SECOND);
+    for number in 1..5000 {
+        show(&mut table, &numbered(number, 0, true, &[1; 8]), SECOND);
+        show(&mut table, &numbered(number, 8, false, &[1; 8]), SECOND);
+        assert!(table.order.len() <= 2 * table.waiting() + MOST_STALE, "{} entries", table.order.len());
+    }
+    assert_eq!((table.waiting(), table.counts.reassembled), (1, 4999));
+}

@@ -98,7 +98,7 @@ pub struct Kept<F> {
     pub app: Option<Box<app::State>>,
     /// What detection keeps.
     pub detection: F,
-    /// Its session was given up for want of memory.
+    /// Its session and its transactions were given up for want of memory.
     pub blind: bool,
     /// A rule lets the whole flow pass: it is not inspected any more.
     pub passed: bool,
@@ -138,7 +138,7 @@ pub struct Settings {
 pub struct Bounds {
     /// Flows.
     pub flows: usize,
-    /// Bytes of streams that wait.
+    /// Bytes of streams that wait, and of transactions.
     pub stream_memory: usize,
 }
 
@@ -173,7 +173,7 @@ pub struct Counts {
     pub bad_checksums: u64,
     /// TCP segments that their receivers would not take.
     pub refused: u64,
-    /// Sessions given up for want of memory.
+    /// Flows given up for want of memory.
     pub blinded: u64,
     /// Pseudo packets at the end of flows.
     pub pseudo: u64,
@@ -267,7 +267,7 @@ impl<D: Detection> Engine<D> {
         (self.flows.made, self.flows.evicted)
     }
 
-    /// Bytes of streams that wait.
+    /// Bytes of streams that wait, and of transactions.
     #[must_use]
     pub fn stream_memory(&self) -> usize {
         self.stream_memory

@@ -28,17 +28,16 @@ impl<D: Detection> Engine<D> {
         let mut established = flow.state != State::New;
         let mut events = stream::Events::default();
         let mut taken = stream::Taken::default();
+        let before = held(flow);
         match packet.transport {
             Transport::Tcp(_) if !right => {
                 packet.bad_checksum = true;
                 counts.bad_checksums += 1;
             }
             Transport::Tcp(_) if !flow.kept.blind => {
-                let before = held(flow);
                 taken = follow(flow, &packet, &mut direction, now_ns, settings, &mut events);
-                *stream_memory = (*stream_memory + held(flow)).saturating_sub(before);
             }
-            Transport::Udp(_) if !packet.payload.is_empty() => {
+            Transport::Udp(_) if !packet.payload.is_empty() && !flow.kept.blind => {
                 read_datagram(flow, &packet, &mut direction, settings);
             }
             _ => {}
@@ -65,16 +64,15 @@ impl<D: Detection> Engine<D> {
         if refused && settings.stream.inline {
             verdict = verdict.max(Verdict::Drop);
         }
-        let before = held(flow);
         if let Some(session) = &mut flow.session {
             session.tidy(&settings.stream);
         }
-        *stream_memory = (*stream_memory + held(flow)).saturating_sub(before);
-        if *stream_memory > settings.bounds.stream_memory && flow.session.is_some() {
-            *stream_memory = stream_memory.saturating_sub(held(flow));
+        let after = held(flow);
+        *stream_memory = (*stream_memory + after).saturating_sub(before);
+        if *stream_memory > settings.bounds.stream_memory && (flow.session.is_some() || after > 0) {
+            *stream_memory = stream_memory.saturating_sub(after);
             counts.blinded += 1;
-            flow.kept.blind = true;
-            flow.session = None;
+            give_up(flow);
         }
         verdict
     }
@@ -117,9 +115,21 @@ impl<D: Detection> Engine<D> {
     }
 }
 
-/// Bytes of the flow's streams that wait.
+/// Bytes of the flow's streams that wait, and of its transactions. What each flow has at least is bounded by the number of
+/// flows, and does not count.
 fn held<F>(flow: &Flow<Kept<F>>) -> usize {
-    flow.session.as_ref().map_or(0, |session| session.held())
+    let session = flow.session.as_ref().map_or(0, |session| session.held());
+    let app = flow.kept.app.as_ref().map_or(0, |app| app.memory());
+    session + app
+}
+
+/// Follows the flow no further, and forgets what is held for it.
+fn give_up<F>(flow: &mut Flow<Kept<F>>) {
+    flow.kept.blind = true;
+    flow.session = None;
+    if let Some(app) = &mut flow.kept.app {
+        app.give_up();
+    }
 }
 
 /// Gives a segment to its session, and what can be read then to the application layer.

@@ -143,7 +143,7 @@ pub struct Options {
           value_parser = clap::value_parser!(u32).range(1..=67_108_864))]
     pub flows: u32,
 
-    /// Memory for streams that wait, in MiB
+    /// Memory for streams that wait and for transactions, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256, help_heading = "Streams",
           value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub stream_memory: u32,

@@ -105,6 +105,8 @@ pub(super) const MOST_BYTES: usize = 1 << 20;
 const MOST_SEGMENTS: usize = 4096;
 /// A buffer that has this much room and nothing in it is given back.
 const KEPT_ROOM: usize = 64 << 10;
+/// Room for so many segments is kept when none waits.
+const KEPT_SEGMENTS: usize = 64;
 
 /// The bytes of one direction.
 #[derive(Debug, Default)]
@@ -118,6 +120,9 @@ pub struct Assembler {
     head: usize,
     /// By their start.
     segments: Vec<Span>,
+    /// Bytes of segments that were compared with others.
+    #[cfg(test)]
+    compared: u64,
 }
 
 impl Assembler {
@@ -139,10 +144,10 @@ impl Assembler {
         self.base + (self.buffer.len() - self.head) as u64
     }
 
-    /// Bytes held.
+    /// Bytes held, with what is known of segments.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.buffer.capacity()
+        self.buffer.capacity() + self.segments.capacity() * size_of::<Span>()
     }
 
     /// Bytes in order from `from` up to `to`, as far as they are there.
@@ -207,42 +212,67 @@ impl Assembler {
             let most = self.place(span.end);
             self.buffer.resize(most, 0);
         }
-        let (mut differs, mut new) = (false, 0);
-        // Everything up to here was looked at.
-        let mut covered = from;
-        // Segments may overlap each other; those that begin behind this one's end do not touch it.
+        // Segments may overlap each other, but each byte is compared and copied once at most: what a segment costs is
+        // bounded by its length and the number of segments, whatever they are.
+        let (mut differs, mut taken, mut new) = (false, false, 0);
+        // Everything up to here was looked at; and what the new segment won was copied.
+        let (mut covered, mut won) = (from, from);
+        let mut first = None;
         for index in 0..self.segments.len() {
             let earlier = self.segments[index];
+            // Those that begin behind this one's end do not touch it.
             if earlier.start >= span.end {
                 break;
             }
             if earlier.end <= from {
                 continue;
             }
+            first.get_or_insert(index);
             if earlier.start > covered {
                 new += self.copy(from, data, covered, earlier.start);
+                covered = earlier.start;
             }
-            let (start, end) = (earlier.start.max(from), earlier.end.min(span.end));
-            if start < end {
-                let mine = slice(from, data, start, end);
-                if self.buffer[self.place(start)..self.place(end)] != *mine {
-                    differs = true;
-                    if takes_new(span, earlier) {
-                        self.copy(from, data, start, end);
-                    }
-                }
+            let end = earlier.end.min(span.end);
+            if covered < end {
+                differs |= self.is_other(from, data, covered, end);
+                covered = end;
             }
-            covered = covered.max(end);
         }
         if covered < span.end {
             new += self.copy(from, data, covered, span.end);
         }
-        let at = self.segments.partition_point(|other| other.start <= span.start);
-        self.segments.insert(at, span);
+        if differs && let Some(first) = first {
+            for index in first..self.segments.len() {
+                let earlier = self.segments[index];
+                let (start, end) = (earlier.start.max(won), earlier.end.min(span.end));
+                if earlier.start >= span.end {
+                    break;
+                }
+                if start < end && takes_new(span, earlier) {
+                    taken = true;
+                    self.copy(from, data, start, end);
+                    won = end;
+                }
+            }
+        }
+        // One that neither adds nor changes anything leaves no trace, at the receiver neither.
+        if new > 0 || taken {
+            let at = self.segments.partition_point(|other| other.start <= span.start);
+            self.segments.insert(at, span);
+        }
         if span.start <= self.ready && span.end > self.ready {
             self.ready = self.in_order_to(self.ready);
         }
         Put::Done { differs, new }
+    }
+
+    /// Whether `[start, end)` of a segment that begins at `from` is not what is held there.
+    fn is_other(&mut self, from: u64, data: &[u8], start: u64, end: u64) -> bool {
+        #[cfg(test)]
+        {
+            self.compared += end - start;
+        }
+        self.buffer[self.place(start)..self.place(end)] != *slice(from, data, start, end)
     }
 
     /// Copies `[start, end)` of a segment that begins at `from`; how many bytes.
@@ -285,6 +315,9 @@ impl Assembler {
         self.base = offset;
         let gone = self.segments.iter().take_while(|span| span.end <= offset).count();
         self.segments.drain(..gone);
+        if self.segments.is_empty() && self.segments.capacity() > KEPT_SEGMENTS {
+            self.segments = Vec::new();
+        }
         self.ready = self.in_order_to(self.ready.max(offset));
     }
 
@@ -384,6 +417,35 @@ mod tests {
         assembler.forget(20);
         assert_eq!(assembler.bytes(20, 25), b"later");
         assert_eq!(assembler.put(20 + MOST_BYTES as u64, b"far", |_, _| true), Put::Full);
+    }
+
+    #[test]
+    fn segments_that_add_nothing_are_not_remembered() {
+        let mut assembler = Assembler::default();
+        assert_eq!(assembler.put(9, b"x", |_, _| false), Put::Done { differs: false, new: 1 });
+        let held = assembler.held();
+        for _ in 0..5000 {
+            assert_eq!(assembler.put(9, b"x", |_, _| false), Put::Done { differs: false, new: 0 });
+            assert_eq!(assembler.put(9, b"y", |_, _| false), Put::Done { differs: true, new: 0 });
+        }
+        assert_eq!((assembler.held(), assembler.segments.len()), (held, 1));
+    }
+
+    #[test]
+    fn a_segment_is_compared_once_however_many_it_overlaps() {
+        // Each begins one byte before the one before it, so that all of them overlap; each second says something else.
+        let mut assembler = Assembler::default();
+        let texts = [[b'a'; 1400], [b'b'; 1400]];
+        for turn in 0..2000 {
+            let text = &texts[turn % 2];
+            let put = assembler.put(3000 - turn as u64, text, |new, old| Policy::Bsd.takes_new(new, old));
+            assert!(matches!(put, Put::Done { .. }), "{turn}");
+        }
+        assert!(assembler.compared <= 2000 * 1400, "{} bytes", assembler.compared);
+        // What is known of segments counts as memory.
+        assert!(assembler.held() >= 3399 + 2000 * size_of::<Span>(), "{}", assembler.held());
+        assembler.forget(4400);
+        assert!(assembler.held() < 64 << 10, "{}", assembler.held());
     }
 
     proptest::proptest! {

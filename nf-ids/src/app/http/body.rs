@@ -54,6 +54,10 @@ impl Body {
         } else {
             failed = self.decoder.push(bytes, &mut self.data, self.limit, last);
             self.data.truncate(self.limit);
+            if self.is_full() {
+                // Nothing more will be decoded.
+                self.decoder = Decoder::default();
+            }
         }
         if let Some(form) = &mut self.form {
             form.push(&self.data[start..], last);
@@ -68,6 +72,6 @@ impl Body {
 
     /// Bytes held.
     pub(super) fn memory(&self) -> usize {
-        self.data.capacity() + self.form.as_ref().map_or(0, Multipart::memory)
+        self.data.capacity() + self.decoder.memory() + self.form.as_ref().map_or(0, Multipart::memory)
     }
 }

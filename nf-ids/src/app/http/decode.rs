@@ -29,6 +29,9 @@ enum Form {
 const GZIP_FIRST: &[Form] = &[Form::Gzip, Form::ShortGzip, Form::Raw, Form::Zlib, Form::Plain];
 const DEFLATE_FIRST: &[Form] = &[Form::Raw, Form::Zlib, Form::Gzip, Form::ShortGzip, Form::Plain];
 
+/// Bytes that an engine holds: its window of 32 KiB and its tables (that of `miniz_oxide` has 43 KiB; rounded up).
+const ENGINE: usize = 48 << 10;
+
 #[derive(Debug)]
 struct Layer {
     forms: &'static [Form],
@@ -149,6 +152,11 @@ impl Layer {
         true
     }
 
+    /// Bytes held.
+    fn memory(&self) -> usize {
+        size_of::<Layer>() + self.kept.capacity() + if self.engine.is_some() { ENGINE } else { 0 }
+    }
+
     /// Begins the first form that is left with what was kept.
     fn begin(&mut self) -> Start {
         let start = self.forms[0].start(&self.kept);
@@ -239,6 +247,11 @@ impl Decoder {
     /// Whether anything is decoded.
     pub(super) fn is_plain(&self) -> bool {
         self.layers.is_empty()
+    }
+
+    /// Bytes held.
+    pub(super) fn memory(&self) -> usize {
+        self.layers.iter().map(Layer::memory).sum()
     }
 
     /// Decodes more bytes to `out`, of which about `limit` are wanted. Whether a layer failed.

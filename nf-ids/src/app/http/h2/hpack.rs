@@ -10,6 +10,8 @@ pub(super) type Field = (Vec<u8>, Vec<u8>);
 const MOST_BYTES: usize = 64 << 10;
 /// Fields of one message.
 const MOST_FIELDS: usize = 1024;
+/// Size of a dynamic table of which nothing was said (RFC 9113, section 6.5.2).
+const FIRST_TABLE: usize = 4096;
 /// Largest dynamic table.
 const MOST_TABLE: usize = 64 << 10;
 /// What an entry costs beside its bytes (section 4.1).
@@ -97,11 +99,13 @@ pub(super) struct Table {
     entries: VecDeque<Field>,
     size: usize,
     most: usize,
+    /// What the sender may raise `most` to: the largest that the receiver has allowed.
+    allowed: usize,
 }
 
 impl Default for Table {
     fn default() -> Self {
-        Table { entries: VecDeque::new(), size: 0, most: 4096 }
+        Table { entries: VecDeque::new(), size: 0, most: FIRST_TABLE, allowed: FIRST_TABLE }
     }
 }
 
@@ -159,6 +163,11 @@ impl Table {
         }
     }
 
+    /// The receiver allows this size. A smaller one holds when the sender says so, not before.
+    pub(super) fn allow(&mut self, size: u64) {
+        self.allowed = self.allowed.max(usize::try_from(size).unwrap_or(usize::MAX).min(MOST_TABLE));
+    }
+
     /// Reads a block of fields.
     pub(super) fn read(&mut self, mut block: &[u8], fields: &mut Vec<Field>) -> Noticed {
         let mut noticed = Noticed::default();
@@ -192,7 +201,7 @@ impl Table {
             if noticed.sizes.len() < 16 {
                 noticed.sizes.push(size);
             }
-            self.most = usize::try_from(size).unwrap_or(usize::MAX).min(MOST_TABLE);
+            self.most = usize::try_from(size).unwrap_or(usize::MAX).min(self.allowed);
             self.shrink(self.most);
             return Some((None, used));
         }
@@ -257,6 +266,23 @@ mod tests {
         assert!(fields.len() <= 17, "{}", fields.len());
         assert_eq!(table.read(&[0x20], &mut fields).sizes, [0]);
         assert!(table.entries.is_empty());
+    }
+
+    #[test]
+    fn a_table_is_as_large_as_the_receiver_allows() {
+        // The sender makes its table 65,536 bytes large, and puts fields of 3,000 bytes into it.
+        let grow = [0x3f, 0xe1, 0xff, 3];
+        let mut block = vec![0x40, 1, b'n', 0x7f, 0xb9, 0x16];
+        block.extend([b'v'; 3000]);
+        for (allows, entries) in [(0, 1), (4096, 1), (10_000, 3), (u64::MAX, 20)] {
+            let mut table = Table::default();
+            table.allow(allows);
+            assert_eq!(table.read(&grow, &mut Vec::new()).sizes, [65_536]);
+            for _ in 0..20 {
+                assert!(!table.read(&block, &mut Vec::new()).invalid);
+            }
+            assert_eq!(table.entries.len(), entries, "{allows}");
+        }
     }
 
     #[test]

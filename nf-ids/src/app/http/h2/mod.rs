@@ -22,7 +22,7 @@ use crate::app::http::decode::Decoder;
 use crate::app::{Buffer, Event, Limits, Number, Parser, Progress, Protocol, Step, side};
 use crate::flow::Direction;
 use serde_json::{Map, Value};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use tx::Tx;
 
@@ -39,6 +39,8 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 32;
+/// The setting that bounds the other side's table (section 6.5.2).
+const TABLE_SIZE: u8 = 1;
 
 /// A block of fields that is not whole: its stream, whether it ends the stream, and its bytes.
 type Block = (u32, bool, Vec<u8>);
@@ -52,6 +54,13 @@ struct Way {
     skip: usize,
     table: hpack::Table,
     block: Option<Block>,
+}
+
+impl Way {
+    fn memory(&self) -> usize {
+        let block = self.block.as_ref().map_or(0, |(_, _, all)| all.capacity());
+        self.pending.capacity() + self.table.memory() + block
+    }
 }
 
 /// A frame.
@@ -69,6 +78,8 @@ pub(in crate::app) struct Http2 {
     limits: Limits,
     first: u64,
     txs: VecDeque<Tx>,
+    /// The transaction of each stream that has one.
+    streams: HashMap<u32, u64>,
     ways: [Way; 2],
     /// Whether a DNS message was carried.
     dns: bool,
@@ -94,10 +105,13 @@ impl Http2 {
             limits: limits.clone(),
             first,
             txs: VecDeque::new(),
+            streams: HashMap::new(),
             ways: Default::default(),
             dns: false,
         };
         if upgraded {
+            // What size the client allows stood in the request (RFC 7540, section 3.2.1).
+            h2.ways[side(Direction::ToClient)].table.allow(u64::MAX);
             let id = h2.create(1, None);
             if let Some(tx) = h2.tx_mut(id) {
                 tx.sides[0].progress = Progress::Complete;
@@ -119,7 +133,11 @@ impl Http2 {
             self.release(self.first + 1);
         }
         self.txs.push_back(Tx::new(stream, only, &self.limits));
-        self.first + self.txs.len() as u64 - 1
+        let id = self.first + self.txs.len() as u64 - 1;
+        if stream != 0 {
+            self.streams.insert(stream, id);
+        }
+        id
     }
 
     /// The transaction of a stream; a new one when there is none.
@@ -127,9 +145,8 @@ impl Http2 {
         if stream == 0 {
             return self.create(0, Some(direction));
         }
-        let known = self.txs.iter().rposition(|tx| tx.stream == stream);
-        match known {
-            Some(at) => self.first + at as u64,
+        match self.streams.get(&stream) {
+            Some(id) => *id,
             None => self.create(stream, None),
         }
     }
@@ -190,7 +207,7 @@ impl Http2 {
             1 => self.headers(direction, id, frame),
             2 => self.priority(direction, id, frame.body),
             3 | 7 => self.errors(direction, id, frame),
-            4 => Some(()).filter(|()| frame.body.len().is_multiple_of(6)),
+            4 => self.settings(direction, frame.body),
             5 => self.promise(direction, frame),
             8 => u32_of(frame.body).map(|size| {
                 self.number(id, direction, Number::Http2Window, (size & 0x7fff_ffff).into());
@@ -201,6 +218,18 @@ impl Http2 {
         if read.is_none() {
             self.note(id, Event::Http2InvalidFrameData);
         }
+    }
+
+    /// SETTINGS: how large the other side may make its table of fields.
+    fn settings(&mut self, direction: Direction, body: &[u8]) -> Option<()> {
+        let (settings, rest) = body.as_chunks::<6>();
+        for setting in settings {
+            if let [0, TABLE_SIZE, size @ ..] = setting {
+                let table = &mut self.ways[side(crate::app::opposite(direction))].table;
+                table.allow(u32::from_be_bytes(*size).into());
+            }
+        }
+        rest.is_empty().then_some(())
     }
 
     fn number(&mut self, id: u64, direction: Direction, number: Number, value: u64) {
@@ -305,9 +334,7 @@ impl Http2 {
         let Some(tx) = self.tx_mut(id) else { return };
         let one = &mut tx.sides[side(direction)];
         let trailers = one.progress >= Progress::Headers;
-        one.fields.extend(fields);
-        one.fields.truncate(1024);
-        one.changed();
+        one.add(fields);
         one.progress = one.progress.max(Progress::Headers);
         one.body.is_file = true;
         if trailers {
@@ -416,13 +443,16 @@ impl Parser for Http2 {
     }
 
     fn release(&mut self, below: u64) {
-        while self.first < below && self.txs.pop_front().is_some() {
+        while self.first < below
+            && let Some(tx) = self.txs.pop_front()
+        {
+            self.streams.remove(&tx.stream);
             self.first += 1;
         }
     }
 
     fn memory(&self) -> usize {
-        let ways = self.ways.iter().map(|way| way.pending.capacity() + way.table.memory()).sum::<usize>();
-        ways + self.txs.iter().map(Tx::memory).sum::<usize>()
+        let ways = self.ways.iter().map(Way::memory).sum::<usize>();
+        ways + self.streams.capacity() * 16 + self.txs.iter().map(Tx::memory).sum::<usize>()
     }
 }

@@ -135,3 +135,41 @@ fn floods_of_frames_and_streams_are_bounded() {
     let last = h2.ids().end - 1;
     assert_eq!(h2.number(last, Number::Http2FrameType, ToServer, 0), Some(6));
 }
+
+#[test]
+fn fields_of_one_stream_are_bounded_over_all_its_blocks() {
+    let mut h2 = Http2::new(0, &Limits::default(), false);
+    h2.data(ToClient, &frame(4, 0, 0, &[0, TABLE_SIZE, 0, 1, 0, 0]));
+    h2.data(ToServer, PREFACE);
+    // A field of 60,000 bytes goes into the table once; after that one byte stands for it, again and again.
+    let mut block = vec![0x3f, 0xe1, 0xff, 3, 0x40, 1, b'n', 0x7f, 0xe1, 0xd3, 3];
+    block.extend([b'v'; 60_000]);
+    h2.data(ToServer, &frame(1, END_HEADERS, 1, &block));
+    let once = h2.memory();
+    for _ in 0..500 {
+        h2.data(ToServer, &frame(1, END_HEADERS, 1, &[0xbe]));
+    }
+    assert!(once > 120_000 && h2.memory() <= once + 1000, "{once} bytes, then {}", h2.memory());
+    let fields = &h2.txs[1].sides[0].fields;
+    let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+    assert!(bytes > 60_000 && bytes <= tx::MOST_FIELD_BYTES, "{bytes}");
+}
+
+#[test]
+fn a_stream_keeps_its_transaction_until_it_is_forgotten() {
+    let mut h2 = Http2::new(0, &Limits::default(), false);
+    h2.data(ToServer, PREFACE);
+    for stream in [1, 3, 5, 3, 1] {
+        h2.data(ToServer, &frame(0, 0, stream, b"x"));
+    }
+    assert_eq!((h2.ids(), h2.streams.len()), (0..3, 3));
+    h2.release(2);
+    assert_eq!((h2.ids(), h2.streams.len()), (2..3, 1));
+    h2.data(ToServer, &frame(0, 0, 5, b"x"));
+    h2.data(ToServer, &frame(0, 0, 1, b"x"));
+    assert_eq!((h2.ids(), h2.txs[1].stream), (2..4, 1));
+    for stream in 0..3000 {
+        h2.data(ToServer, &frame(0, 0, 2 * stream + 7, b"x"));
+    }
+    assert_eq!(h2.streams.len() as u64, crate::app::MOST_TRANSACTIONS);
+}

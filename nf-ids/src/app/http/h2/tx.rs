@@ -7,15 +7,23 @@ use crate::app::{Buffer, Event, Limits, Number, Progress};
 use crate::flow::Direction;
 use serde_json::{Map, Value, json};
 use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// Numbers of frames that are kept of one direction.
 const MOST_NUMBERS: usize = 64;
+/// Fields that are kept of one side, over all its blocks.
+const MOST_FIELDS: usize = 1024;
+/// Bytes of them.
+pub(super) const MOST_FIELD_BYTES: usize = 64 << 10;
 
 /// What one side has sent.
 #[derive(Debug, Default)]
 pub(super) struct Side {
     pub(super) progress: Progress,
     pub(super) fields: Vec<Field>,
+    /// Bytes of the fields.
+    field_bytes: usize,
     pub(super) body: Body,
     /// A DNS message that the body or the path carries.
     pub(super) dns: Option<dns::Carried>,
@@ -33,7 +41,7 @@ struct Made {
     each: OnceCell<Vec<Vec<u8>>>,
     host: OnceCell<Vec<u8>>,
     /// Values of headers that were sent several times, joined.
-    joined: OnceCell<Vec<Field>>,
+    joined: OnceCell<HashMap<Vec<u8>, Vec<u8>>>,
 }
 
 /// A transaction.
@@ -63,8 +71,15 @@ impl Side {
         }
     }
 
-    /// Forgets what was made of fields, since there are more.
-    pub(super) fn changed(&mut self) {
+    /// Keeps more fields, as many as there is room for, and forgets what was made of those before.
+    pub(super) fn add(&mut self, fields: Vec<Field>) {
+        for (name, value) in fields {
+            self.field_bytes += name.len() + value.len();
+            if self.fields.len() >= MOST_FIELDS || self.field_bytes > MOST_FIELD_BYTES {
+                break;
+            }
+            self.fields.push((name, value));
+        }
         self.made = Made::default();
     }
 
@@ -76,19 +91,21 @@ impl Side {
     /// A field's value; of several, all with commas.
     fn value(&self, name: &[u8]) -> Option<&[u8]> {
         let joined = self.made.joined.get_or_init(|| {
-            let mut joined: Vec<Field> = Vec::new();
+            let mut joined: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
             for (name, value) in &self.fields {
-                match joined.iter_mut().find(|(one, _)| one == name) {
-                    Some((_, all)) => {
-                        all.extend_from_slice(b", ");
-                        all.extend_from_slice(value);
+                match joined.entry(name.clone()) {
+                    Entry::Occupied(mut all) => {
+                        all.get_mut().extend_from_slice(b", ");
+                        all.get_mut().extend_from_slice(value);
                     }
-                    None => joined.push((name.clone(), value.clone())),
+                    Entry::Vacant(place) => {
+                        place.insert(value.clone());
+                    }
                 }
             }
             joined
         });
-        joined.iter().find(|(one, _)| one == name).map(|(_, value)| &value[..])
+        joined.get(name).map(Vec::as_slice)
     }
 
     /// `name: value\r\n` of each field.
