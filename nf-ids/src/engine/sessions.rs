@@ -17,7 +17,6 @@ impl<D: Detection> Engine<D> {
         let Self { settings, flows, detection, counts, stream_memory, .. } = self;
         let flow = flows.flow(place.slot);
         let mut direction = place.direction;
-        flow.last_ns = flow.last_ns.max(now_ns);
         flow.packets[direction.index()] += 1;
         flow.bytes[direction.index()] += packet.frame.len() as u64;
         // A reject is answered once; what follows is dropped.
@@ -43,6 +42,10 @@ impl<D: Detection> Engine<D> {
             }
             _ => {}
         }
+        // In line, what goes no further, or to nobody, does not keep a flow alive.
+        if !(settings.stream.inline && taken.refused) || taken.knocks {
+            flow.last_ns = flow.last_ns.max(now_ns);
+        }
         if flow.protocol != TCP {
             if flow.packets.iter().all(|count| *count > 0) {
                 flow.state = flow.state.max(State::Established);
@@ -62,7 +65,7 @@ impl<D: Detection> Engine<D> {
         let presence = if taken.added { Presence::Stream } else { Presence::Packet };
         let place = At { direction, presence, established, now_ns };
         let mut verdict = show(detection, &packet, flow, place, &events, settings);
-        if refused && settings.stream.inline {
+        if refused && settings.stream.inline && !taken.let_by {
             verdict = verdict.max(Verdict::Drop);
         }
         let before = held(flow);

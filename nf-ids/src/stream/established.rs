@@ -92,6 +92,9 @@ impl Session {
             // What was acknowledged before it came by here is news all the same.
             let unseen = after(ours.last_ack, ours.next_seq) && after(end, ours.next_seq);
             if !free && !unseen {
+                if settings.inline {
+                    self.heed_again(segment, settings);
+                }
                 return self.refuse(Event::EstablishedBeforeLastAck);
             }
         }
