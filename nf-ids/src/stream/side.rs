@@ -26,6 +26,8 @@ pub struct Side {
     pub(super) last_stamp_s: u64,
     pub(super) has_stamp: bool,
     pub(super) zero_stamp: bool,
+    /// Data came that lies behind a gap: up to here.
+    pub(super) gap_upto: Option<u32>,
     pub(super) keep_alive: bool,
     /// A byte was sent into a window of zero, and not answered yet.
     pub(super) probed: bool,

@@ -172,3 +172,67 @@ fn what_is_refused_keeps_no_flow_alive() {
     engine.tick(SECOND * (idle_s + half - 1));
     assert_eq!((engine.flows(), engine.detection.ended), (0, 1));
 }
+
+#[test]
+fn sessions_in_their_midst_may_have_any_timestamps() {
+    for (client, server) in [(5, 3_000_000_000), (3_000_000_000, 5), (5, 0)] {
+        let mut settings = Settings::of(Mode::Inline);
+        settings.stream.midstream = true;
+        let mut engine = Engine::new(settings, Notes::default());
+        pass(
+            &mut engine,
+            1,
+            &[
+                stamped(true, 0x18, 1, 1, "ask", (client, server)),
+                stamped(false, 0x18, 1, 4, "tell", (server + 1, client)),
+                stamped(true, 0x18, 4, 5, "more", (client + 1, server + 1)),
+            ],
+        );
+        assert_eq!(told(&engine, Direction::ToClient), "tell");
+    }
+}
+
+/// An engine in line that has seen a handshake with timestamps.
+fn begun_with_stamps(client: u32) -> Engine<Notes> {
+    let mut engine = engine(Mode::Inline);
+    pass(
+        &mut engine,
+        1,
+        &[
+            stamped(true, 2, 0, 0, "", (client, 0)),
+            stamped(false, 0x12, 0, 1, "", (500, client)),
+            stamped(true, 0x10, 1, 1, "", (client, 500)),
+        ],
+    );
+    engine
+}
+
+#[test]
+fn a_sender_of_data_alone_moves_the_clock() {
+    let mut engine = begun_with_stamps(100);
+    let mut stamp = 100_u32;
+    for n in 0..8 {
+        stamp = stamp.wrapping_add(1 << 30);
+        let data = stamped(true, 0x18, 1 + n * 4, 1, "data", (stamp, 500));
+        let seen = stamped(false, 0x10, 1, 5 + n * 4, "", (501, stamp));
+        pass(&mut engine, 10 + u64::from(n) * 2, &[data, seen]);
+    }
+    let old = stamped(true, 0x18, 33, 1, "data", (stamp.wrapping_sub(1000), 500));
+    assert_eq!(verdicts(&mut engine, 40, &[old]), [Verdict::Drop]);
+}
+
+#[test]
+fn what_overtakes_does_not_move_the_clock() {
+    let mut engine = begun_with_stamps(100);
+    pass(
+        &mut engine,
+        10,
+        &[
+            stamped(true, 0x10, 9, 1, "", (130, 500)),
+            stamped(true, 0x18, 5, 1, "late", (120, 500)),
+            stamped(true, 0x18, 9, 1, "last", (130, 500)),
+            stamped(true, 0x18, 1, 1, "data", (110, 500)),
+        ],
+    );
+    assert!(told(&engine, Direction::ToServer).ends_with("last"));
+}
