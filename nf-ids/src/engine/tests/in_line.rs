@@ -236,3 +236,32 @@ fn what_overtakes_does_not_move_the_clock() {
     );
     assert!(told(&engine, Direction::ToServer).ends_with("last"));
 }
+
+/// A segment with an urgent pointer.
+fn urgent(seq: u32, data: &str, pointer: u16) -> Vec<u8> {
+    let mut frame = segment(true, 0x38, seq, 1, data);
+    frame[14 + 20 + 18..14 + 20 + 20].copy_from_slice(&pointer.to_be_bytes());
+    frame
+}
+
+#[test]
+fn the_byte_before_the_urgent_pointer_is_left_out_also_of_what_is_merged() {
+    let mut engine = begun(|_| {});
+    pass(
+        &mut engine,
+        10,
+        &[
+            urgent(1, "atUt", 3),
+            urgent(5, "acU", 3),
+            urgent(5, "acUU", 4),
+            // All of it in one segment, with the latest pointer and with none; and more.
+            urgent(1, "atUtacUU", 8),
+            segment(true, 0x18, 1, 1, "atUtacUUk"),
+            segment(true, 0x18, 10, 1, "!"),
+        ],
+    );
+    assert_eq!(engine.detection.events, [""; 0]);
+    let windows = &engine.detection.windows;
+    assert!(windows.iter().any(|(_, text)| text.ends_with('!')), "{windows:?}");
+    assert!(windows.iter().all(|(_, text)| !text.contains('U')), "{windows:?}");
+}
