@@ -18,6 +18,7 @@ struct Notes {
     ended: u32,
     established: u32,
     verdict: Verdict,
+    for_flow: bool,
 }
 
 impl Detection for Notes {
@@ -38,7 +39,7 @@ impl Detection for Notes {
             self.payloads.push(String::from_utf8_lossy(seen.packet.payload).into_owned());
         }
         self.established += u32::from(seen.flow.is_some_and(|flow| flow.established));
-        Judgement { verdict: self.verdict, ..Judgement::default() }
+        Judgement { verdict: self.verdict, for_flow: self.for_flow, ..Judgement::default() }
     }
 
     fn flow_ended(&mut self, _flow: &Flow<Kept<()>>) {

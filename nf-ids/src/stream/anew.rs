@@ -60,6 +60,31 @@ impl Session {
         true
     }
 
+    /// Keeps what a packet would begin, of a session that is dropped: a SYN without data, with another number than that of
+    /// this session. Whether it is one.
+    pub fn knocks(
+        &mut self,
+        packet: &Decoded<'_>,
+        direction: Direction,
+        now_ns: u64,
+        settings: &Settings,
+    ) -> bool {
+        let other = packet.tcp_seq() != Some(self.sides[direction.index()].isn);
+        let segment = Segment::of(packet, direction, now_ns).filter(|_| other);
+        segment.is_some_and(|segment| self.keep_knock(&segment, settings))
+    }
+
+    /// Whether a packet of a session that is dropped may lead to another, for which a SYN has asked: an acknowledgement
+    /// or a reset, without data.
+    #[must_use]
+    pub fn helps_anew(&self, packet: &Decoded<'_>) -> bool {
+        let plain = packet.tcp_flags().is_some_and(|flags| {
+            let kind = flags & (SYN | ACK | RST | FIN);
+            kind == ACK || kind & !ACK == RST
+        });
+        self.anew.is_some() && plain && packet.payload.is_empty()
+    }
+
     /// Whether a segment is the answer to a SYN that was let by.
     #[must_use]
     pub fn is_answered_anew(&self, packet: &Decoded<'_>, direction: Direction) -> bool {

@@ -265,3 +265,48 @@ fn the_byte_before_the_urgent_pointer_is_left_out_also_of_what_is_merged() {
     assert!(windows.iter().any(|(_, text)| text.ends_with('!')), "{windows:?}");
     assert!(windows.iter().all(|(_, text)| !text.contains('U')), "{windows:?}");
 }
+
+#[test]
+fn a_flow_that_is_dropped_ends_in_time_and_another_session_may_begin() {
+    let doomed = || {
+        let mut engine = begun(|_| {});
+        (engine.detection.verdict, engine.detection.for_flow) = (Verdict::Drop, true);
+        let evil = segment(true, 0x18, 1, 1, "evil");
+        assert_eq!(verdicts(&mut engine, 10, &[evil]), [Verdict::Drop]);
+        (engine.detection.verdict, engine.detection.for_flow) = (Verdict::Pass, false);
+        engine
+    };
+    let mut engine = doomed();
+    let again = segment(true, 0x18, 1, 1, "evil");
+    let ack = segment(false, 0x10, 1, 1, "");
+    assert_eq!(verdicts(&mut engine, 11, &[again.clone(), ack.clone()]), [Verdict::Drop; 2]);
+    let syn = with_seq(segment(true, 2, 0, 0, ""), 0xF000_0000);
+    pass(&mut engine, 20, &[syn.clone(), ack, segment(true, 0x04, 1, 0, ""), syn]);
+    assert_eq!(
+        verdicts(&mut engine, 25, std::slice::from_ref(&again)),
+        [Verdict::Drop],
+        "nobody has answered"
+    );
+    let answer = with_ack(with_seq(segment(false, 0x12, 0, 0, ""), 88_000), 0xF000_0001);
+    let last = with_ack(with_seq(segment(true, 0x10, 0, 0, ""), 0xF000_0001), 88_001);
+    let data = with_ack(with_seq(segment(true, 0x18, 0, 0, "new"), 0xF000_0001), 88_001);
+    pass(&mut engine, 30, &[answer, last, data]);
+    assert!(told(&engine, Direction::ToServer).ends_with("new"), "it is followed");
+    // Who tries again and again keeps it no longer.
+    let mut engine = doomed();
+    let idle_s = engine.settings.timeouts.tcp[1];
+    assert_eq!(verdicts(&mut engine, idle_s, std::slice::from_ref(&again)), [Verdict::Drop]);
+    engine.tick(SECOND * (idle_s + 12));
+    assert_eq!((engine.flows(), engine.detection.ended), (0, 1));
+}
+
+#[test]
+fn what_never_came_to_the_session_is_not_shown_with_its_stream() {
+    let mut engine = begun(|_| {});
+    pass(&mut engine, 10, &[segment(true, 0x18, 1, 1, "once")]);
+    engine.settings.ignore_checksums = false;
+    let mut wrong = segment(true, 0x18, 5, 1, "wrong");
+    wrong[14 + 20 + 16] ^= 1;
+    engine.packet(&wrong, 11 * SECOND);
+    assert_eq!(told(&engine, Direction::ToServer), "once");
+}
