@@ -156,13 +156,16 @@ impl Session {
 
     /// Gives a segment to the state, unless it says nothing new.
     fn look_at(&mut self, segment: &Segment<'_>, settings: &Settings) -> Result<(), Refused> {
-        let quiet = self.is_keep_alive(segment) || {
-            let answers = self.is_probe_answer(segment);
-            answers || self.is_no_news(segment) || self.is_spurious(segment, settings)
-        };
-        if quiet && settings.inline && !segment.data.is_empty() {
+        // Where it was not acknowledged, the receiver may take even the byte of a probe.
+        let open = settings.inline && !self.is_harmless(segment);
+        let no_news =
+            self.is_keep_alive(segment) || self.is_probe_answer(segment) || self.is_no_news(segment);
+        let no_news = no_news && !open;
+        let spurious = !no_news && self.is_spurious(segment, settings);
+        if spurious && settings.inline {
             self.heed_again(segment, settings);
         }
+        let quiet = no_news || spurious;
         let outcome = if quiet { Ok(()) } else { self.dispatch(segment, settings) };
         // The probe is over when the other side has said anything.
         self.sides[segment.direction.other().index()].probed = false;

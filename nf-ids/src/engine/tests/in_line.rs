@@ -310,3 +310,12 @@ fn what_never_came_to_the_session_is_not_shown_with_its_stream() {
     engine.packet(&wrong, 11 * SECOND);
     assert_eq!(told(&engine, Direction::ToServer), "once");
 }
+
+#[test]
+fn a_probe_may_carry_any_byte_that_was_acknowledged() {
+    let mut engine = begun(|_| {});
+    let probe = segment(true, 0x10, 4, 1, "\0");
+    pass(&mut engine, 10, &[segment(true, 0x18, 1, 1, "data")]);
+    assert_eq!(verdicts(&mut engine, 15, std::slice::from_ref(&probe)), [Verdict::Drop], "it may be taken");
+    pass(&mut engine, 20, &[segment(false, 0x10, 1, 5, ""), probe, segment(false, 0x10, 1, 5, "")]);
+}
