@@ -130,17 +130,29 @@ impl<D: Detection> Engine<D> {
             return Some(place);
         }
         let found = Found::of(packet)?;
+        let mut answered = false;
         let looked = self.flows.look(&found, packet, now_ns, |flow, direction| {
             match &flow.session {
-                Some(session) => session.begins_anew(packet, direction),
+                Some(session) => {
+                    answered = session.is_answered_anew(packet, direction);
+                    answered || session.begins_anew(packet, direction)
+                }
                 // What was seen before had no beginning; here is one.
                 None => packet.tcp_flags().is_some_and(|flags| flags & 0x17 == 0x02),
             }
         });
         Some(match looked {
             Lookup::At(place) => place,
-            Lookup::Ended(place, flow) => {
+            Lookup::Ended(mut place, mut flow) => {
+                let anew = flow.session.as_mut().filter(|_| answered).and_then(|session| session.take_anew());
                 self.end_flow(flow);
+                if let Some(session) = anew {
+                    // The packet is the answer: the client is who it goes to.
+                    let flow = self.flows.flow(place.slot);
+                    flow.session = Some(session);
+                    flow.turn_round();
+                    place.direction = place.direction.other();
+                }
                 place
             }
         })

@@ -17,12 +17,10 @@ impl<D: Detection> Engine<D> {
         let Self { settings, flows, detection, counts, stream_memory, .. } = self;
         let flow = flows.flow(place.slot);
         let mut direction = place.direction;
-        flow.last_ns = flow.last_ns.max(now_ns);
         flow.packets[direction.index()] += 1;
         flow.bytes[direction.index()] += packet.frame.len() as u64;
-        // A reject is answered once; what follows is dropped.
         if flow.kept.fate >= Verdict::Drop {
-            return Verdict::Drop;
+            return doomed(flow, &packet, direction, now_ns, right, settings);
         }
         // Rules see the handshake complete from the packet after it on.
         let mut established = flow.state != State::New;
@@ -41,6 +39,10 @@ impl<D: Detection> Engine<D> {
                 read_datagram(flow, &packet, &mut direction, settings);
             }
             _ => {}
+        }
+        // In line, what goes no further, or to nobody, does not keep a flow alive.
+        if !(settings.stream.inline && taken.refused) || taken.knocks {
+            flow.last_ns = flow.last_ns.max(now_ns);
         }
         if flow.protocol != TCP {
             if flow.packets.iter().all(|count| *count > 0) {
@@ -61,7 +63,7 @@ impl<D: Detection> Engine<D> {
         let presence = if taken.added { Presence::Stream } else { Presence::Packet };
         let place = At { direction, presence, established, now_ns };
         let mut verdict = show(detection, &packet, flow, place, &events, settings);
-        if refused && settings.stream.inline {
+        if refused && settings.stream.inline && !taken.let_by {
             verdict = verdict.max(Verdict::Drop);
         }
         if let Some(session) = &mut flow.session {
@@ -113,6 +115,27 @@ impl<D: Detection> Engine<D> {
         *stream_memory = stream_memory.saturating_sub(waiting);
         detection.flow_ended(&flow);
     }
+}
+
+/// What becomes of a packet of a flow that is to be dropped. A reject is answered once; what follows is dropped, and keeps
+/// the flow no longer. What belongs to another session between the same ports goes on: its SYN, and then, without data,
+/// what tells the other side that this one is over.
+fn doomed<F>(
+    flow: &mut Flow<Kept<F>>,
+    packet: &Decoded<'_>,
+    direction: Direction,
+    now_ns: u64,
+    right: bool,
+    settings: &Settings,
+) -> Verdict {
+    let Some(session) = flow.session.as_mut().filter(|_| right && packet.protocol == Some(TCP)) else {
+        return Verdict::Drop;
+    };
+    if session.knocks(packet, direction, now_ns, &settings.stream) {
+        flow.last_ns = flow.last_ns.max(now_ns);
+        return Verdict::Pass;
+    }
+    if session.helps_anew(packet) { Verdict::Pass } else { Verdict::Drop }
 }
 
 /// Bytes of the flow's streams that wait, and of its transactions. What each flow has at least is bounded by the number of
@@ -312,6 +335,8 @@ fn show<D: Detection>(
         .session
         .as_ref()
         .filter(|session| session.established())
+        // In line it is around what this packet has brought.
+        .filter(|_| !settings.stream.inline || presence == Presence::Stream)
         .and_then(|session| session.window(direction, &settings.stream, packet.pseudo));
     let had_window = window.is_some();
     let seen = Inspection { packet, stream_events, flow: Some(&view), window, app: app.as_deref(), now_ns };

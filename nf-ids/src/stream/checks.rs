@@ -44,8 +44,8 @@ impl Session {
         // These systems take a stamp of zero; to the others it says nothing once there was another.
         let zero_is_right =
             matches!(settings.policy, Policy::OldLinux | Policy::Windows | Policy::Vista | Policy::Solaris);
-        let wrong = if side.zero_stamp {
-            // It sent zero in the handshake: its first real stamp begins the count.
+        let wrong = if side.zero_stamp || !side.has_stamp {
+            // It sent zero in the handshake, or nothing that was seen: its first real stamp begins the count.
             false
         } else if stamp == 0 && !zero_is_right {
             true
@@ -60,15 +60,23 @@ impl Session {
         !wrong
     }
 
-    /// Keeps the timestamp of a segment that was accepted.
+    /// Keeps the timestamp of a segment that was accepted, before its data is counted as sent. One behind a gap does not set
+    /// the clock, for what fills the gap may have been sent before it (RFC 7323 §4.3).
     pub(super) fn note_stamp(&mut self, segment: &Segment<'_>) {
         let Some((stamp, _)) = segment.timestamp.filter(|_| self.timestamps) else { return };
         let side = &mut self.sides[segment.direction.index()];
         let late = side.is_older(stamp) && side.stamp_has_expired(segment);
-        if side.next_seq == segment.seq || side.zero_stamp || late {
+        if after(segment.seq, side.next_seq) {
+            side.gap_upto = Some(segment.end());
+        } else if side.gap_upto.is_some_and(|upto| !after(upto, side.last_ack)) {
+            side.gap_upto = None;
+        }
+        let upto = if side.gap_upto.is_some() { side.last_ack } else { side.next_seq };
+        let counts = !after(segment.seq, upto) && !after(side.last_stamp, stamp);
+        if counts || side.zero_stamp || !side.has_stamp || late {
             side.last_stamp = stamp;
         }
-        side.zero_stamp = false;
+        (side.zero_stamp, side.has_stamp) = (false, true);
         side.last_stamp_s = segment.now_ns / 1_000_000_000;
     }
 

@@ -86,12 +86,15 @@ impl Session {
             ours.next_window = ours.last_ack.wrapping_add(ours.window);
         }
         let free = self.is_free();
-        let (ours, theirs) = self.both(segment);
+        let (ours, _) = self.both(segment);
         let end = segment.end();
         if before(end, ours.last_ack) {
             // What was acknowledged before it came by here is news all the same.
             let unseen = after(ours.last_ack, ours.next_seq) && after(end, ours.next_seq);
             if !free && !unseen {
+                if settings.inline && !segment.data.is_empty() {
+                    self.heed_again(segment, settings);
+                }
                 return self.refuse(Event::EstablishedBeforeLastAck);
             }
         }
@@ -103,13 +106,13 @@ impl Session {
         if !free && after(end, ours.next_window) {
             return self.refuse(Event::EstablishedOutOfWindow);
         }
+        self.note_stamp(segment);
+        let (ours, theirs) = self.both(segment);
         if !before(end, ours.next_seq) {
             ours.next_seq = end;
         }
         theirs.window = segment.window << theirs.scale;
         theirs.raise_ack(segment.ack);
-        self.note_stamp(segment);
-        let (_, theirs) = self.both(segment);
         theirs.raise_window();
         self.take_data(segment, settings);
         Ok(())
@@ -130,12 +133,11 @@ impl Session {
         }
         self.state = if segment.to_server() { State::CloseWait } else { State::FinWait1 };
         let fin = u32::from(!segment.to_server());
+        self.note_stamp(segment);
         let (ours, theirs) = self.both(segment);
         ours.next_seq = segment.end().wrapping_add(fin);
         ours.end_with(segment.end());
         theirs.window = segment.window << theirs.scale;
-        self.note_stamp(segment);
-        let (_, theirs) = self.both(segment);
         theirs.heed(segment);
         self.take_data(segment, settings);
         Ok(())

@@ -31,6 +31,7 @@ impl Session {
             syns: Vec::new(),
             seen: [false; 2],
             ending: false,
+            anew: None,
             added: false,
             mild: false,
             differs: false,
@@ -74,7 +75,7 @@ impl Session {
         })
     }
 
-    fn from_syn(segment: &Segment<'_>, settings: &Settings) -> Box<Self> {
+    pub(super) fn from_syn(segment: &Segment<'_>, settings: &Settings) -> Box<Self> {
         let mut session = Self::fresh(State::SynSent);
         let [client, server] = &mut session.sides;
         client.begin(segment.seq);
@@ -196,7 +197,7 @@ impl Session {
         self.state = State::SynReceived;
     }
 
-    fn syn_again(&mut self, segment: &Segment<'_>) {
+    pub(super) fn syn_again(&mut self, segment: &Segment<'_>) {
         let again = Syn::of(segment);
         let [client, server] = &mut self.sides;
         if !segment.to_server() {

@@ -15,6 +15,7 @@
 //! [`Session::window`]). When only looking on, they see what the receiver has acknowledged; in line, what is in order.
 //! Bytes that both have read are forgotten.
 
+mod anew;
 mod assembler;
 mod checks;
 mod closing;

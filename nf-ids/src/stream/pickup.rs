@@ -46,6 +46,11 @@ impl Session {
         server.next_window = server.last_ack.wrapping_add(server.window);
         server.window_unknown = true;
         client.note_first_stamp(segment);
+        if let Some((_, echo)) = segment.timestamp {
+            // What it echoes is the other side's clock.
+            (server.has_stamp, server.zero_stamp, server.last_stamp) = (true, echo == 0, echo);
+            server.last_stamp_s = client.last_stamp_s;
+        }
         session.timestamps = segment.timestamp.is_some();
         if segment.has(FIN) {
             client.next_seq = segment.end().wrapping_add(1);

@@ -23,8 +23,8 @@ pub(super) struct Segment<'a> {
     pub(super) sack: bool,
     pub(super) fast_open: bool,
     pub(super) signed: bool,
-    /// The last byte is urgent: its receiver is given it by itself.
-    pub(super) urgent: bool,
+    /// Sequence number of a byte that is urgent: its receiver is given it by itself.
+    pub(super) urgent: Option<u32>,
     pub(super) now_ns: u64,
     /// It stands for the end of a flow.
     pub(super) pseudo: bool,
@@ -44,7 +44,7 @@ impl<'a> Segment<'a> {
             sack: packet.tcp_fields.sack.is_some(),
             fast_open: packet.tcp_fields.fast_open,
             signed: packet.tcp_fields.signed,
-            urgent: is_urgent(packet),
+            urgent: urgent(packet),
             now_ns,
             pseudo: packet.pseudo,
         })
@@ -72,10 +72,14 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// Whether a segment's urgent pointer (RFC 6093 §2) is in its data.
-fn is_urgent(packet: &Decoded<'_>) -> bool {
+/// The byte before the one that the urgent pointer names, if it is in the data: the last of what is urgent (RFC 9293 §3.8.5),
+/// and the only one that hosts give to their receivers by itself (RFC 6093 §3.1).
+fn urgent(packet: &Decoded<'_>) -> Option<u32> {
     let pointer = packet.tcp_header().and_then(|header| be16(header, 18)).map_or(0, usize::from);
-    packet.tcp_flags().is_some_and(|flags| flags & URG != 0) && (1..=packet.payload.len()).contains(&pointer)
+    let named = packet.tcp_flags().is_some_and(|flags| flags & URG != 0)
+        && (1..=packet.payload.len()).contains(&pointer);
+    let ahead = u32::try_from(pointer).ok().filter(|_| named)?.wrapping_sub(1);
+    packet.tcp_seq().map(|seq| seq.wrapping_add(ahead))
 }
 
 /// How far `a` is behind `b` on the circle of sequence numbers; negative if it is before it.

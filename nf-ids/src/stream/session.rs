@@ -1,5 +1,6 @@
 //! A TCP session: both sides, its state, and what a segment does to it.
 
+use super::anew::Anew;
 use super::segment::{ACK, FIN, RST, SYN, Segment};
 use super::{Event, Events, Settings, Side};
 use crate::decode::Decoded;
@@ -28,6 +29,11 @@ pub struct Taken {
     pub refused: bool,
     /// What it carries is not even to be looked at in line: it belongs to nothing.
     pub hidden: bool,
+    /// It is refused, and goes on in line all the same: it carries nothing that its receiver might take unseen, and its
+    /// sender needs the answer.
+    pub let_by: bool,
+    /// It is a SYN that was let by: its answer would begin a session anew.
+    pub knocks: bool,
     /// With it the handshake is complete, and it carries data of the session.
     pub established: bool,
     /// Its data is in the stream.
@@ -71,6 +77,8 @@ pub struct Session {
     pub(super) seen: [bool; 2],
     /// The flow ends.
     pub(super) ending: bool,
+    /// In line: what a SYN that was let by would begin.
+    pub(super) anew: Option<Anew>,
     // Of the segment that is looked at:
     pub(super) added: bool,
     pub(super) mild: bool,
@@ -132,9 +140,14 @@ impl Session {
         events.add(std::mem::take(&mut self.events));
         // In line the receiver has what came first: what says something else is not to reach it.
         let other = self.differs && settings.inline;
+        let refused = hidden || self.mild || other;
+        let let_by = settings.inline && refused && !other && self.is_harmless(&segment);
+        let knocks = let_by && self.keep_knock(&segment, settings);
         Taken {
-            refused: hidden || self.mild || other,
+            refused,
             hidden,
+            let_by,
+            knocks,
             established: self.established_now,
             added: self.added,
             turned: false,
@@ -143,10 +156,16 @@ impl Session {
 
     /// Gives a segment to the state, unless it says nothing new.
     fn look_at(&mut self, segment: &Segment<'_>, settings: &Settings) -> Result<(), Refused> {
-        let quiet = self.is_keep_alive(segment) || {
-            let answers = self.is_probe_answer(segment);
-            answers || self.is_no_news(segment) || self.is_spurious(segment, settings)
-        };
+        // Where it was not acknowledged, the receiver may take even the byte of a probe.
+        let open = settings.inline && !self.is_harmless(segment);
+        let no_news =
+            self.is_keep_alive(segment) || self.is_probe_answer(segment) || self.is_no_news(segment);
+        let no_news = no_news && !open;
+        let spurious = !no_news && self.is_spurious(segment, settings);
+        if spurious && settings.inline {
+            self.heed_again(segment, settings);
+        }
+        let quiet = no_news || spurious;
         let outcome = if quiet { Ok(()) } else { self.dispatch(segment, settings) };
         // The probe is over when the other side has said anything.
         self.sides[segment.direction.other().index()].probed = false;

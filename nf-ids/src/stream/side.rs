@@ -1,5 +1,7 @@
 //! What is known of one side of a session, and the data that it sends.
 
+use std::borrow::Cow;
+
 use super::assembler::{Assembler, Put};
 use super::segment::{ACK, Segment, after, before, distance};
 use super::{Event, Events, Settings};
@@ -26,6 +28,8 @@ pub struct Side {
     pub(super) last_stamp_s: u64,
     pub(super) has_stamp: bool,
     pub(super) zero_stamp: bool,
+    /// Data came that lies behind a gap: up to here.
+    pub(super) gap_upto: Option<u32>,
     pub(super) keep_alive: bool,
     /// A byte was sent into a window of zero, and not answered yet.
     pub(super) probed: bool,
@@ -147,25 +151,24 @@ impl Side {
         if segment.data.is_empty() || self.deep {
             return false;
         }
-        let mut data = segment.data;
-        let start = self.offset(segment.seq);
-        if segment.urgent
-            && let [rest @ .., _] = data
-            && self.keep_urgent(segment.end().wrapping_sub(1), events)
-        {
-            data = rest;
+        let (mut seq, mut data) = (segment.seq, segment.data);
+        if let Some(urgent) = segment.urgent {
+            self.keep_urgent(urgent, events);
         }
-        let start = match start {
+        let start = match self.offset(seq) {
             Some(start) => start,
             None => {
                 // It begins before the stream does: what lies in it counts.
-                let early = u64::try_from(distance(self.anchor, segment.seq)).unwrap_or(0);
+                let early = u64::try_from(distance(self.anchor, seq)).unwrap_or(0);
                 let early = usize::try_from(early.saturating_sub(self.anchor_offset)).unwrap_or(usize::MAX);
                 let Some(rest) = data.get(early..) else { return false };
-                data = rest;
+                #[allow(clippy::cast_possible_truncation, reason = "a segment has at most 64 KiB")]
+                let skipped = early as u32;
+                (seq, data) = (seq.wrapping_add(skipped), rest);
                 0
             }
         };
+        let data = &*self.without_urgent(seq, data);
         if data.is_empty() {
             return false;
         }
@@ -193,20 +196,35 @@ impl Side {
         }
     }
 
-    /// Notes an urgent byte; false if there were too many: it is data like any other then.
-    fn keep_urgent(&mut self, seq: u32, events: &mut Events) -> bool {
-        if self.urgent.contains(&seq) {
-            return true;
-        }
-        if self.urgent.len() >= MOST_URGENT {
-            return false;
+    /// Notes an urgent byte. If there were too many, or if it was read as data already, it is data like any other.
+    fn keep_urgent(&mut self, seq: u32, events: &mut Events) {
+        let read = self.offset(seq).is_none_or(|offset| offset < self.data.ready());
+        if read || self.urgent.len() >= MOST_URGENT || self.urgent.contains(&seq) {
+            return;
         }
         let at = self.urgent.partition_point(|other| before(*other, seq));
         self.urgent.insert(at, seq);
         if self.urgent.len() == MOST_URGENT {
             events.set(Event::UrgentLimit);
         }
-        true
+    }
+
+    /// Data without the urgent bytes in it, also those that other segments have told of.
+    fn without_urgent<'a>(&self, seq: u32, data: &'a [u8]) -> Cow<'a, [u8]> {
+        let first = self.urgent.partition_point(|urgent| before(*urgent, seq));
+        let place = |urgent: &u32| usize::try_from(distance(*urgent, seq)).unwrap_or(0);
+        let mut inside = self.urgent[first..].iter().map(place).take_while(|at| *at < data.len()).peekable();
+        if inside.peek().is_none() {
+            return Cow::Borrowed(data);
+        }
+        let mut rest = Vec::with_capacity(data.len());
+        let mut from = 0;
+        for at in inside {
+            rest.extend_from_slice(data.get(from..at).unwrap_or_default());
+            from = at + 1;
+        }
+        rest.extend_from_slice(data.get(from..).unwrap_or_default());
+        Cow::Owned(rest)
     }
 
     /// Sequence numbers wrap after 4 GiB and are compared within 2: the anchor follows what is in order.
