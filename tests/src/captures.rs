@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use onvm_lib::capture::{Frame, LinkType, Reader, Writer};
+use onvm_lib::capture::{Error, Frame, LinkType, Reader, Writer};
 
 use crate::Dice;
 
@@ -29,13 +29,34 @@ pub fn sample() -> PathBuf {
 /// When it cannot be read to its end.
 #[must_use]
 pub fn read_capture(path: &Path) -> Vec<Packet> {
-    let mut reader = Reader::open(path).unwrap_or_else(|e| panic!("{e}"));
-    let mut packets = Vec::new();
-    while let Some(frame) = reader.next_frame().unwrap_or_else(|e| panic!("{e}")) {
-        let Frame { timestamp_ns, original_len, data, .. } = frame;
-        packets.push(Packet { timestamp_ns, wire_length: original_len, data: data.to_vec() });
+    let (packets, end) = read_until(path);
+    end.unwrap_or_else(|e| panic!("{e}"));
+    packets
+}
+
+/// The packets that are whole in a capture which somebody is still writing: the last one may be there in part.
+///
+/// # Panics
+/// When the capture cannot be read for another reason.
+#[must_use]
+pub fn read_so_far(path: &Path) -> Vec<Packet> {
+    let (packets, end) = read_until(path);
+    if let Err(error) = end {
+        assert!(error.is_cut(), "{error}");
     }
     packets
+}
+
+/// Packets up to the end of a capture, or to what is wrong with it.
+fn read_until(path: &Path) -> (Vec<Packet>, Result<(), Error>) {
+    let mut packets = Vec::new();
+    let end = Reader::open(path).and_then(|mut reader| {
+        while let Some(Frame { timestamp_ns, original_len, data, .. }) = reader.next_frame()? {
+            packets.push(Packet { timestamp_ns, wire_length: original_len, data: data.to_vec() });
+        }
+        Ok(())
+    });
+    (packets, end)
 }
 
 /// Whether the packets of each flow are in the same order as in another capture of the same IPv4 packets; flows may have

@@ -17,7 +17,7 @@ pub mod traffic;
 pub mod wire;
 
 pub use built::{program, with_dpdk};
-pub use captures::{Packet, made_capture, read_capture, same_by_flow, sample, write_capture};
+pub use captures::{Packet, made_capture, read_capture, read_so_far, same_by_flow, sample, write_capture};
 pub use dice::Dice;
 pub use lab::{LIMIT, Lab, Manager};
 pub use ledger::{Instance, Ledger};

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use crate::wire::{Background, SERVER, Wire};
-use crate::{Lab, read_capture, wait_until};
+use crate::{Lab, read_capture, read_so_far, wait_until};
 
 /// A file of chance, and an HTTP server that has it.
 #[derive(Debug)]
@@ -204,7 +204,7 @@ impl Recording {
     /// When they do not come, or tcpdump has missed some.
     #[must_use]
     pub fn frames(mut self, expected: usize) -> [Vec<Vec<u8>>; 2] {
-        wait_until("all frames", || read_capture(&self.path).len() >= expected);
+        wait_until("all frames", || read_so_far(&self.path).len() >= expected);
         let pid = rustix::process::Pid::from_child(&self.tcpdump);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
         let mut said = String::new();
@@ -265,7 +265,7 @@ pub fn send_frames(wire: &Wire, frames: &[Vec<u8>]) {
 #[must_use]
 pub fn recorded(lab: &Lab, name: &str, expected: usize) -> Vec<Vec<u8>> {
     let path = lab.path(name);
-    let read = || -> Vec<Vec<u8>> { read_capture(&path).into_iter().map(|packet| packet.data).collect() };
+    let read = || -> Vec<Vec<u8>> { read_so_far(&path).into_iter().map(|packet| packet.data).collect() };
     wait_until("all frames", || {
         std::fs::metadata(&path).is_ok_and(|file| file.len() > 24) && read().len() >= expected
     });
