@@ -43,6 +43,10 @@ pub(super) struct Instance {
     pub(super) leaving: bool,
     /// It was told to leave, or its connection has ended, and this is when patience ends.
     pub(super) kill_at: Option<Instant>,
+    /// What it said that no NF says, for which it was hung up on.
+    pub(super) expelled: Option<String>,
+    /// It was not ready in time, and is killed for that.
+    pub(super) overdue: bool,
     /// The last snapshot sent, and the last one confirmed.
     pub(super) route: Route,
     pub(super) confirmed: u64,
@@ -201,10 +205,16 @@ impl Server {
             .map(|(id, _)| *id)
             .collect();
         for id in late {
-            if let Some(instance) = self.instances.get_mut(&id) {
-                instance.kill_at = Some(now + GRACE);
-            }
-            self.kill(id, "it was told to leave and did not".into());
+            let Some(instance) = self.instances.get_mut(&id) else { continue };
+            instance.kill_at = Some(now + GRACE);
+            let why = match &instance.expelled {
+                Some(expelled) => format!("{expelled}; its process went on"),
+                None if !self.peers.contains_key(&instance.token) => {
+                    "it ended its connection, and its process went on".into()
+                }
+                None => "it was told to leave and did not".into(),
+            };
+            self.kill(id, why);
         }
     }
 
@@ -352,11 +362,17 @@ impl Server {
             Kind::Killed
         } else if instance.pulse.is_hung() {
             Kind::Hung
+        } else if instance.overdue {
+            Kind::StartFailed
         } else {
             Kind::Crashed
         };
         let how = self.how_it_ended(id, &instance);
-        let (by, why) = instance.killed_for.take().unwrap_or(("kernel", how));
+        let (by, why) = match (instance.killed_for.take(), instance.expelled.take()) {
+            (Some(killed), _) => killed,
+            (None, Some(expelled)) => ("manager", format!("{expelled}; {how}")),
+            (None, None) => ("kernel", how),
+        };
         if instance.leaving {
             log::info!("{title} has left");
         } else {

@@ -40,15 +40,25 @@ struct Process {
     child: Option<Child>,
     instance: Option<InstanceId>,
     started: Instant,
+    /// When it had set itself up: from then on it lives.
+    ready: Option<Instant>,
     log: PathBuf,
     /// It is to replace another, and does not count until it has.
     successor: bool,
     /// It was told to leave: its end is no death.
     let_go: bool,
+    /// Why it was killed before it attached.
+    killed_for: Option<String>,
     how: Option<String>,
 }
 
 impl Process {
+    /// It has not attached, and should.
+    fn is_expected(&self) -> bool {
+        let ended = self.how.is_some() || self.let_go || self.killed_for.is_some();
+        self.child.is_some() && self.instance.is_none() && !self.successor && !ended
+    }
+
     fn log(&self, ended: bool) -> Log {
         let (service, instance) = (self.service, self.instance);
         Log { service, instance, token: self.token.clone(), path: self.log.clone(), ended }
@@ -160,7 +170,7 @@ impl Supervisor {
     }
 
     /// Processes of a service that count.
-    fn running(&self, service: ServiceId) -> u32 {
+    pub(crate) fn running(&self, service: ServiceId) -> u32 {
         let counts = |p: &&Process| p.service == service && !p.successor && !p.let_go && p.how.is_none();
         u32::try_from(self.processes.iter().filter(counts).count()).unwrap_or(u32::MAX)
     }
@@ -198,9 +208,11 @@ impl Supervisor {
             child: Some(child),
             instance: None,
             started: Instant::now(),
+            ready: None,
             log,
             successor,
             let_go: false,
+            killed_for: None,
             how: None,
         });
         Ok(Started { token, pid })
@@ -260,12 +272,38 @@ impl Supervisor {
                 child: None,
                 instance: Some(instance),
                 started: Instant::now(),
+                ready: None,
                 log: self.find_log(service, number).unwrap_or_default(),
                 successor: false,
                 let_go: false,
+                killed_for: None,
                 how: None,
             });
         }
+    }
+
+    /// An instance has set itself up.
+    pub(crate) fn is_ready(&mut self, instance: InstanceId) {
+        let now = Instant::now();
+        self.processes.iter_mut().filter(|p| p.instance == Some(instance)).for_each(|p| p.ready = Some(now));
+    }
+
+    /// Kills those that have not attached within `limit`, with what they have started; successors have a limit of their own.
+    pub(crate) fn kill_unattached(&mut self, limit: Duration, now: Instant) {
+        for process in self.processes.iter_mut().filter(|p| p.is_expected() && p.started + limit <= now) {
+            let why = format!("it did not attach within {limit:?} (--setup-timeout)");
+            log::error!("service {}: pid {} is killed: {why}", process.service, process.pid);
+            process.killed_for = Some(why);
+            // It leads a group of its own; it may have ended by itself.
+            let group = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
+            let _ =
+                group.map(|group| rustix::process::kill_process_group(group, rustix::process::Signal::KILL));
+        }
+    }
+
+    /// When the first of them has had its time.
+    pub(crate) fn next_unattached(&self, limit: Duration) -> Option<Instant> {
+        self.processes.iter().filter(|p| p.is_expected()).map(|p| p.started + limit).min()
     }
 
     /// Looks for processes that have ended.
@@ -275,7 +313,7 @@ impl Supervisor {
                 && process.how.is_none()
                 && let Ok(Some(status)) = child.try_wait()
             {
-                process.how = Some(process::words(status));
+                process.how = Some(process.killed_for.take().unwrap_or_else(|| process::words(status)));
             }
         }
         let gone = |p: &Process| p.how.is_some();
@@ -286,7 +324,8 @@ impl Supervisor {
     }
 
     fn ended(&mut self, services: &BTreeMap<ServiceId, Service>, process: Process) -> Ended {
-        let lived = process.started.elapsed();
+        // Who was never ready has failed to start, however long that took.
+        let lived = process.ready.map_or(Duration::ZERO, |ready| ready.elapsed());
         let gave_up = match services.get(&process.service) {
             Some(service) if !process.let_go && !process.successor => {
                 self.count_death(process.service, service, lived)
