@@ -238,7 +238,8 @@ impl Server {
         if let Some(peer) = self.peers.get(&token) {
             let _ = peer.line.send(&Answer::Refused { reason: reason.to_string() }, &[], false);
             if let Some(instance) = peer.instance.and_then(|id| self.instances.get_mut(&id)) {
-                instance.expelled = Some(format!("it was hung up on for what it said: {reason}"));
+                let expelled = format!("it was hung up on for what it said: {reason}");
+                instance.fault = Some(super::instances::Fault::Expelled(expelled));
             }
         }
         self.hang_up(token);

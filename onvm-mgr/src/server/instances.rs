@@ -43,10 +43,8 @@ pub(super) struct Instance {
     pub(super) leaving: bool,
     /// It was told to leave, or its connection has ended, and this is when patience ends.
     pub(super) kill_at: Option<Instant>,
-    /// What it said that no NF says, for which it was hung up on.
-    pub(super) expelled: Option<String>,
-    /// It was not ready in time, and is killed for that.
-    pub(super) overdue: bool,
+    /// What it did wrong, if the manager wants nothing more to do with it.
+    pub(super) fault: Option<Fault>,
     /// The last snapshot sent, and the last one confirmed.
     pub(super) route: Route,
     pub(super) confirmed: u64,
@@ -64,6 +62,15 @@ pub(super) struct Instance {
     pub(super) last_change: Option<Change>,
     /// By whom and why it is killed, when it is.
     pub(super) killed_for: Option<(&'static str, String)>,
+}
+
+/// What an instance did wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It was hung up on for what it said: in words for the event of its end.
+    Expelled(String),
+    /// It was not ready in time.
+    Overdue,
 }
 
 /// What an instance is there for.
@@ -207,12 +214,12 @@ impl Server {
         for id in late {
             let Some(instance) = self.instances.get_mut(&id) else { continue };
             instance.kill_at = Some(now + GRACE);
-            let why = match &instance.expelled {
-                Some(expelled) => format!("{expelled}; its process went on"),
-                None if !self.peers.contains_key(&instance.token) => {
+            let why = match &instance.fault {
+                Some(Fault::Expelled(expelled)) => format!("{expelled}; its process went on"),
+                _ if !self.peers.contains_key(&instance.token) => {
                     "it ended its connection, and its process went on".into()
                 }
-                None => "it was told to leave and did not".into(),
+                _ => "it was told to leave and did not".into(),
             };
             self.kill(id, why);
         }
@@ -362,16 +369,16 @@ impl Server {
             Kind::Killed
         } else if instance.pulse.is_hung() {
             Kind::Hung
-        } else if instance.overdue {
+        } else if instance.fault == Some(Fault::Overdue) {
             Kind::StartFailed
         } else {
             Kind::Crashed
         };
         let how = self.how_it_ended(id, &instance);
-        let (by, why) = match (instance.killed_for.take(), instance.expelled.take()) {
+        let (by, why) = match (instance.killed_for.take(), instance.fault.take()) {
             (Some(killed), _) => killed,
-            (None, Some(expelled)) => ("manager", format!("{expelled}; {how}")),
-            (None, None) => ("kernel", how),
+            (None, Some(Fault::Expelled(expelled))) => ("manager", format!("{expelled}; {how}")),
+            (None, _) => ("kernel", how),
         };
         if instance.leaving {
             log::info!("{title} has left");

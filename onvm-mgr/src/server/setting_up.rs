@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use onvm_lib::protocol::InstanceId;
 
 use super::Server;
-use super::instances::Instance;
+use super::instances::{Fault, Instance};
 use crate::life::State;
 
 /// As good as no limit, and no more than can be added to a point in time: about 31 years.
@@ -30,7 +30,7 @@ impl Server {
 
     /// Whether an instance sets itself up, and nobody has told it to leave meanwhile.
     fn is_awaited(&self, id: InstanceId, instance: &Instance) -> bool {
-        let told = instance.kill_at.is_some() || instance.overdue || instance.leaving;
+        let told = instance.kill_at.is_some() || instance.fault.is_some() || instance.leaving;
         instance.life.state() == State::Starting && !told && !self.is_successor(id)
     }
 
@@ -43,7 +43,7 @@ impl Server {
         let overdue: Vec<InstanceId> = self.instances.iter().filter(overdue).map(|(id, _)| *id).collect();
         for id in overdue {
             if let Some(instance) = self.instances.get_mut(&id) {
-                instance.overdue = true;
+                instance.fault = Some(Fault::Overdue);
             }
             self.kill(id, format!("it {}", self.not_set_up()));
         }

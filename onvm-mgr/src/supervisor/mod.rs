@@ -8,6 +8,7 @@
 mod backoff;
 mod logs;
 mod process;
+mod unattached;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -53,12 +54,6 @@ struct Process {
 }
 
 impl Process {
-    /// It has not attached, and should.
-    fn is_expected(&self) -> bool {
-        let ended = self.how.is_some() || self.let_go || self.killed_for.is_some();
-        self.child.is_some() && self.instance.is_none() && !self.successor && !ended
-    }
-
     fn log(&self, ended: bool) -> Log {
         let (service, instance) = (self.service, self.instance);
         Log { service, instance, token: self.token.clone(), path: self.log.clone(), ended }
@@ -288,24 +283,6 @@ impl Supervisor {
         self.processes.iter_mut().filter(|p| p.instance == Some(instance)).for_each(|p| p.ready = Some(now));
     }
 
-    /// Kills those that have not attached within `limit`, with what they have started; successors have a limit of their own.
-    pub(crate) fn kill_unattached(&mut self, limit: Duration, now: Instant) {
-        for process in self.processes.iter_mut().filter(|p| p.is_expected() && p.started + limit <= now) {
-            let why = format!("it did not attach within {limit:?} (--setup-timeout)");
-            log::error!("service {}: pid {} is killed: {why}", process.service, process.pid);
-            process.killed_for = Some(why);
-            // It leads a group of its own; it may have ended by itself.
-            let group = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
-            let _ =
-                group.map(|group| rustix::process::kill_process_group(group, rustix::process::Signal::KILL));
-        }
-    }
-
-    /// When the first of them has had its time.
-    pub(crate) fn next_unattached(&self, limit: Duration) -> Option<Instant> {
-        self.processes.iter().filter(|p| p.is_expected()).map(|p| p.started + limit).min()
-    }
-
     /// Looks for processes that have ended.
     pub(crate) fn reap(&mut self, services: &BTreeMap<ServiceId, Service>) -> Vec<Ended> {
         for process in &mut self.processes {
@@ -363,18 +340,6 @@ impl Supervisor {
     /// A successor has taken the place of an instance that is gone.
     pub(crate) fn substitute(&mut self, token: &str) {
         self.processes.iter_mut().filter(|p| p.token == token).for_each(|p| p.successor = false);
-    }
-
-    /// Ends processes that have not attached: one by its token, or all.
-    pub(crate) fn end_unattached(&mut self, token: Option<&str>) {
-        let meant = |p: &&mut Process| p.instance.is_none() && token.is_none_or(|token| p.token == token);
-        for process in self.processes.iter_mut().filter(meant) {
-            process.let_go = true;
-            if let Some(child) = &mut process.child {
-                // It may have ended by itself.
-                let _ = child.kill();
-            }
-        }
     }
 
     /// Waits for those that have been told to end, and kills those that take too long: an NF may have left while the script
