@@ -294,7 +294,7 @@ fn an_nf_from_a_shell_and_a_successor_have_no_more_time_than_others() {
         lab.client_at_socket(&["nf", "replace", "1", "--fresh"], &["--", &command, "--rules", &slow_rules]);
     let refused = refused.with_code(1).err;
     assert!(refused.contains("its successor did not set itself up within 1s (--setup-timeout)"), "{refused}");
-    assert_eq!(states(&manager.stats(), 1), ["running"]);
+    manager.wait_until("the old one alone", |l| states(l, 1) == ["running"]);
     manager.stop(LIMIT).assert_balanced();
     drop(forward);
 }
