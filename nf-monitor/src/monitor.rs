@@ -26,7 +26,8 @@ pub(crate) struct Monitor {
     bursts: bool,
 }
 
-/// Places of the table that are looked at after a burst, and flows that are added to totals then: some 20 µs at most.
+/// Places of the table that are looked at after a burst, and flows that are added to totals then: some 100 µs for a survey, and
+/// 0.8 ms if all of them are over.
 const PART: usize = 256;
 
 impl Monitor {
