@@ -1,4 +1,5 @@
-//! What the firewall needs for a packet: new and known connections, and decisions with and without the cache.
+//! What the firewall needs for a packet: new and known connections, and decisions with and without the cache,
+//! and how long packets wait between bursts.
 //! `cargo bench -p nf-firewall`.
 //!
 //! Frames lie one after the other in memory, as large as the buffers of a pool are far apart; they are handled in bursts
@@ -10,8 +11,12 @@
     reason = "the program's rooms are included, the report and their tests are not run"
 )]
 
+#[path = "../src/carried.rs"]
+mod carried;
 #[path = "../src/connections/mod.rs"]
 mod connections;
+#[path = "../src/counts.rs"]
+mod counts;
 #[path = "../src/engine/mod.rs"]
 mod engine;
 #[path = "../src/packet.rs"]
@@ -19,10 +24,13 @@ mod packet;
 #[path = "../src/rules/mod.rs"]
 mod rules;
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::Instant;
 
+use carried::{Carried, PART};
 use connections::{Connections, Key, Saved, Ticket, Timeouts};
+use counts::Hits;
 use engine::cache::Cache;
 use engine::{Compiled, Engine};
 use onvm_lib::wire::MacAddr;
@@ -230,7 +238,63 @@ fn changes() {
     );
 }
 
+/// How long packets wait for what is done between bursts: at once, and a part after each. Of several runs the shortest.
+fn pauses() {
+    const RULES: usize = 100_000;
+    let told = |name: &str, run: &mut dyn FnMut() -> f64| {
+        let least = (0..7).map(|_| run()).fold(f64::MAX, f64::min);
+        println!("{name:<60} {least:>9.1} µs");
+    };
+    let timed = |what: &mut dyn FnMut()| {
+        let start = Instant::now();
+        what();
+        start.elapsed().as_secs_f64() * 1e6
+    };
+    let syns: Vec<[u8; 128]> = (0..262_144).map(|n| frame(n, Flags::SYN, false)).collect();
+    let mut table = Connections::new(262_144, false, Timeouts::new(432_000));
+    show(&mut table, &syns, NOW_NS);
+    (0..40).for_each(|_| table.sweep(NOW_NS));
+    println!("{} connections", table.len());
+    told("by state, all looked at", &mut || timed(&mut || drop(black_box(table.by_state(true)))));
+    told("by state, from the last round", &mut || timed(&mut || drop(black_box(table.by_state(false)))));
+    told("search for what is over, a tick's part at once", &mut || timed(&mut || table.sweep(NOW_NS)));
+    told("search for what is over, after a burst", &mut || {
+        table.tick_live(NOW_NS);
+        timed(&mut || table.step(NOW_NS))
+    });
+    println!("{RULES} rules, all of which have counted, are read anew");
+    let set = rule_set(RULES);
+    let hits = vec![Hits { packets: 1, bytes: 60, limited: 0 }; set.set.rules.len()];
+    let names = |set: &Compiled| set.set.rules.iter().map(|rule| rule.name.clone()).collect::<Vec<_>>();
+    let (before, after) = (names(&set), names(&set));
+    told("counts by name, all at once", &mut || {
+        timed(&mut || {
+            let mut known: HashMap<&str, Hits> =
+                before.iter().map(String::as_str).zip(hits.iter().copied()).collect();
+            let found = after.iter().map(|name| known.remove(name.as_str()).unwrap_or_default());
+            drop(black_box(found.collect::<Vec<Hits>>()));
+        })
+    });
+    let mut engine = Engine::new(set.clone(), Cache::new(65_536));
+    told("another set in force", &mut || {
+        let mut fresh = Some(set.clone());
+        let mut old = None;
+        timed(&mut || {
+            old = fresh.take().map(|fresh| engine.replace(fresh));
+            black_box(vec![Hits::default(); RULES]);
+        })
+    });
+    let mut now = vec![Hits::default(); set.set.rules.len()];
+    let mut carried = Carried::new(set.clone(), hits.clone());
+    told("counts by name, after a burst", &mut || {
+        timed(&mut || assert!(!carried.carry(PART, &set, &mut now)))
+    });
+}
+
 fn main() {
+    if std::env::args().any(|word| word == "pauses") {
+        return pauses();
+    }
     // `cargo bench -p nf-firewall -- changes` measures that alone.
     if std::env::args().any(|word| word == "changes") {
         return changes();
@@ -238,4 +302,5 @@ fn main() {
     connections();
     decisions();
     changes();
+    pauses();
 }

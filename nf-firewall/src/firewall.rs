@@ -1,5 +1,6 @@
 //! The firewall at work: from a frame to its verdict.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use onvm_lib::prelude::*;
@@ -7,7 +8,9 @@ use onvm_lib::reload::{Reloader, Status, TOPIC};
 use onvm_lib::wire::Headers;
 use serde::{Deserialize, Serialize};
 
+use crate::carried::{Carried, PART};
 use crate::connections::{Connections, Key, Looked, Saved, Ticket, Timeouts};
+use crate::counts::{Counts, Hits};
 use crate::engine::buckets::Single;
 use crate::engine::cache::Cache;
 use crate::engine::{Changed, Compiled, DEFAULT, Engine};
@@ -19,43 +22,12 @@ use crate::reject;
 use crate::rules::load::load;
 use crate::rules::rate::Limit;
 use crate::rules::{Action, RejectWith, read_change};
+use crate::tools;
 
 /// Topic of the message that changes one rule.
 const RULE: &str = "rule";
 /// Answers to rejected packets a second: a sender that does not listen gets no more than that.
 const ANSWERS: &str = "1000/s";
-
-/// What was counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Hits {
-    pub(crate) packets: u64,
-    pub(crate) bytes: u64,
-    /// Of these packets, those that a limit dropped.
-    pub(crate) limited: u64,
-}
-
-impl Hits {
-    fn add(&mut self, bytes: usize) {
-        self.packets += 1;
-        self.bytes += bytes as u64;
-    }
-}
-
-/// What was counted beside the rules.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Counts {
-    pub(crate) default: Hits,
-    pub(crate) non_ip: Hits,
-    pub(crate) malformed: Hits,
-    pub(crate) stray: Hits,
-    pub(crate) allowed: u64,
-    pub(crate) denied: u64,
-    pub(crate) rejected: u64,
-    /// Resets and ICMP errors made.
-    pub(crate) answers: u64,
-    /// Rejected packets that got no answer: it must not be, there were too many, or there was no buffer.
-    pub(crate) unanswered: u64,
-}
 
 /// What is done with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +74,8 @@ pub(crate) struct Firewall {
     reloader: Reloader<Compiled>,
     /// By rule of the set in force.
     pub(crate) hits: Vec<Hits>,
+    /// Counts of the set before it.
+    carried: Option<Carried>,
     pub(crate) counts: Counts,
     pub(crate) fragments: Fragments,
     pub(crate) connections: Connections,
@@ -115,6 +89,8 @@ pub(crate) struct Firewall {
     answers: Single,
     inner: bool,
     replay: bool,
+    /// No packets wait for a report: they come from a capture, or come no more.
+    pub(crate) at_leisure: bool,
     /// What the burst's packets are, and which connections they are of.
     seen: Vec<Seen>,
     keys: Vec<Option<Key>>,
@@ -258,22 +234,34 @@ impl Firewall {
 
     /// Puts a new set in force if there is one. Rules keep their counts by name.
     fn reload(&mut self) {
-        let Some(fresh) = self.reloader.take() else { return };
+        let Some(fresh) = self.reloader.take() else { return self.carry(PART) };
+        self.carry(usize::MAX);
         let old = self.engine.replace(fresh);
-        let mut known: std::collections::HashMap<&str, Hits> =
-            old.set.rules.iter().map(|rule| rule.name.as_str()).zip(self.hits.iter().copied()).collect();
-        let rules = &self.engine.compiled.set.rules;
-        self.hits = rules.iter().map(|rule| known.remove(rule.name.as_str()).unwrap_or_default()).collect();
-        self.logging.set_rules(rules);
+        let compiled = &self.engine.compiled;
+        let hits = std::mem::replace(&mut self.hits, vec![Hits::default(); compiled.set.rules.len()]);
+        self.logging.set_rules(&compiled.set.rules, &compiled.loaded.logged);
         self.generation += 1;
-        self.tracking = self.always_track || self.engine.compiled.set.asks_for_states();
-        log::info!("{} rules are in force", rules.len());
-        drop(known);
-        self.reloader.retire(old);
+        self.tracking = self.always_track || compiled.loaded.asks_for_states;
+        log::info!("{} rules are in force", compiled.set.rules.len());
+        self.carried = Some(Carried::new(old, hits));
+        self.carry(if self.replay { usize::MAX } else { PART });
+    }
+
+    /// Carries counts of the set before over, of so many rules.
+    #[inline]
+    fn carry(&mut self, rules: usize) {
+        if let Some(carried) = &mut self.carried
+            && carried.carry(rules, &self.engine.compiled, &mut self.hits)
+            && let Some(done) = self.carried.take()
+        {
+            self.reloader.retire(done.into_set());
+        }
     }
 
     /// Changes one rule as a message says. What it does holds until the file is read again.
     fn change(&mut self, body: &str) -> Result<(), String> {
+        // Counts are carried by the places of the set as it was read.
+        self.carry(usize::MAX);
         let (change, schedules) = read_change(body, &self.engine.compiled.set)?;
         let Changed { at, removed, inserted } = self.engine.change(change, schedules)?;
         let mut hits = Hits::default();
@@ -344,6 +332,11 @@ impl NetworkFunction for Firewall {
     const EMITS: bool = true;
     const STATE_VERSION: u32 = 1;
     const TICK: Duration = Duration::from_millis(100);
+    const ALONE: &'static [&'static str] = tools::TOOLS;
+
+    fn alone(options: &Options, json: bool) -> Option<ExitCode> {
+        tools::run(options, json)
+    }
 
     fn setup(options: &Options, setup: &Setup) -> Result<Self, SetupError> {
         let reading = options.reading();
@@ -365,15 +358,17 @@ impl NetworkFunction for Firewall {
         };
         let paths = std::slice::from_ref(&options.rules);
         let (compiled, reloader) = Reloader::start(paths, options.watch, compile)?;
-        let logging = Logging::new(options.log_file.as_deref(), setup.replay, &compiled.set.rules)?;
+        let mut logging = Logging::new(options.log_file.as_deref(), setup.replay)?;
+        logging.set_rules(&compiled.set.rules, &compiled.loaded.logged);
         let limit = ANSWERS.parse().map(Limit::of)?;
         let timeouts = Timeouts::new(options.tcp_timeout);
         let connections = Connections::new(options.connections as usize, !options.no_pick_up, timeouts);
         Ok(Self {
-            tracking: options.track || compiled.set.asks_for_states(),
+            tracking: options.track || compiled.loaded.asks_for_states,
             always_track: options.track,
             connections,
             hits: vec![Hits::default(); compiled.set.rules.len()],
+            carried: None,
             engine: Engine::new(compiled, Cache::new(options.cache as usize)),
             reloader,
             counts: Counts::default(),
@@ -384,6 +379,7 @@ impl NetworkFunction for Firewall {
             answers: Single::new(limit),
             inner: options.inner,
             replay: setup.replay,
+            at_leisure: setup.replay,
             seen: Vec::with_capacity(MAX_BURST),
             keys: Vec::with_capacity(MAX_BURST),
         })
@@ -409,16 +405,22 @@ impl NetworkFunction for Firewall {
             |seen: &Seen| matches!(seen.kind, Kind::Ip | Kind::FirstFragment(_)).then_some(seen.facts);
         self.engine.foresee(self.seen.iter().map(asked));
         self.verdicts(burst);
+        if self.tracking && !self.replay {
+            self.connections.step(burst.now_ns());
+        }
     }
 
     fn tick(&mut self, burst: &mut Burst<'_, ReadWrite>) {
         self.reload();
-        if self.tracking {
-            self.connections.sweep(burst.now_ns());
+        match (self.tracking, self.replay) {
+            (true, true) => self.connections.sweep(burst.now_ns()),
+            (true, false) => self.connections.tick_live(burst.now_ns()),
+            (false, _) => {}
         }
     }
 
     fn hand_over(&mut self) -> Option<State> {
+        self.carry(usize::MAX);
         let names = self.engine.compiled.set.rules.iter().map(|rule| rule.name.clone());
         Some(State {
             connections: Saved::of(&self.connections),
@@ -463,6 +465,8 @@ impl NetworkFunction for Firewall {
     }
 
     fn teardown(&mut self, _burst: &mut Burst<'_, ReadWrite>) {
+        self.carry(usize::MAX);
+        self.at_leisure = true;
         self.logging.close();
     }
 }

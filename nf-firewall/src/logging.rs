@@ -43,21 +43,20 @@ impl Logging {
     ///
     /// # Errors
     /// Why the file cannot be opened, or the thread not be started.
-    pub(crate) fn new(path: Option<&Path>, patient: bool, rules: &[Arc<Rule>]) -> Result<Self, String> {
+    pub(crate) fn new(path: Option<&Path>, patient: bool) -> Result<Self, String> {
         let writer = Writer::open(path, patient)?;
         let json = path.is_some();
-        let mut logging = Self { writer, json, rules: Vec::new(), lines: 0, suppressed: 0 };
-        logging.set_rules(rules);
-        Ok(logging)
+        Ok(Self { writer, json, rules: Vec::new(), lines: 0, suppressed: 0 })
     }
 
-    /// Other rules are in force.
-    pub(crate) fn set_rules(&mut self, rules: &[Arc<Rule>]) {
-        self.rules = if rules.iter().any(|rule| rule.log.is_some()) {
-            rules.iter().map(|rule| rule.log.as_ref().map(|log| (Single::new(log.limit), 0))).collect()
-        } else {
-            Vec::new()
-        };
+    /// Other rules are in force, of which those at the indices `logged` log.
+    pub(crate) fn set_rules(&mut self, rules: &[Arc<Rule>], logged: &[u32]) {
+        let entry = |rule: &Arc<Rule>| rule.log.as_ref().map(|log| (Single::new(log.limit), 0));
+        self.rules.clear();
+        for index in logged.iter().map(|index| *index as usize) {
+            self.rules.resize(index, None);
+            self.rules.push(rules.get(index).and_then(entry));
+        }
     }
 
     /// A rule was put at this index.

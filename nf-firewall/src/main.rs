@@ -29,7 +29,9 @@
 //! themselves, fragments whose first nobody saw. `README.md` is the reference of the rule language.
 #![forbid(unsafe_code)]
 
+mod carried;
 mod connections;
+mod counts;
 mod engine;
 mod firewall;
 mod fragments;
@@ -50,6 +52,5 @@ fn now_ns() -> u64 {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    tools::run(&arguments).unwrap_or_else(onvm_lib::run::<firewall::Firewall>)
+    onvm_lib::run::<firewall::Firewall>()
 }

@@ -5,10 +5,16 @@ use std::fmt::Write;
 use onvm_lib::prelude::Report;
 use serde_json::json;
 
-use crate::firewall::{Firewall, Hits};
+use crate::counts::Hits;
+use crate::firewall::Firewall;
 
-/// Rules shown to people, those with most packets; machines get all that matched.
+/// Rules shown to people, those with most packets.
 const SHOWN: usize = 40;
+/// Rules told to machines while packets wait, those with most packets; at the end all that matched.
+const TOLD: usize = 1000;
+
+/// Connections by what they are.
+type States = std::collections::BTreeMap<String, u64>;
 
 /// The report.
 pub(crate) fn of(firewall: &Firewall) -> Report {
@@ -38,13 +44,13 @@ pub(crate) fn of(firewall: &Firewall) -> Report {
             error.replace('\n', "\n  ")
         );
     }
-    let hit: Vec<(usize, &Hits)> =
+    let mut hit: Vec<(usize, &Hits)> =
         firewall.hits.iter().enumerate().filter(|(_, hits)| hits.packets > 0).collect();
+    let untold = if firewall.at_leisure { 0 } else { keep_most(&mut hit, TOLD) };
     let mut shown = hit.clone();
-    shown.sort_by_key(|(_, hits)| std::cmp::Reverse(hits.packets));
-    let left_out = shown.len().saturating_sub(SHOWN);
-    shown.truncate(SHOWN);
-    shown.sort_by_key(|(index, _)| *index);
+    let left_out = untold + keep_most(&mut shown, SHOWN);
+    let states = firewall.tracking.then(|| firewall.connections.by_state(firewall.at_leisure));
+    let states = states.unwrap_or_default();
     let _ = writeln!(text, "{:>14} {:>16} {:>10}  rule", "packets", "bytes", "limited");
     let mut row = |hits: &Hits, name: &str| {
         let Hits { packets, bytes, limited } = hits;
@@ -70,12 +76,28 @@ pub(crate) fn of(firewall: &Firewall) -> Report {
     if left_out > 0 {
         let _ = writeln!(text, "and {left_out} rules with fewer packets");
     }
-    rest(firewall, &mut text);
-    Report::new(text.trim_end().to_string(), &machine(firewall, &hit))
+    rest(firewall, &states, &mut text);
+    let mut machine = machine(firewall, &hit, &states);
+    if untold > 0 {
+        machine["rules_left_out"] = untold.into();
+    }
+    Report::new(text.trim_end().to_string(), &machine)
+}
+
+/// Leaves the `most` rules with the most packets, in the order of the rules; how many others there were.
+fn keep_most(rules: &mut Vec<(usize, &Hits)>, most: usize) -> usize {
+    let others = rules.len().saturating_sub(most);
+    if others > 0 {
+        // Of equal ones the first.
+        rules.select_nth_unstable_by_key(most, |(index, hits)| (std::cmp::Reverse(hits.packets), *index));
+        rules.truncate(most);
+    }
+    rules.sort_unstable_by_key(|(index, _)| *index);
+    others
 }
 
 /// Lines that are there only when there is something to say.
-fn rest(firewall: &Firewall, text: &mut String) {
+fn rest(firewall: &Firewall, states: &States, text: &mut String) {
     let cache = &firewall.engine.cache;
     if cache.hits + cache.misses > 0 {
         let rate = 100.0 * share(cache.hits, cache.hits + cache.misses);
@@ -102,8 +124,7 @@ fn rest(firewall: &Firewall, text: &mut String) {
             connections.len(),
             connections.capacity()
         );
-        let states: Vec<String> =
-            connections.by_state().iter().map(|(name, n)| format!("{n} {name}")).collect();
+        let states: Vec<String> = states.iter().map(|(name, n)| format!("{n} {name}")).collect();
         if !states.is_empty() {
             let _ = writeln!(text, "  {}", states.join(", "));
         }
@@ -128,7 +149,7 @@ fn share(part: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { part as f64 / all as f64 }
 }
 
-fn machine(firewall: &Firewall, hit: &[(usize, &Hits)]) -> serde_json::Value {
+fn machine(firewall: &Firewall, hit: &[(usize, &Hits)], states: &States) -> serde_json::Value {
     let compiled = &firewall.engine.compiled;
     let rules: Vec<serde_json::Value> = hit
         .iter()
@@ -149,7 +170,7 @@ fn machine(firewall: &Firewall, hit: &[(usize, &Hits)]) -> serde_json::Value {
         json!({
             "now": firewall.connections.len(), "most": firewall.connections.capacity(),
             "begun": begun, "expired": expired, "evicted": evicted, "refused": refused,
-            "invalid": invalid, "related": related, "states": firewall.connections.by_state(),
+            "invalid": invalid, "related": related, "states": states,
         })
     });
     json!({

@@ -253,6 +253,10 @@ pub struct Balancer {
     pub(crate) looks: Vec<Look>,
     /// What is to be checked has changed.
     pub(crate) targets_changed: bool,
+    /// Flows that are to be looked at before the next tick, whether they are silent.
+    pub(crate) to_look_at: usize,
+    /// Bursts have come since the last tick, and steps after them.
+    pub(crate) bursts: bool,
 }
 
 impl Balancer {

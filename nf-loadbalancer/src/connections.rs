@@ -373,9 +373,4 @@ impl Connections {
     pub(crate) fn has_over(&self) -> bool {
         !self.over.is_empty()
     }
-
-    /// Connections, by their flows to the backends.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&FlowKey, &Flow)> {
-        self.table.iter().filter(|(_, flow)| flow.carry != Carry::Back)
-    }
 }

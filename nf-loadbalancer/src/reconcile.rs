@@ -59,6 +59,8 @@ impl Balancer {
             history: History::default(),
             own: OwnPackets { datagrams: 0, errors_left: OwnPackets::ERRORS },
             targets_changed: true,
+            to_look_at: 0,
+            bursts: false,
             looks: Vec::new(),
             config,
         };

@@ -12,14 +12,20 @@ use crate::services::Running;
 pub(crate) fn of(balancer: &Balancer, reload: Option<&Status>) -> Report {
     let mut text = String::new();
     let mut services = Vec::new();
-    for (index, service) in balancer.services.iter().enumerate() {
+    // Packets wait for a report: each server is looked at once.
+    let mut leaving: Vec<Vec<u32>> = vec![Vec::new(); balancer.services.len()];
+    let mut open: u64 = 0;
+    for (slot, server) in balancer.servers.iter() {
+        open += u64::from(server.open);
+        if server.leaving
+            && let Some(of) = server.index.and_then(|index| leaving.get_mut(index))
+        {
+            of.push(slot);
+        }
+    }
+    for (service, leaving) in balancer.services.iter().zip(leaving) {
         text.push_str(&heading(service));
         let members = service.members.iter().copied();
-        let leaving = balancer
-            .servers
-            .iter()
-            .filter(|(_, s)| s.leaving && s.index == Some(index))
-            .map(|(slot, _)| slot);
         let mut backends = Vec::new();
         for server in members.chain(leaving).filter_map(|slot| balancer.servers.get(slot)) {
             text.push_str(&line(server));
@@ -65,7 +71,7 @@ pub(crate) fn of(balancer: &Balancer, reload: Option<&Status>) -> Report {
         "services": services,
         "packets": counts,
         "connections": {
-            "open": balancer.connections.iter().count(),
+            "open": open,
             "flows": balancer.connections.table.len(),
             "room": balancer.connections.table.capacity(),
         },

@@ -15,8 +15,9 @@ use crate::services::Running;
 use crate::source_ports::Scope;
 use crate::tables::{Made, Order};
 
-/// Flows looked at in a search for silent ones, which packets must wait for.
+/// Flows looked at in the search for silent ones, from one tick to the next, and after one burst of those between them.
 const SWEEP: usize = 8192;
+const PART: usize = 256;
 /// Questions about addresses that are asked at a time.
 const QUESTIONS: usize = 16;
 
@@ -53,10 +54,27 @@ impl Balancer {
         }
     }
 
+    /// To be called after a burst, where packets wait for what is done in ticks: looks at a few flows. Without it the whole part
+    /// of the table that is due is looked at in each tick.
+    #[inline]
+    pub fn step(&mut self, now_ns: u64) {
+        self.bursts = true;
+        if self.to_look_at > 0 {
+            self.to_look_at = self.to_look_at.saturating_sub(PART);
+            self.connections.sweep(PART, now_ns);
+            if self.connections.has_over() {
+                self.settle();
+            }
+        }
+    }
+
     /// Time passes; `frames` is where packets can be made.
     pub fn tick<F: Frames>(&mut self, frames: &mut F, now_ns: u64) {
         self.own.errors_left = OwnPackets::ERRORS;
-        self.connections.sweep(SWEEP, now_ns);
+        // Where bursts come they have looked at most of it by now, and packets wait for little; else none wait.
+        let left = std::mem::replace(&mut self.to_look_at, SWEEP);
+        let flows = if std::mem::take(&mut self.bursts) { left.min(PART) } else { SWEEP };
+        self.connections.sweep(flows, now_ns);
         self.settle();
         self.fragments.sweep(now_ns);
         if self.neighbours.expire(now_ns) {

@@ -141,15 +141,15 @@ fn check_says_what_is_wrong() {
     let answer =
         |done: std::process::Output| serde_json::from_slice::<serde_json::Value>(&done.stdout).unwrap();
     let good = answer(check(&["--json"]));
-    assert_eq!((&good["usable"], &good["backends"]), (&true.into(), &2.into()));
+    assert_eq!((&good["ok"], &good["backends"]), (&true.into(), &2.into()));
     assert_eq!(check(&["--inner"]).status.code(), Some(0));
     std::fs::write(&path, file(false, 2, "mode: gue")).unwrap();
     assert_eq!(check(&[]).status.code(), Some(0));
     let done = check(&["--inner", "--json"]);
     assert_eq!(done.status.code(), Some(1));
     let bad = answer(done);
-    assert_eq!((&bad["usable"], &bad["services"]), (&false.into(), &0.into()));
-    assert!(bad["said"][0].as_str().unwrap().contains("services.web.mode: with --inner"), "{bad}");
+    assert_eq!((&bad["ok"], &bad["services"]), (&false.into(), &0.into()));
+    assert!(bad["errors"][0].as_str().unwrap().contains("services.web.mode: with --inner"), "{bad}");
     assert_eq!(run(&["-r", "1"]).status.code(), Some(2), "without a file of services");
     assert!(run(&["--check", "--help"]).status.success());
     let input = capture(folder.path(), &[to_service(1, Flags::SYN)]);

@@ -76,7 +76,7 @@ pub(crate) type Hosts = SpaceSaving<Host, Traffic>;
 pub(crate) type Talks = SpaceSaving<FlowKey, Count>;
 
 /// Flows that are over.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ended {
     /// Totals of hosts; more than there is room for push out the lightest.
     pub(crate) hosts: Hosts,

@@ -97,6 +97,9 @@ pub(crate) struct Flow {
     /// The first packet went against the direction of the key.
     reversed: bool,
     pub(crate) application: Finding,
+    /// Number of the last survey that has it; 0: none.
+    #[serde(skip)]
+    pub(crate) surveyed: u8,
     pub(crate) origin: Origin,
 }
 
@@ -110,6 +113,7 @@ impl Flow {
             ways: [Direction::default(); 2],
             reversed,
             application: Finding::default(),
+            surveyed: 0,
             origin: Origin::default(),
         };
         flow.add::<true>(reversed, seen);

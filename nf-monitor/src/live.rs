@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use onvm_lib::prelude::Printer;
 
 use crate::monitor::Monitor;
+use crate::report::Picked;
 use crate::report::text::{write_flows, write_summary};
-use crate::report::{applications, top_flows};
 
 /// To the upper left corner.
 const HOME: &str = "\x1b[H";
@@ -39,7 +39,7 @@ impl Live {
     }
 
     /// Draws, if it is time, and who looks at it has kept up.
-    pub(crate) fn draw(&mut self, monitor: &Monitor) {
+    pub(crate) fn draw(&mut self, monitor: &Monitor, picked: impl FnOnce() -> Picked) {
         let now = Instant::now();
         if now < self.next {
             return;
@@ -49,7 +49,7 @@ impl Live {
             return self.printer.note_lost();
         }
         let out = std::io::stdout();
-        let text = if out.is_terminal() { screen(monitor, size(&out)) } else { line(monitor) };
+        let text = if out.is_terminal() { screen(monitor, &picked(), size(&out)) } else { line(monitor) };
         self.printer.print(text);
     }
 
@@ -86,11 +86,12 @@ fn line(monitor: &Monitor) -> String {
 }
 
 /// A screen: figures, applications in a row, flows as far as there is room.
-fn screen(monitor: &Monitor, (rows, columns): (usize, usize)) -> String {
+fn screen(monitor: &Monitor, picked: &Picked, (rows, columns): (usize, usize)) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = write_summary(&mut text, monitor);
-    let applications: Vec<String> = applications(monitor)
+    let applications: Vec<String> = picked
+        .applications
         .iter()
         .map(|(name, by, share)| {
             let guess = if *by == Some("port") { "?" } else { "" };
@@ -98,7 +99,7 @@ fn screen(monitor: &Monitor, (rows, columns): (usize, usize)) -> String {
         })
         .collect();
     let _ = writeln!(text, "\npackets by application   {}", applications.join("   "));
-    let _ = write_flows(&mut text, monitor, &top_flows(monitor));
+    let _ = write_flows(&mut text, monitor, &picked.flows);
     let mut out = String::from(HOME);
     // The last row stays free: an end of line there would scroll.
     let fits = text.lines().take(rows.saturating_sub(1).max(1));
@@ -130,13 +131,16 @@ mod tests {
     #[test]
     fn a_screen_is_no_larger_than_the_terminal() {
         for size in [(24, 80), (5, 20), (1, 1), (100, 200)] {
-            let screen = screen(&monitor(), size);
+            let screen = screen(&monitor(), &Picked::of(&monitor()), size);
             let plain = screen.replace(HOME, "").replace(WIPE_LINE, "").replace(WIPE_BELOW, "");
             assert!(screen.starts_with(HOME) && screen.ends_with(WIPE_BELOW));
             assert!(plain.lines().count() < size.0.max(2), "{size:?}");
             assert!(plain.lines().all(|line| line.chars().count() <= size.1), "{size:?}");
         }
-        assert!(screen(&monitor(), (100, 200)).contains("10.0.0.1:1049 > 10.0.0.2:53 udp"));
+        assert!(
+            screen(&monitor(), &Picked::of(&monitor()), (100, 200))
+                .contains("10.0.0.1:1049 > 10.0.0.2:53 udp")
+        );
     }
 
     #[test]

@@ -39,8 +39,10 @@ mod protocols;
 mod rates;
 mod records;
 mod report;
+mod reporter;
 mod settings;
 mod state;
+mod survey;
 mod table;
 mod timeouts;
 
@@ -53,6 +55,8 @@ use live::Live;
 use monitor::Monitor;
 use options::Options;
 use records::Outputs;
+use report::Picked;
+use reporter::Reporter;
 use state::State;
 use table::{Finished, Reason};
 
@@ -61,6 +65,8 @@ struct Watch {
     monitor: Monitor,
     outputs: Outputs,
     live: Option<Live>,
+    /// None if no reports come while packets do: nobody waits for the last one.
+    reporter: Option<Reporter>,
     replay: bool,
     /// The latest time of a packet or tick.
     now_ns: u64,
@@ -74,6 +80,14 @@ impl Watch {
         if self.monitor.settings.records {
             self.outputs.take(&mut self.monitor.table.finished, now_ns);
             self.outputs.poll();
+        }
+    }
+
+    /// What reports show of all flows, and how old that is: found beside the packets, or else now.
+    fn picked(&self) -> (Picked, Option<Duration>) {
+        match self.reporter.as_ref().and_then(Reporter::latest) {
+            Some((picked, age)) => (picked.clone(), Some(age)),
+            None => (Picked::of(&self.monitor), None),
         }
     }
 }
@@ -92,7 +106,13 @@ impl NetworkFunction for Watch {
         let outputs = Outputs::open(&options.wanted(setup)?)?;
         let live = options.live.map(|seconds| Live::new(Duration::from_secs(seconds.into())));
         let live = live.transpose().map_err(|e| format!("cannot start a thread: {e}"))?;
-        Ok(Self { monitor: Monitor::new(options.settings()), outputs, live, replay: setup.replay, now_ns: 0 })
+        let settings = options.settings();
+        // Over a capture packets do not mind to wait.
+        let drawn = options.live.map(|seconds| Duration::from_secs(seconds.into()));
+        let interval = setup.print_interval.into_iter().chain(drawn).min().filter(|_| !setup.replay);
+        let reporter = interval.map(|interval| Reporter::start(settings, interval));
+        let reporter = reporter.transpose().map_err(|e| format!("cannot start a thread: {e}"))?;
+        Ok(Self { monitor: Monitor::new(settings), outputs, live, reporter, replay: setup.replay, now_ns: 0 })
     }
 
     fn burst(&mut self, burst: &mut Burst<'_, ReadOnly>) {
@@ -110,6 +130,11 @@ impl NetworkFunction for Watch {
                 let frame = packet.bytes();
                 self.monitor.packet(frame, frame.len(), packet.hash(), now_ns);
             }
+            // After a hand-over flows end at the successor, but packets end it: this monitor goes on.
+            self.monitor.step(now_ns);
+            if let Some(reporter) = &mut self.reporter {
+                reporter.step(&mut self.monitor);
+            }
         }
         self.deliver(now_ns);
     }
@@ -120,13 +145,18 @@ impl NetworkFunction for Watch {
             self.monitor.tick(burst.now_ns());
             self.deliver(burst.now_ns());
             self.outputs.tick(burst.now_ns());
+            if let Some(reporter) = &mut self.reporter {
+                reporter.tick(&mut self.monitor);
+            }
         }
-        if let Some(live) = &mut self.live {
-            live.draw(&self.monitor);
+        if let Some(mut live) = self.live.take() {
+            live.draw(&self.monitor, || self.picked().0);
+            self.live = Some(live);
         }
     }
 
     fn hand_over(&mut self) -> Option<State> {
+        self.monitor.table.end_survey();
         let sent = self.outputs.hand_over(self.now_ns);
         Some(State::of(&self.monitor, sent))
     }
@@ -138,7 +168,11 @@ impl NetworkFunction for Watch {
     }
 
     fn report(&self) -> Report {
-        let mut report = report::of(&self.monitor, &self.outputs);
+        let (picked, age) = self.picked();
+        let mut report = report::of(&self.monitor, &picked, &self.outputs);
+        if let Some(age) = age {
+            report.json["tables_age_s"] = age.as_secs_f64().into();
+        }
         if let Some(live) = &self.live {
             report.json["live_lost"] = live.lost().into();
             if live.lost() > 0 {
@@ -150,6 +184,9 @@ impl NetworkFunction for Watch {
 
     fn teardown(&mut self, burst: &mut Burst<'_, ReadOnly>) {
         let now_ns = burst.now_ns().max(self.now_ns);
+        // The last report is of the very end.
+        self.reporter = None;
+        self.monitor.table.end_survey();
         self.deliver(now_ns);
         let flows = self.monitor.table.flows();
         let rest = flows.map(|(key, flow)| Finished { key: *key, flow: *flow, reason: Reason::Forced });

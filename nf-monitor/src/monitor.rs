@@ -9,7 +9,7 @@ use crate::keys::{self, Keys};
 use crate::protocols::Protocols;
 use crate::rates::Rates;
 use crate::settings::Settings;
-use crate::table::{Frame, Table};
+use crate::table::{Frame, SWEEP, Table};
 
 /// All that is counted.
 #[derive(Debug)]
@@ -20,7 +20,15 @@ pub(crate) struct Monitor {
     pub(crate) settings: Settings,
     /// More has to be known of a packet than what is counted anyway.
     recorded: bool,
+    /// Places of the table that are to be looked at before the next tick.
+    to_look_at: usize,
+    /// Bursts have come since the last tick.
+    bursts: bool,
 }
+
+/// Places of the table that are looked at after a burst, and flows that are added to totals then: some 100 µs for a survey, and
+/// 0.8 ms if all of them are over.
+const PART: usize = 256;
 
 impl Monitor {
     pub(crate) fn new(settings: Settings) -> Self {
@@ -31,6 +39,8 @@ impl Monitor {
             recorded: settings.records
                 || settings.keys == Keys::Netflow
                 || settings.timeouts.active() < u64::MAX,
+            to_look_at: 0,
+            bursts: false,
             settings,
         }
     }
@@ -90,6 +100,21 @@ impl Monitor {
     /// Time has passed.
     pub(crate) fn tick(&mut self, now_ns: u64) {
         self.rates.tick(now_ns);
-        self.table.sweep(now_ns);
+        // Where bursts come they have looked at their part each, and packets wait for little; else none wait.
+        let left = std::mem::replace(&mut self.to_look_at, SWEEP);
+        let slots = if std::mem::take(&mut self.bursts) { left.min(PART) } else { SWEEP };
+        self.table.look(slots, now_ns);
+        self.table.ended.catch_up(slots);
+    }
+
+    /// A burst of a live monitor is counted: a part of what a report or the search for silent flows needs of all flows.
+    #[inline]
+    pub(crate) fn step(&mut self, now_ns: u64) {
+        self.bursts = true;
+        if self.to_look_at > 0 || self.table.is_surveyed() {
+            self.to_look_at = self.to_look_at.saturating_sub(PART);
+            self.table.look(PART, now_ns);
+        }
+        self.table.ended.catch_up(PART);
     }
 }

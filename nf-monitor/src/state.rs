@@ -65,7 +65,7 @@ impl State {
         monitor.protocols = self.protocols.clone();
         monitor.rates = self.rates;
         // First what is over: flows that find no place in a smaller table come on top of it.
-        let ended = &mut monitor.table.ended;
+        let ended = monitor.table.ended.all();
         ended.hosts.restore(&self.hosts);
         ended.talks.restore(&self.talks);
         ended.applications = self.applications.clone();
@@ -124,6 +124,7 @@ mod tests {
     use super::*;
     use crate::heavy::SpaceSaving;
     use crate::records::Outputs;
+    use crate::report::Picked;
     use crate::settings::Settings;
     use crate::timeouts::Timeouts;
     use onvm_lib::wire::flow_hash;
@@ -163,7 +164,7 @@ mod tests {
     }
 
     fn report(monitor: &Monitor) -> serde_json::Value {
-        crate::report::of(monitor, &Outputs::none()).json
+        crate::report::of(monitor, &Picked::of(monitor), &Outputs::none()).json
     }
 
     fn through_a_file(state: &State) -> State {

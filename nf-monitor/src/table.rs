@@ -4,6 +4,8 @@
 //! for the active timeout, when a connection begins anew between the same ports, or when it makes room for another.
 //! Whoever wants records of flows gets each that ended exactly once, in [`Table::finished`].
 
+use std::sync::Arc;
+
 use onvm_lib::flow_table::{FlowTable, Inserted};
 use onvm_lib::wire::{FlowKey, Headers};
 use serde::{Deserialize, Serialize};
@@ -14,10 +16,11 @@ use crate::flow::{Flow, Keyed, Origin, Seen, State};
 use crate::heavy::Spreaders;
 use crate::keys::Keys;
 use crate::settings::Settings;
+use crate::survey::{Past, Survey};
 use crate::timeouts::Timeouts;
 
-/// Flows looked at in a search for silent ones, which packets must wait for.
-const SWEEP: usize = 8192;
+/// Flows looked at in a search for silent ones, from one tick to the next.
+pub(crate) const SWEEP: usize = 8192;
 /// Flows from which on a burst fetches its flows before it counts them.
 const MANY: usize = 16_384;
 
@@ -100,7 +103,10 @@ pub(crate) struct Table {
     /// Records of flows are wanted.
     records: bool,
     pub(crate) counts: FlowCounts,
-    pub(crate) ended: Ended,
+    pub(crate) ended: Past,
+    /// The survey that is under way, if one is.
+    survey: Option<Survey>,
+    last_survey: u8,
     pub(crate) spreaders: Spreaders,
     /// Flows that ended since somebody took them from here; empty unless records are wanted.
     pub(crate) finished: Vec<Finished>,
@@ -116,7 +122,9 @@ impl Table {
             applications: settings.applications,
             records: settings.records,
             counts: FlowCounts::default(),
-            ended: Ended::new(hosts, settings.talks, top, sort),
+            ended: Past::new(Ended::new(hosts, settings.talks, top, sort)),
+            survey: None,
+            last_survey: 0,
             spreaders: Spreaders::new(settings.spreaders, settings.seed),
             finished: Vec::new(),
         }
@@ -219,17 +227,24 @@ impl Table {
 
     /// A flow is over.
     fn end(&mut self, key: &FlowKey, flow: &Flow, reason: Reason) {
+        if let Some(survey) = &mut self.survey {
+            survey.take(key, flow);
+        }
         self.ended.take(key, flow);
         if self.records {
             self.finished.push(Finished { key: *key, flow: *flow, reason });
         }
     }
 
-    /// Ends flows that have been silent for their timeout; looks at a part of the table. One that has lasted for the
-    /// active timeout is cut by its next packet, which is part of what follows.
-    pub(crate) fn sweep(&mut self, now_ns: u64) {
-        let Self { flows, timeouts, ended, finished, records, counts, .. } = self;
-        flows.sweep(SWEEP, |key, flow| {
+    /// Ends flows that have been silent for their timeout, and shows flows to a survey that is under way; looks at the next
+    /// `slots` places of the table. A flow that has lasted for the active timeout is cut by its next packet, which is part of
+    /// what follows.
+    pub(crate) fn look(&mut self, slots: usize, now_ns: u64) {
+        let Self { flows, timeouts, ended, finished, records, counts, survey, .. } = self;
+        flows.sweep(slots, |key, flow| {
+            if let Some(survey) = survey {
+                survey.see(key, flow);
+            }
             let silent = now_ns.saturating_sub(flow.last_ns);
             if silent < timeouts.shortest || silent < timeouts.inactive(key, flow) {
                 return true;
@@ -241,6 +256,35 @@ impl Table {
             counts.expired += 1;
             false
         });
+        if let Some(survey) = survey {
+            survey.looked(slots);
+        }
+    }
+
+    /// Begins a survey: from here on every flow that is in the table now will be in it once.
+    pub(crate) fn begin_survey(&mut self) {
+        // 255 of them, cut short and in a row, would be needed for two marks to be taken for one.
+        self.last_survey = self.last_survey % u8::MAX + 1;
+        self.survey = Some(Survey::new(self.last_survey, self.flows.len(), self.flows.capacity()));
+        self.ended.lend();
+    }
+
+    /// Whether one is under way.
+    pub(crate) fn is_surveyed(&self) -> bool {
+        self.survey.is_some()
+    }
+
+    /// The flows of a survey that is complete, and what was over when it began, which is only read until
+    /// [`Past::returned`].
+    pub(crate) fn surveyed(&mut self) -> Option<(Vec<Keyed>, Arc<Ended>)> {
+        let survey = self.survey.take_if(|survey| survey.is_complete())?;
+        Some((survey.flows, self.ended.shared()))
+    }
+
+    /// Cuts a survey short: all that is over is where it belongs.
+    pub(crate) fn end_survey(&mut self) {
+        self.survey = None;
+        let _ = self.ended.all();
     }
 
     /// Flows in the order of their places, with their places and hashes.
@@ -368,7 +412,7 @@ mod tests {
         let mut table = table(4);
         count(&mut table, key(1), SECOND);
         count(&mut table, key(2), 5 * SECOND);
-        table.sweep(11 * SECOND);
+        table.look(SWEEP, 11 * SECOND);
         assert_eq!((table.len(), table.counts.expired), (1, 1));
         count(&mut table, key(2), 15 * SECOND);
         assert_eq!((table.len(), table.counts.expired, table.counts.seen), (1, 2, 3));
@@ -407,9 +451,9 @@ mod tests {
             count(&mut table, key(n), SECOND);
         }
         let before = table.len();
-        table.sweep(60 * SECOND);
+        table.look(SWEEP, 60 * SECOND);
         assert_eq!(table.len(), before - SWEEP);
-        (0..3).for_each(|_| table.sweep(60 * SECOND));
+        (0..3).for_each(|_| table.look(SWEEP, 60 * SECOND));
         assert_eq!(table.len(), 0);
         count(&mut table, key(1), 61 * SECOND);
         assert_eq!(table.len(), 1);
@@ -424,7 +468,7 @@ mod tests {
         (0..6).for_each(|n| count(&mut table, key(1), (1 + n * 9) * SECOND));
         count(&mut table, key(1).reversed(), 70 * SECOND);
         (10..40u16).for_each(|n| count(&mut table, key(n), 71 * SECOND));
-        table.sweep(90 * SECOND);
+        table.look(SWEEP, 90 * SECOND);
         let reasons: Vec<Reason> = table.finished.iter().map(|over| over.reason).collect();
         assert_eq!(reasons[..2], [Reason::Active, Reason::Idle]);
         assert_eq!(reasons.iter().filter(|reason| **reason == Reason::NoRoom).count(), 31 - 14);

@@ -136,6 +136,10 @@ pub(crate) struct Start {
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds_or_none)]
     pub(crate) hang_timeout: Duration,
 
+    /// Kill an NF that has not set itself up (read its rules, made its tables) after so long; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds_or_none)]
+    pub(crate) setup_timeout: Duration,
+
     /// Directory for the output of NFs that the manager starts [default: beside the control socket, ending in .logs]
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) log_dir: Option<PathBuf>,

@@ -32,7 +32,7 @@ kinds! {
     ManagerStarted = "manager-started", "The manager is there.";
     ManagerStopping = "manager-stopping", "The manager drains and ends.";
     Start = "start", "A process was started.";
-    StartFailed = "start-failed", "A process could not be started.";
+    StartFailed = "start-failed", "A process could not be started, or was not ready in time.";
     GaveUp = "gave-up", "A service's command died too often and is not started again.";
     State = "state", "An instance changed its state.";
     Left = "left", "An instance left in order.";

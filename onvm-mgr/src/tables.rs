@@ -207,7 +207,12 @@ pub(crate) fn told(request: &Request, body: &Value) -> String {
         Request::Status | Request::Stats => stats(body),
         Request::NfList => table(&rows(&body["instances"], INSTANCES)).trim_end().to_string(),
         Request::Audit => audit(body).trim_end().to_string(),
-        Request::NfStart { service } => format!("starting an instance of service {service}"),
+        Request::NfStart { service } if body["instances"] == 1 => {
+            format!("starting an instance of service {service}")
+        }
+        Request::NfStart { service } => {
+            format!("starting {} of service {service}", instances(&body["instances"]))
+        }
         Request::NfStop { .. } => format!("asked {} to leave", instances(&body["instances"])),
         Request::NfTell { .. } => did("told"),
         Request::NfPause { .. } => did("paused"),

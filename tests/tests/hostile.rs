@@ -175,3 +175,25 @@ fn lines_that_talk_nonsense() {
 fn a_line_that_ends_while_its_process_lives() {
     let _ = Siege::new(true).hold("hang-up", &[]);
 }
+
+#[test]
+fn events_say_for_what_an_nf_was_hung_up_on() {
+    let lab = Lab::new();
+    let manager = lab.manager(&["--port", "null:"]);
+    for (attack, what) in [
+        ("nonsense", "message on the control socket makes no sense"),
+        ("out-of-turn", "\"ask\" was not expected here"),
+        ("hang-up", "it ended its connection"),
+    ] {
+        let before = lab.last_event();
+        let socket = lab.socket().display().to_string();
+        // It goes on without end, so that it has to be killed.
+        let mut attacker = lab.bare("hostile_nf", &[&socket, "66", attack, "600000", "1"]);
+        let event = lab.wait_for_event("crashed", before);
+        let why = event["why"].as_str().unwrap_or_default();
+        assert!(why.contains(what) && why.contains("its process went on"), "{event}");
+        assert_eq!((&event["by"], &event["service"]), (&"manager".into(), &66.into()), "{event}");
+        assert_eq!(attacker.wait(LIMIT).signal, Some(9));
+    }
+    manager.stop(LIMIT).assert_balanced();
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use onvm_lib::prelude::DropReason;
-use onvm_tests::{LIMIT, Lab, Ledger, Manager, program, signal_pid};
+use onvm_tests::{LIMIT, Lab, Ledger, Manager, program, runs, signal_pid, wait_until};
 use rustix::process::Signal;
 
 /// Rules that are there when somebody writes them: a firewall that reads them sets itself up for as long.
@@ -189,4 +189,112 @@ fn a_script_that_goes_on_after_its_nf_has_left_does_not_keep_the_manager() {
     let _ = lab.client(&["nf", "scale", "1", "1"]).good();
     manager.wait_until("one", |l| states(l, 1) == ["running"]);
     manager.stop(LIMIT).assert_balanced();
+}
+
+#[test]
+fn one_more_is_started_although_another_still_sets_itself_up() {
+    let lab = Lab::new();
+    let slow = Slow::new(&lab);
+    let manager = lab.up(
+        &format!(
+            "ports: [\"null:\"]\nservices:\n  slow: {{id: 1, command: {}}}\nchains: {{main: [slow]}}\ndefault-chain: main\n",
+            slow.command()
+        ),
+        &[],
+    );
+    manager.wait_until("one that sets itself up", |l| states(l, 1) == ["starting"]);
+    let told = lab.client(&["nf", "start", "1", "--json"]).good().json();
+    assert_eq!(told["instances"], 1, "{told}");
+    manager.wait_until("a second one", |l| states(l, 1) == ["starting"; 2]);
+    assert_eq!(lab.client(&["nf", "start", "slow"]).good().out, "starting an instance of service 1\n");
+    manager.wait_until("a third one", |l| states(l, 1) == ["starting"; 3]);
+    manager.stop(LIMIT).assert_balanced();
+}
+
+#[test]
+fn what_is_not_started_is_not_said_to_be() {
+    let lab = Lab::new();
+    let manager = lab.up(
+        "ports: [\"null:\"]\nservices:\n  \
+         gone: {id: 1, command: [no-such-nf], instances: 3, restart: {give-up: 1, delay: 0.01}}\n  \
+         dead: {id: 2, command: [sh, -c, exit 3], instances: 2, restart: {give-up: 1, delay: 0.01}}\n\
+         chains: {main: []}\ndefault-chain: main\n",
+        &["--stay"],
+    );
+    let refused = lab.client(&["nf", "start", "gone"]).with_code(1).err;
+    assert!(
+        refused.contains("nothing was started") && refused.contains("no program no-such-nf"),
+        "{refused}"
+    );
+    let _ = lab.wait_for_event("gave-up", 0);
+    let told = lab.client(&["nf", "start", "dead"]).good().out;
+    assert_eq!(
+        told, "starting 2 instances of service 2\n",
+        "a service that was given up gets all that it lacks"
+    );
+    manager.stop(LIMIT).assert_balanced();
+}
+
+/// How events tell of starts that took too long, until the service is given up.
+fn failed_starts(lab: &Lab, command: &str, arguments: &[&str]) -> Vec<serde_json::Value> {
+    let manager = lab.up(
+        &format!(
+            "ports: [\"null:\"]\nservices:\n  slow: {{id: 1, command: {command}, \
+             restart: {{give-up: 2, delay: 0.01, healthy: 0.1}}}}\nchains: {{main: [slow]}}\ndefault-chain: main\n",
+        ),
+        arguments,
+    );
+    let _ = lab.wait_for_event("gave-up", 0);
+    let events = lab.events(0);
+    let starts = events.iter().filter(|e| e["event"] == "start").count();
+    assert_eq!(starts, 3, "longer than what is healthy, and yet in a row: {events:?}");
+    manager.stop(LIMIT).assert_balanced();
+    events.into_iter().filter(|e| e["event"] == "start-failed").collect()
+}
+
+#[test]
+fn one_that_never_gets_ready_has_failed_to_start() {
+    let lab = Lab::new();
+    let slow = Slow::new(&lab);
+    let failed = failed_starts(&lab, &slow.command(), &["--setup-timeout", "0.4"]);
+    assert_eq!(failed.len(), 3, "{failed:?}");
+    for event in &failed {
+        assert_eq!(event["why"], "it did not set itself up within 400ms (--setup-timeout)", "{event}");
+        assert!(event["instance"].is_u64() && event["service"] == 1, "{event}");
+    }
+}
+
+#[test]
+fn a_process_that_never_attaches_has_failed_to_start() {
+    let lab = Lab::new();
+    let child = lab.file("child");
+    let script = lab.write("sleep.sh", &format!("sleep 1000 &\necho $! > {child}\nwait\n"));
+    let failed = failed_starts(&lab, &format!("[sh, {script:?}]"), &["--setup-timeout", "0.3"]);
+    assert_eq!(failed.len(), 3, "{failed:?}");
+    for event in &failed {
+        assert_eq!(event["why"], "it did not attach within 300ms (--setup-timeout)", "{event}");
+    }
+    let sleeper = std::fs::read_to_string(child).unwrap().trim().parse().unwrap();
+    wait_until("the end of what the script had started", || !runs(sleeper));
+}
+
+#[test]
+fn an_nf_from_a_shell_and_a_successor_have_no_more_time_than_others() {
+    let lab = Lab::new();
+    let slow = Slow::new(&lab);
+    let manager = lab.manager(&["--port", "null:", "--stay", "--setup-timeout", "1"]);
+    let forward = lab.nf("nf-forward", &["-r", "1"]);
+    lab.wait_for_running(1, 1);
+    let slow_rules = slow.0.display().to_string();
+    let mut firewall = lab.nf("nf-firewall", &["-r", "2", "--rules", &slow_rules]);
+    let event = lab.wait_for_event("start-failed", 0);
+    assert_eq!((&event["service"], firewall.wait(LIMIT).signal), (&2.into(), Some(9)), "{event}");
+    let command = program("nf-firewall").display().to_string();
+    let refused =
+        lab.client_at_socket(&["nf", "replace", "1", "--fresh"], &["--", &command, "--rules", &slow_rules]);
+    let refused = refused.with_code(1).err;
+    assert!(refused.contains("its successor did not set itself up within 1s (--setup-timeout)"), "{refused}");
+    manager.wait_until("the old one alone", |l| states(l, 1) == ["running"]);
+    manager.stop(LIMIT).assert_balanced();
+    drop(forward);
 }

@@ -16,6 +16,8 @@ fn twenty_seconds_of_the_soak_leave_nothing_lost_or_reordered() {
     let report: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}{errors}"));
     assert!(out.status.success() && report["violation"].is_null(), "{report:#}\n{errors}");
     assert!(report["packets"]["judged"].as_u64() > Some(10_000), "{report:#}");
+    let scaled = &report["scaled_by_load"];
+    assert!(scaled["up"].as_u64() > Some(0) && scaled["down"].as_u64() > Some(0), "{report:#}");
     let operations = report["operations"].as_object().unwrap();
     assert!(operations.len() >= 10, "{report:#}");
 }

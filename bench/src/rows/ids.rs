@@ -1,21 +1,20 @@
 //! The IDS: one thread over a mix of real captures in memory, without rules, with 1,000 for raw content, with all of a
 //! real rule set; against Suricata's figures, and against Suricata itself where it is installed.
 
+mod mix;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nf_ids::detect::{Alert, Detector, Sink, Tables, Watch};
-use nf_ids::engine::{Detection, Engine, Inspection, Judgement, Mode, Settings};
-use nf_ids::rules::{Context, RuleSet};
-use onvm_lib::capture::{Frame, LinkType, Reader, Writer};
-use rustix::time::{ClockId, clock_gettime};
+use nf_ids::detect::{Detector, Watch};
+use nf_ids::engine::{Detection, Engine, Mode, Settings};
+use onvm_lib::capture::{Frame, LinkType, Writer};
+
+use mix::{Compiled, Deaf, Nothing, folder, processor_time};
 
 use crate::measure::{Contender, Effort, Error, Line, MPPS, Mark, Rounds, Span, alternate};
 
-/// Bytes of captures that are kept in memory.
-const MOST_BYTES: usize = 64 << 20;
 /// Constants, not measured here: a thread of Suricata with 1,000 raw rules on a machine of this kind, in Mpps, by its way
 /// of looking for many patterns. Of packets of 314 bytes.
 const AHO_CORASICK: f64 = 0.35;
@@ -26,61 +25,12 @@ const MOST_LOAD_MB: f64 = 1000.0;
 const RAW: (&str, &str) = ("etopen_1000_raw.rules.gz", "1,000 raw");
 const ALL: (&str, &str) = ("etopen_2019_active.rules.gz", "all rules");
 
-/// Asks nothing.
-#[derive(Debug, Default)]
-struct Nothing;
-
-impl Detection for Nothing {
-    type FlowState = ();
-
-    fn wants_raw(&self) -> bool {
-        false
-    }
-
-    fn inspect(&mut self, seen: &Inspection<'_>, _: Option<&mut ()>) -> Judgement {
-        std::hint::black_box(seen.packet.payload.len());
-        Judgement::default()
-    }
-}
-
-/// Hears of alerts, and does nothing.
-#[derive(Debug, Default)]
-struct Deaf;
-
-impl Sink for Deaf {
-    fn alert(&mut self, alert: &Alert, _: &Inspection<'_>) {
-        std::hint::black_box(alert.rule.sid);
-    }
-}
-
 /// Packets and their times.
 struct Mix {
     frames: Vec<(Vec<u8>, u64)>,
 }
 
 impl Mix {
-    /// All captures of the data folder that are of Ethernet; without it, the small one of the tests.
-    fn read() -> Result<Mix, Error> {
-        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/sample.pcap");
-        let mut paths = captures(&folder().join("pcaps"));
-        paths.extend(captures(&folder().join("ids")));
-        if paths.is_empty() {
-            paths.push(own);
-        }
-        let (mut frames, mut bytes) = (Vec::new(), 0);
-        for path in paths {
-            let Ok(mut reader) = Reader::open(&path) else { continue };
-            while let Ok(Some(frame)) = reader.next_frame() {
-                if frame.link_type != LinkType::Ethernet || bytes > MOST_BYTES {
-                    break;
-                }
-                bytes += frame.data.len();
-                frames.push((frame.data.to_vec(), frame.timestamp_ns));
-            }
-        }
-        if frames.is_empty() { Err(Error::new("no captures")) } else { Ok(Mix { frames }) }
-    }
-
     /// Bytes of a packet, on average.
     fn mean(&self) -> f64 {
         count(self.frames.iter().map(|(frame, _)| frame.len()).sum()) / count(self.frames.len())
@@ -119,56 +69,9 @@ impl Mix {
     }
 }
 
-fn folder() -> PathBuf {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-    std::env::var_os("ONVM_TEST_DATA").map_or_else(beside, PathBuf::from)
-}
-
-fn captures(path: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut all: Vec<PathBuf> =
-        entries.flat_map(|path| if path.is_dir() { captures(&path) } else { vec![path] }).collect();
-    all.retain(|path| path.extension().is_some_and(|end| end == "pcap" || end == "pcapng"));
-    all.sort();
-    all
-}
-
 #[allow(clippy::cast_precision_loss, reason = "exact at this size")]
 fn count(n: usize) -> f64 {
     n as f64
-}
-
-/// What this thread has used.
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-/// Resident memory of this process, in megabytes.
-fn resident() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    text.split_whitespace().nth(1).and_then(|pages| pages.parse::<f64>().ok()).unwrap_or(0.0) * 4096.0 / 1e6
-}
-
-/// Rules, compiled, and what that took in seconds and megabytes.
-struct Compiled {
-    tables: Arc<Tables>,
-    seconds: f64,
-    megabytes: f64,
-}
-
-impl Compiled {
-    fn read(file: &str) -> Result<Compiled, Error> {
-        let path = folder().join("ids").join(file);
-        let (before, start) = (resident(), processor_time());
-        let mut set = RuleSet::new(Context::default());
-        set.add_file(&path).map_err(|error| {
-            Error::new(format!("{error}; set ONVM_TEST_DATA to the folder with rule sets"))
-        })?;
-        let tables = Arc::new(Tables::new(set.rules).0);
-        let seconds = (processor_time() - start).as_secs_f64();
-        Ok(Compiled { tables, seconds, megabytes: (resident() - before).max(0.0) })
-    }
 }
 
 /// All lines.
@@ -180,7 +83,7 @@ pub(super) fn run(effort: Effort) -> Vec<Line> {
 }
 
 fn measure(effort: Effort) -> Result<Vec<Line>, Error> {
-    let mix = Mix::read()?;
+    let mix = Mix { frames: mix::frames().map_err(Error::new)? };
     let (raw, all) = (Compiled::read(RAW.0), Compiled::read(ALL.0));
     let peers = Suricata::found().map(|peer| (peer, tempfile::tempdir()));
     let mut contenders = Vec::new();

@@ -22,6 +22,7 @@
 //!
 //! *Time* is kept in tenths of a second from the first packet on, which 32 bits hold for 13 years.
 
+mod census;
 mod segment;
 mod state;
 mod tcp;
@@ -31,6 +32,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use onvm_classifier::Header;
@@ -40,6 +42,7 @@ use onvm_lib::wire::{FlowKey, Headers, Net, icmp, icmpv6};
 use serde::{Deserialize, Serialize};
 
 use crate::rules::State;
+use census::{Census, Tally};
 use segment::Segment;
 use tcp::{Meaning, Phase, Tcp};
 
@@ -48,8 +51,9 @@ pub(crate) use timeouts::Timeouts;
 
 /// Nanoseconds of a tick.
 const TICK_NS: u64 = 100_000_000;
-/// Places of the table that are looked at in a sweep, which packets must wait for.
+/// Places of the table that are looked at from one tick to the next, and after one burst of those between them.
 const SWEEP: usize = 16_384;
+const PART: usize = 256;
 
 /// New connections that are refused at once after one for which no other would make room: the search for one that does
 /// costs as much as a hundred packets, and in a table full of established connections it is in vain.
@@ -195,6 +199,11 @@ pub(crate) struct Connections {
     /// Time of tick 0; none before the first packet.
     base_ns: Option<u64>,
     pub(crate) counts: Counts,
+    census: Census,
+    /// Places that are to be looked at before the next tick.
+    to_look_at: usize,
+    /// Bursts have come since the last tick.
+    bursts: bool,
     /// So many more are refused at once while the table is full.
     refusing: u32,
     /// Where the connections of a burst's packets probably lie.
@@ -211,6 +220,9 @@ impl Connections {
             pick_up,
             base_ns: None,
             counts: Counts::default(),
+            census: Census::default(),
+            to_look_at: 0,
+            bursts: false,
             refusing: 0,
             guesses: Vec::new(),
             hashes: Vec::new(),
@@ -416,38 +428,53 @@ impl Connections {
 
     /// Time passes: looks at a part of the table for what is over.
     pub(crate) fn sweep(&mut self, now_ns: u64) {
-        let now = self.tick(now_ns);
-        self.counts.expired += self.table.sweep(SWEEP, |_, connection| connection.ends > now) as u64;
+        self.look_at(SWEEP, now_ns);
     }
 
-    /// Connections by what they are, for the report.
-    pub(crate) fn by_state(&self) -> std::collections::BTreeMap<String, u64> {
-        let mut all = std::collections::BTreeMap::new();
-        for (key, connection) in self.table.iter() {
-            let name = match &connection.tcp {
-                Some(tcp) => format!("tcp {}", phase_name(tcp.phase)),
-                None => {
-                    let protocol = key.protocol().unwrap_or(0);
-                    let name = onvm_lib::wire::protocol_name(protocol);
-                    let name = name.map_or_else(|| protocol.to_string(), str::to_string);
-                    format!("{name} {}", if connection.answered { "both ways" } else { "one way" })
-                }
-            };
-            *all.entry(name).or_insert(0) += 1;
+    /// The same where bursts come, which have looked at most of that part by then, so that packets wait for little.
+    pub(crate) fn tick_live(&mut self, now_ns: u64) {
+        let left = std::mem::replace(&mut self.to_look_at, SWEEP);
+        let slots = if std::mem::take(&mut self.bursts) { left.min(PART) } else { SWEEP };
+        self.look_at(slots, now_ns);
+    }
+
+    /// A burst was decided on: looks at a small part.
+    #[inline]
+    pub(crate) fn step(&mut self, now_ns: u64) {
+        self.bursts = true;
+        if self.to_look_at > 0 {
+            self.to_look_at = self.to_look_at.saturating_sub(PART);
+            self.look_at(PART, now_ns);
         }
-        all
     }
-}
 
-fn phase_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::SynSent | Phase::SynSent2 => "syn-sent",
-        Phase::SynReceived => "syn-received",
-        Phase::Established => "established",
-        Phase::FinWait => "fin-wait",
-        Phase::CloseWait => "close-wait",
-        Phase::LastAck => "last-ack",
-        Phase::TimeWait => "time-wait",
-        Phase::Closed => "closed",
+    fn look_at(&mut self, slots: usize, now_ns: u64) {
+        let now = self.tick(now_ns);
+        let all = self.table.slots();
+        // A round ends where it began.
+        let slots = slots.min(self.census.left(all));
+        let census = &mut self.census;
+        let over = self.table.sweep(slots, |key, connection| {
+            let stays = connection.ends > now;
+            if stays {
+                census.count(key, connection);
+            }
+            stays
+        });
+        self.counts.expired += over as u64;
+        census.looked(slots, all);
+    }
+
+    /// Connections by what they are, for a report: as the last round of the search found them, or `exact`, for which all are
+    /// looked at.
+    pub(crate) fn by_state(&self, exact: bool) -> BTreeMap<String, u64> {
+        match self.census.last().filter(|_| !exact) {
+            Some(tally) => tally.by_name(),
+            None => {
+                let mut all = Tally::default();
+                self.table.iter().for_each(|(key, connection)| all.count(key, connection));
+                all.by_name()
+            }
+        }
     }
 }

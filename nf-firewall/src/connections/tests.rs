@@ -42,7 +42,7 @@ fn show(connections: &mut Connections, packet: Packet<'_>, now_ns: u64) -> State
 }
 
 fn phases(connections: &Connections) -> Vec<&'static str> {
-    connections.table.iter().filter_map(|(_, c)| c.tcp.map(|tcp| phase_name(tcp.phase))).collect()
+    connections.table.iter().filter_map(|(_, c)| c.tcp.map(|tcp| census::phase_name(tcp.phase))).collect()
 }
 
 const SYN: u16 = 0x02;
@@ -328,4 +328,43 @@ fn a_successor_goes_on_with_the_connections() {
 fn an_entry_is_small_enough_for_a_million() {
     // 89 bytes a flow are the table's own.
     assert!(size_of::<Connection>() + 89 < 190, "{}", size_of::<Connection>());
+}
+
+#[test]
+fn rounds_of_the_search_count_connections_by_what_they_are() {
+    let mut connections = connections(100_000, true);
+    let server = [192, 0, 2, 1].into();
+    let base = || Packet::ethernet(MacAddr([2; 6]), MacAddr([4; 6]));
+    for n in 0..1500u32 {
+        let client = (0x0a00_0000 + n).into();
+        let packet = base().ipv4(client, server);
+        if n % 3 == 0 {
+            show(&mut connections, packet.udp(1000, 53), START);
+        } else {
+            show(&mut connections, packet.tcp(1000, 80).flags(Flags(SYN)), START);
+        }
+    }
+    let exact = connections.by_state(true);
+    let expected = [("tcp syn-sent".to_string(), 1000), ("udp one way".to_string(), 500)];
+    assert_eq!(exact, expected.into());
+    assert_eq!(connections.by_state(false), exact, "before the first round all are looked at");
+    connections.tick_live(START + 1);
+    let mut steps = 0;
+    while connections.to_look_at > 0 && steps < 20 {
+        connections.step(START + 2);
+        steps += 1;
+    }
+    assert_eq!(connections.by_state(false), exact);
+    // A burst looks at few, and when all are over the next rounds say so.
+    let over = START + 500_000_000_000;
+    let before = connections.len();
+    connections.tick_live(over);
+    connections.step(over);
+    assert!(before - connections.len() <= 2 * PART, "{before} {}", connections.len());
+    for _ in 0..20 {
+        connections.step(over);
+    }
+    assert_eq!((connections.len(), connections.by_state(true)), (0, BTreeMap::new()));
+    connections.tick_live(over);
+    assert_eq!(connections.by_state(false), BTreeMap::new());
 }

@@ -66,14 +66,15 @@ pub(crate) struct Buckets {
 }
 
 impl Buckets {
-    pub(crate) fn new<R: Borrow<Rule>>(rules: &[R]) -> Self {
+    pub(crate) fn new<R: Borrow<Rule>>(rules: &[R], limited: &[u32]) -> Self {
         let mut buckets = Self::default();
-        buckets.set_rules(rules);
+        buckets.set_rules(rules, limited);
         buckets
     }
 
-    /// Other rules are in force. Limits that are the same under the same name go on.
-    pub(crate) fn set_rules<R: Borrow<Rule>>(&mut self, rules: &[R]) {
+    /// Other rules are in force, of which those at the indices `limited` have limits. Limits that are the same under the same
+    /// name go on.
+    pub(crate) fn set_rules<R: Borrow<Rule>>(&mut self, rules: &[R], limited: &[u32]) {
         if self.limits.len() > MOST_UNUSED + self.numbers.len() {
             *self = Self::default();
         }
@@ -81,8 +82,8 @@ impl Buckets {
         let before = std::mem::take(&mut self.limits);
         self.limits = vec![None; before.len()];
         self.of_rule.clear();
-        for (index, rule) in rules.iter().enumerate() {
-            let rule = rule.borrow();
+        for index in limited.iter().map(|index| *index as usize) {
+            let Some(rule) = rules.get(index).map(Borrow::borrow) else { continue };
             let Some(limit) = rule.limit else { continue };
             let same = known.get(&rule.name).copied().filter(|n| before[*n as usize] == Some(limit));
             let number = same.unwrap_or_else(|| {
@@ -239,7 +240,7 @@ mod tests {
     fn buckets(rate: &str, burst: f64, per: Per) -> (Buckets, Limit) {
         let limit = Limit { burst, per, ..Limit::of(rate.parse().unwrap()) };
         let rule = Rule { limit: Some(limit), ..Rule::new("r".into(), 1, Action::Allow) };
-        (Buckets::new(&[rule]), limit)
+        (Buckets::new(&[rule], &[0]), limit)
     }
 
     #[test]
@@ -273,16 +274,16 @@ mod tests {
         let rule =
             |name: &str, rate: &str| Rule { limit: limit(rate), ..Rule::new(name.into(), 1, Action::Allow) };
         let plain = Rule::new("plain".into(), 1, Action::Allow);
-        let mut buckets = Buckets::new(&[rule("a", "1/s"), rule("b", "1/s")]);
+        let mut buckets = Buckets::new(&[rule("a", "1/s"), rule("b", "1/s")], &[0, 1]);
         let passes = |buckets: &mut Buckets, index: u32, rate: &str| {
             buckets.pay(index, &limit(rate).unwrap(), &from(1), 60, SECOND)
         };
         assert!(passes(&mut buckets, 0, "1/s") && passes(&mut buckets, 1, "1/s"));
-        buckets.set_rules(&[plain.clone(), rule("b", "1/s"), plain, rule("a", "2/s")]);
+        buckets.set_rules(&[plain.clone(), rule("b", "1/s"), plain, rule("a", "2/s")], &[1, 3]);
         assert!(!passes(&mut buckets, 1, "1/s"), "it is still over its limit");
         assert!(passes(&mut buckets, 3, "2/s"), "another limit begins full");
         for n in 0..10 {
-            buckets.set_rules(&[rule(&format!("r{n}"), "1/s")]);
+            buckets.set_rules(&[rule(&format!("r{n}"), "1/s")], &[0]);
             assert!(passes(&mut buckets, 0, "1/s"));
         }
     }

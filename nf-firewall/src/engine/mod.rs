@@ -23,6 +23,7 @@ pub(crate) mod checks;
 mod diff;
 pub(crate) mod expand;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use onvm_classifier::{Classifier, NONE};
@@ -54,6 +55,34 @@ pub(crate) struct Compiled {
     flags_asked: u16,
     /// Hashes of the rules' names.
     names: Vec<u64>,
+    /// What takes a look at each rule, found beside the packets; changes of single rules are not in it.
+    pub(crate) loaded: Arc<Loaded>,
+}
+
+/// What is known of a set since it was read.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// Indices of rules with a limit, and of those that log.
+    pub(crate) limited: Vec<u32>,
+    pub(crate) logged: Vec<u32>,
+    /// A rule asks for the state of connections.
+    pub(crate) asks_for_states: bool,
+    /// Indices of rules by the hashes of their names.
+    places: HashMap<u64, u32>,
+}
+
+impl Loaded {
+    fn new(set: &RuleSet, names: &[u64]) -> Self {
+        let which = |is_it: &dyn Fn(&Rule) -> bool| {
+            (0..).zip(&set.rules).filter(|(_, rule)| is_it(rule)).map(|(index, _)| index).collect()
+        };
+        Self {
+            limited: which(&|rule| rule.limit.is_some()),
+            logged: which(&|rule| rule.log.is_some()),
+            asks_for_states: set.asks_for_states(),
+            places: names.iter().copied().zip(0..).collect(),
+        }
+    }
 }
 
 impl Compiled {
@@ -71,13 +100,20 @@ impl Compiled {
             all_checks.add(*check);
             flags_asked |= rule.matches.flags.iter().fold(0, |all, flags| all | flags.mask);
         }
-        let names = set.rules.iter().map(|rule| change::hash(&rule.name)).collect();
-        Self { set, classifier, owners, checks, all_checks, flags_asked, names }
+        let names: Vec<u64> = set.rules.iter().map(|rule| change::hash(&rule.name)).collect();
+        let loaded = Arc::new(Loaded::new(&set, &names));
+        Self { set, classifier, owners, checks, all_checks, flags_asked, names, loaded }
     }
 
     /// Number of five-field rules.
     pub(crate) fn five_field_rules(&self) -> usize {
         self.owners.len()
+    }
+
+    /// Where the rule at this index of another set is in this one, which was not changed since it was read.
+    pub(crate) fn same_rule(&self, other: &Self, index: usize) -> Option<usize> {
+        let place = *self.loaded.places.get(other.names.get(index)?)? as usize;
+        (self.set.rules.get(place)?.name == other.set.rules.get(index)?.name).then_some(place)
     }
 
     pub(crate) fn rule(&self, index: u32) -> Option<&Rule> {
@@ -202,13 +238,13 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn new(compiled: Compiled, cache: Cache) -> Self {
-        let buckets = Buckets::new(&compiled.set.rules);
+        let buckets = Buckets::new(&compiled.set.rules, &compiled.loaded.limited);
         Self { compiled, cache, buckets, ahead: Ahead::default(), times: 0, second: u64::MAX }
     }
 
     /// Puts another set in force; the one before is given back to be freed elsewhere.
     pub(crate) fn replace(&mut self, compiled: Compiled) -> Compiled {
-        self.buckets.set_rules(&compiled.set.rules);
+        self.buckets.set_rules(&compiled.set.rules, &compiled.loaded.limited);
         self.cache.forget();
         self.second = u64::MAX;
         std::mem::replace(&mut self.compiled, compiled)

@@ -13,12 +13,16 @@
 //! A counter also carries facts of its item (packets and bytes), which are of the time since it took the counter.
 //! Weights that came from elsewhere are not in them.
 //!
-//! Counters lie in a heap by weight once all are taken; before that nobody asks for the smallest.
+//! Counters lie in a heap by weight once all are taken; before that nobody asks for the smallest. From the half on the heap
+//! grows by two with each counter that is taken, so that none has to wait until all have found their order.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use serde::{Deserialize, Serialize};
+
+/// Items for which there is room from the start.
+const ROOM: usize = 65_536;
 
 /// One item and what is known of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +53,9 @@ impl<K, F> SavedCounters<K, F> {
 /// The heaviest of many items.
 #[derive(Clone, Debug)]
 pub(crate) struct SpaceSaving<K, F> {
-    /// A heap, the smallest first, once all are taken.
+    /// The first `heaped` of them are a heap, the smallest first: all, once all are taken.
     counters: Vec<Counter<K, F>>,
+    heaped: usize,
     places: HashMap<K, u32>,
     most: usize,
     /// Counters that were taken from an item.
@@ -63,7 +68,9 @@ impl<K: Copy + Eq + Hash, F: Copy + Default> SpaceSaving<K, F> {
     /// With so many counters.
     pub(crate) fn new(most: usize) -> Self {
         let most = most.max(2);
-        Self { counters: Vec::new(), places: HashMap::new(), most, replaced: 0, total: 0 }
+        // With room for all, if they are not very many: to make room later takes as long as there are items.
+        let places = HashMap::with_capacity(most.min(ROOM));
+        Self { counters: Vec::new(), heaped: 0, places, most, replaced: 0, total: 0 }
     }
 
     /// Adds weight to an item; `note` adds to its facts.
@@ -74,9 +81,7 @@ impl<K: Copy + Eq + Hash, F: Copy + Default> SpaceSaving<K, F> {
         let counter = &mut self.counters[at];
         counter.weight = counter.weight.saturating_add(weight);
         note(&mut counter.facts);
-        if self.counters.len() == self.most {
-            self.sink(at);
-        }
+        self.sink(at);
     }
 
     /// Gives an item a counter: a new one, or the smallest.
@@ -85,9 +90,8 @@ impl<K: Copy + Eq + Hash, F: Copy + Default> SpaceSaving<K, F> {
             let at = self.counters.len();
             self.counters.push(Counter { item, weight: 0, inherited: 0, facts: F::default() });
             self.places.insert(item, u32::try_from(at).unwrap_or(u32::MAX));
-            if self.counters.len() == self.most {
-                // The new one, of weight 0, is the smallest: it goes to the front, and all others find their order.
-                (0..self.most / 2).rev().for_each(|at| self.sink(at));
+            if self.counters.len() > self.most / 2 {
+                (0..2).for_each(|_| self.grow_heap());
                 return self.places[&item] as usize;
             }
             return at;
@@ -101,25 +105,51 @@ impl<K: Copy + Eq + Hash, F: Copy + Default> SpaceSaving<K, F> {
         0
     }
 
-    /// Lets a counter that has grown sink to where it belongs.
+    /// Takes the next counter into the heap, where it rises to where it belongs.
+    fn grow_heap(&mut self) {
+        if self.heaped == self.counters.len() {
+            return;
+        }
+        let mut at = self.heaped;
+        self.heaped += 1;
+        while at > 0 {
+            let parent = (at - 1) / 2;
+            if self.counters[parent].weight <= self.counters[at].weight {
+                return;
+            }
+            self.exchange(parent, at);
+            at = parent;
+        }
+    }
+
+    /// Lets a counter that has grown sink to where it belongs, if it is in the heap.
     fn sink(&mut self, mut at: usize) {
         loop {
-            let children = [2 * at + 1, 2 * at + 2].into_iter().filter(|child| *child < self.counters.len());
+            let children = [2 * at + 1, 2 * at + 2].into_iter().filter(|child| *child < self.heaped);
             let Some(least) = children.min_by_key(|child| self.counters[*child].weight) else { return };
             if self.counters[least].weight >= self.counters[at].weight {
                 return;
             }
-            self.counters.swap(least, at);
-            for place in [at, least] {
-                self.places.insert(self.counters[place].item, u32::try_from(place).unwrap_or(u32::MAX));
-            }
+            self.exchange(least, at);
             at = least;
+        }
+    }
+
+    fn exchange(&mut self, one: usize, other: usize) {
+        self.counters.swap(one, other);
+        for place in [one, other] {
+            self.places.insert(self.counters[place].item, u32::try_from(place).unwrap_or(u32::MAX));
         }
     }
 
     /// All counters, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Counter<K, F>> {
         self.counters.iter()
+    }
+
+    /// Counters that are taken.
+    pub(crate) fn len(&self) -> usize {
+        self.counters.len()
     }
 
     /// The counter of an item.
@@ -158,11 +188,13 @@ impl<K: Copy + Eq + Hash, F: Copy + Default> SpaceSaving<K, F> {
         }
         self.counters = counters;
         let items = self.counters.iter().map(|counter| counter.item);
-        self.places = items.zip(0..).collect();
+        self.places.clear();
+        self.places.extend(items.zip(0..));
         self.replaced += saved.replaced;
         self.total = saved.total;
-        if self.counters.len() == self.most {
-            (0..self.most / 2).rev().for_each(|at| self.sink(at));
+        self.heaped = 0;
+        if self.counters.len() > self.most / 2 {
+            (0..self.counters.len()).for_each(|_| self.grow_heap());
         }
     }
 

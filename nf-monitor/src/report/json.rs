@@ -3,16 +3,16 @@
 use onvm_lib::wire::FlowKey;
 use serde_json::{Value, json};
 
-use super::{Picked, TopHost, networks, sizes, transports};
+use super::{Picked, TopHost, TopSpreader, networks, sizes, transports};
 use crate::application;
 use crate::flow::{Keyed, State};
-use crate::heavy::{STANDARD_ERROR, Spreader};
+use crate::heavy::STANDARD_ERROR;
 use crate::keys::Keys;
+use crate::monitor::Monitor;
 use crate::protocols::{Count, Protocols};
 use crate::records::Outputs;
 
-pub(super) fn of(picked: &Picked<'_>, outputs: &Outputs) -> Value {
-    let monitor = picked.monitor;
+pub(super) fn of(monitor: &Monitor, picked: &Picked, outputs: &Outputs) -> Value {
     let (table, keys) = (&monitor.table, monitor.settings.keys);
     let (hosts, talks) = (&table.ended.hosts, &table.ended.talks);
     let mut facts = json!({
@@ -42,7 +42,7 @@ pub(super) fn of(picked: &Picked<'_>, outputs: &Outputs) -> Value {
         "top_flows": picked.flows.iter().map(|(known, over)| flow_json(known, *over, keys)).collect::<Vec<_>>(),
         "top_hosts": picked.hosts.iter().map(host_json).collect::<Vec<_>>(),
         "heavy_flows": picked.talks.iter().map(|talk| talk_json(talk, keys)).collect::<Vec<_>>(),
-        "spreaders": picked.spreaders.iter().map(|spreader| spreader_json(spreader)).collect::<Vec<_>>(),
+        "spreaders": picked.spreaders.iter().map(spreader_json).collect::<Vec<_>>(),
         "bounds": {
             "hosts": { "counters": hosts.capacity(), "error": hosts.error(), "replaced": hosts.replaced() },
             "heavy_flows": { "counters": talks.capacity(), "error": talks.error(), "replaced": talks.replaced() },
@@ -134,7 +134,7 @@ fn talk_json((key, count, more): &(FlowKey, Count, u64), keys: Keys) -> Value {
     })
 }
 
-fn spreader_json(spreader: &Spreader) -> Value {
+fn spreader_json(spreader: &TopSpreader) -> Value {
     json!({
         "source": spreader.source.to_string(),
         "destinations": spreader.estimate,

@@ -4,89 +4,128 @@ mod json;
 pub(crate) mod text;
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use onvm_lib::prelude::{Report, wire};
 use onvm_lib::wire::FlowKey;
 
 use crate::application::{Share, Shares};
-use crate::ended::{Host, Traffic, ends};
+use crate::ended::{Ended, Host, Traffic, ends};
 use crate::flow::{Flow, Keyed};
 use crate::heavy::Spreader;
 use crate::monitor::Monitor;
 use crate::protocols::{Count, Protocols, SIZES};
 use crate::records::Outputs;
+use crate::settings::Settings;
 
 /// A host, its traffic, and how much more it may have had.
 pub(crate) type TopHost = (Host, Traffic, u64);
 
-/// All that is shown of a monitor, picked and in order.
-pub(crate) struct Picked<'a> {
-    pub(crate) monitor: &'a Monitor,
+/// A source that speaks to many: its destinations, and how many of them may be another's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TopSpreader {
+    pub(crate) source: IpAddr,
+    pub(crate) estimate: u64,
+    pub(crate) inherited: u64,
+}
+
+/// What is shown of all flows, picked and in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Picked {
     /// The largest flows, and whether each is over.
     pub(crate) flows: Vec<(Keyed, bool)>,
     pub(crate) hosts: Vec<TopHost>,
     /// The largest by key, over all records of the same flow, and how much more each may have had.
     pub(crate) talks: Vec<(FlowKey, Count, u64)>,
-    pub(crate) spreaders: Vec<&'a Spreader>,
+    pub(crate) spreaders: Vec<TopSpreader>,
     pub(crate) applications: Vec<(&'static str, Option<&'static str>, Share)>,
 }
 
-impl<'a> Picked<'a> {
-    pub(crate) fn of(monitor: &'a Monitor) -> Self {
+/// What it is picked from: flows that are over, and those that go on, which are asked for again and again.
+pub(crate) struct From<'a, F> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) ended: &'a Ended,
+    pub(crate) flows: F,
+}
+
+impl Picked {
+    /// Of the monitor as it stands: packets wait for that, 15 ms and more when there are many flows.
+    pub(crate) fn of(monitor: &Monitor) -> Self {
+        let flows = || monitor.table.flows();
+        let from = From { settings: &monitor.settings, ended: &monitor.table.ended, flows };
+        Self::from(&from, top_spreaders(monitor))
+    }
+
+    /// Of what was taken out of a monitor.
+    pub(crate) fn from<'a, I, F>(from: &From<'_, F>, spreaders: Vec<TopSpreader>) -> Self
+    where
+        I: Iterator<Item = (&'a FlowKey, &'a Flow)>,
+        F: Fn() -> I,
+    {
         Self {
-            monitor,
-            flows: top_flows(monitor),
-            hosts: top_hosts(monitor),
-            talks: top_talks(monitor),
-            spreaders: top_spreaders(monitor),
-            applications: applications(monitor),
+            flows: top_flows(from),
+            hosts: top_hosts(from),
+            talks: top_talks(from),
+            spreaders,
+            applications: applications(from),
         }
     }
 }
 
 /// Puts a report together.
-pub(crate) fn of(monitor: &Monitor, outputs: &Outputs) -> Report {
-    let picked = Picked::of(monitor);
-    Report::new(text::of(&picked, outputs), &json::of(&picked, outputs)).in_place()
+pub(crate) fn of(monitor: &Monitor, picked: &Picked, outputs: &Outputs) -> Report {
+    Report::new(text::of(monitor, picked, outputs), &json::of(monitor, picked, outputs)).in_place()
 }
 
 /// The largest flows, and whether each is over.
-pub(crate) fn top_flows(monitor: &Monitor) -> Vec<(Keyed, bool)> {
-    let over = monitor.table.ended.largest().iter().map(|known| (&known.key, &known.flow, true));
-    let on = monitor.table.flows().map(|(key, flow)| (key, flow, false));
+fn top_flows<'a, I, F>(from: &From<'_, F>) -> Vec<(Keyed, bool)>
+where
+    I: Iterator<Item = (&'a FlowKey, &'a Flow)>,
+    F: Fn() -> I,
+{
+    let keyed = |key: &FlowKey, flow: &Flow| Keyed { key: *key, flow: *flow };
+    let over = from.ended.largest().iter().map(|known| (&known.key, &known.flow, true));
+    let on = (from.flows)().map(|(key, flow)| (key, flow, false));
     // Equal ones in the order in which they began, so that reports can be compared.
     let order = |(key, flow, _): &(&FlowKey, &Flow, bool)| {
-        let weight = monitor.settings.sort.weight(flow.total());
+        let weight = from.settings.sort.weight(flow.total());
         (std::cmp::Reverse(weight), flow.first_ns, **key)
     };
-    let largest = first(on.chain(over), monitor.settings.top, order);
-    largest.into_iter().map(|(key, flow, over)| (Keyed { key: *key, flow: *flow }, over)).collect()
+    let largest = first(on.chain(over), from.settings.top, order);
+    largest.into_iter().map(|(key, flow, over)| (keyed(key, flow), over)).collect()
 }
 
 /// The hosts with most traffic: what is kept of flows that are over, and flows that go on.
-fn top_hosts(monitor: &Monitor) -> Vec<TopHost> {
+fn top_hosts<'a, I, F>(from: &From<'_, F>) -> Vec<TopHost>
+where
+    I: Iterator<Item = (&'a FlowKey, &'a Flow)>,
+    F: Fn() -> I,
+{
     let mut hosts: HashMap<Host, (Traffic, u64)> =
-        monitor.table.ended.hosts.iter().map(|host| (host.item, (host.facts, host.inherited))).collect();
-    for (key, flow) in monitor.table.flows() {
+        from.ended.hosts.iter().map(|host| (host.item, (host.facts, host.inherited))).collect();
+    for (key, flow) in (from.flows)() {
         for (host, traffic) in ends(key, flow).into_iter().flatten() {
             // Of a host without a counter nobody knows what flows of it were over before.
-            let unknown = monitor.table.ended.hosts.error();
+            let unknown = from.ended.hosts.error();
             hosts.entry(host).or_insert((Traffic::default(), unknown)).0.add(&traffic);
         }
     }
     let all = hosts.into_iter().map(|(host, (traffic, more))| (host, traffic, more));
-    let order = |(host, traffic, _): &TopHost| {
-        (std::cmp::Reverse(monitor.settings.sort.weight(traffic.total())), *host)
-    };
-    first(all, monitor.settings.top, order)
+    let order =
+        |(host, traffic, _): &TopHost| (std::cmp::Reverse(from.settings.sort.weight(traffic.total())), *host);
+    first(all, from.settings.top, order)
 }
 
 /// The heaviest keys: what is kept of flows that are over, and the flow that goes on. A key stands at most twice among
 /// them, with all its flows first: of twice as many as are wanted at least half are different.
-fn top_talks(monitor: &Monitor) -> Vec<(FlowKey, Count, u64)> {
-    let talks = &monitor.table.ended.talks;
+fn top_talks<'a, I, F>(from: &From<'_, F>) -> Vec<(FlowKey, Count, u64)>
+where
+    I: Iterator<Item = (&'a FlowKey, &'a Flow)>,
+    F: Fn() -> I,
+{
+    let talks = &from.ended.talks;
     let over = talks.iter().map(|talk| (talk.item, talk.facts, talk.inherited));
-    let on = monitor.table.flows().map(|(key, flow)| {
+    let on = (from.flows)().map(|(key, flow)| {
         let (mut sum, more) = match talks.get(key) {
             Some(talk) => (talk.facts, talk.inherited),
             None => (Count::default(), talks.error()),
@@ -95,34 +134,38 @@ fn top_talks(monitor: &Monitor) -> Vec<(FlowKey, Count, u64)> {
         (*key, sum, more)
     });
     let order = |(key, count, _): &(FlowKey, Count, u64)| {
-        (std::cmp::Reverse(monitor.settings.sort.weight(*count)), *key)
+        (std::cmp::Reverse(from.settings.sort.weight(*count)), *key)
     };
     let mut seen = HashSet::new();
-    let mut all = first(on.chain(over), 2 * monitor.settings.top, order);
+    let mut all = first(on.chain(over), 2 * from.settings.top, order);
     all.retain(|(key, ..)| seen.insert(*key));
-    all.truncate(monitor.settings.top);
+    all.truncate(from.settings.top);
     all
 }
 
 /// The sources with most destinations, if they have more than one.
-fn top_spreaders(monitor: &Monitor) -> Vec<&Spreader> {
+pub(crate) fn top_spreaders(monitor: &Monitor) -> Vec<TopSpreader> {
     let all = monitor.table.spreaders.iter().filter(|s| s.estimate > 1);
-    first(all, monitor.settings.top, |s| (std::cmp::Reverse(s.estimate), s.source))
+    let all = first(all, monitor.settings.top, |s| (std::cmp::Reverse(s.estimate), s.source));
+    let told = |s: &Spreader| TopSpreader { source: s.source, estimate: s.estimate, inherited: s.inherited };
+    all.into_iter().map(told).collect()
 }
 
 /// Applications over all flows, the largest first.
-pub(crate) fn applications(monitor: &Monitor) -> Vec<(&'static str, Option<&'static str>, Share)> {
-    let mut shares: Shares = monitor.table.ended.applications.clone();
-    monitor.table.flows().for_each(|(key, flow): (&FlowKey, &Flow)| shares.add(key, flow));
+fn applications<'a, I, F>(from: &From<'_, F>) -> Vec<(&'static str, Option<&'static str>, Share)>
+where
+    I: Iterator<Item = (&'a FlowKey, &'a Flow)>,
+    F: Fn() -> I,
+{
+    let mut shares: Shares = from.ended.applications.clone();
+    (from.flows)().for_each(|(key, flow)| shares.add(key, flow));
     let mut all: Vec<_> =
         shares.iter().map(|(name, by, share)| (name, by.map(|by| by.name()), share)).collect();
-    all.sort_by_key(|(name, _, share)| {
-        (std::cmp::Reverse(monitor.settings.sort.weight(share.traffic)), *name)
-    });
+    all.sort_by_key(|(name, _, share)| (std::cmp::Reverse(from.settings.sort.weight(share.traffic)), *name));
     all
 }
 
-/// The first `n` in order. Packets wait while it looks, so it copies and sorts few: never more than twice as many are
+/// The first `n` in order. Packets may wait while it looks, so it copies and sorts few: never more than twice as many are
 /// held, and what comes after the `n`th of those is passed over.
 fn first<T, K: Ord>(all: impl Iterator<Item = T>, n: usize, order: impl Fn(&T) -> K) -> Vec<T> {
     /// Held at least before they are thinned out.
@@ -180,12 +223,11 @@ fn sizes(p: &Protocols) -> impl Iterator<Item = (String, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Settings;
 
     #[test]
     fn an_empty_report_is_short() {
         let monitor = Monitor::new(Settings::default());
-        let report = of(&monitor, &Outputs::none());
+        let report = of(&monitor, &Picked::of(&monitor), &Outputs::none());
         assert_eq!(
             report.text,
             "0 packets, 0 bytes\n\n0 flows active, 0 seen, 0 expired, 0 evicted; 0 packets refused"
@@ -217,7 +259,8 @@ mod tests {
             }
         }
         assert_eq!((monitor.table.len(), monitor.table.ended.talks.iter().count()), (3, 6));
-        let told: Vec<(u16, u64)> = top_talks(&monitor)
+        let told: Vec<(u16, u64)> = Picked::of(&monitor)
+            .talks
             .into_iter()
             .map(|(key, count, _)| (key.src_port().max(key.dst_port()) - 1024, count.packets))
             .collect();

@@ -14,14 +14,14 @@ use crate::protocols::{Count, Protocols};
 use crate::rates::Rate;
 use crate::records::Outputs;
 
-pub(super) fn of(picked: &Picked<'_>, outputs: &Outputs) -> String {
+pub(super) fn of(monitor: &Monitor, picked: &Picked, outputs: &Outputs) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = write_summary(&mut text, picked.monitor);
-    let _ = write_protocols(&mut text, &picked.monitor.protocols);
+    let _ = write_summary(&mut text, monitor);
+    let _ = write_protocols(&mut text, &monitor.protocols);
     let _ = write_applications(&mut text, picked);
-    let _ = write_flows(&mut text, picked.monitor, &picked.flows);
-    let _ = write_talks(&mut text, picked);
+    let _ = write_flows(&mut text, monitor, &picked.flows);
+    let _ = write_talks(&mut text, monitor, picked);
     let _ = write_hosts(&mut text, &picked.hosts);
     let _ = write_spreaders(&mut text, picked);
     let _ = write_outputs(&mut text, outputs);
@@ -152,7 +152,7 @@ fn write_hosts(out: &mut String, hosts: &[TopHost]) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_applications(out: &mut String, picked: &Picked<'_>) -> std::fmt::Result {
+fn write_applications(out: &mut String, picked: &Picked) -> std::fmt::Result {
     if picked.applications.is_empty() {
         return Ok(());
     }
@@ -166,8 +166,8 @@ fn write_applications(out: &mut String, picked: &Picked<'_>) -> std::fmt::Result
 }
 
 /// By key, where it says more than the largest flows do: flows that were cut, ended and began again.
-fn write_talks(out: &mut String, picked: &Picked<'_>) -> std::fmt::Result {
-    let sort = picked.monitor.settings.sort;
+fn write_talks(out: &mut String, monitor: &Monitor, picked: &Picked) -> std::fmt::Result {
+    let sort = monitor.settings.sort;
     let last = picked.flows.last().map(|(known, _)| sort.weight(known.flow.total()));
     // Said already by a flow of its own, or as small as the last of those.
     let is_known = |(key, count, more): &(FlowKey, Count, u64)| {
@@ -180,13 +180,13 @@ fn write_talks(out: &mut String, picked: &Picked<'_>) -> std::fmt::Result {
     writeln!(out, "\n{:>14} {:>18}  both directions, all flows of", "packets", "bytes")?;
     for (key, count, more) in &picked.talks {
         let more = if *more > 0 { format!(", perhaps {more} more") } else { String::new() };
-        let text = picked.monitor.table.keys().text(key);
+        let text = monitor.table.keys().text(key);
         writeln!(out, "{:>14} {:>18}  {text}{more}", count.packets, count.bytes)?;
     }
     Ok(())
 }
 
-fn write_spreaders(out: &mut String, picked: &Picked<'_>) -> std::fmt::Result {
+fn write_spreaders(out: &mut String, picked: &Picked) -> std::fmt::Result {
     if picked.spreaders.is_empty() {
         return Ok(());
     }

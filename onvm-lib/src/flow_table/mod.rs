@@ -340,6 +340,12 @@ impl<V> FlowTable<V> {
         self.take(slot).map(|entry| entry.value)
     }
 
+    /// Slots that [`sweep`](Self::sweep) goes round: flows that there were at most at the same time.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Looks at the next `slots` slots, at none twice, and takes out the flows that are not to be kept; how many.
     /// A closure that needs what it lets go copies it, or replaces it by something empty.
     pub fn sweep(&mut self, slots: usize, mut keep: impl FnMut(&FlowKey, &mut V) -> bool) -> usize {

@@ -170,6 +170,8 @@ pub struct Setup {
     pub replay: bool,
     /// Reports are for machines.
     pub json: bool,
+    /// How often a report is asked for while packets come; none: at the end only.
+    pub print_interval: Option<Duration>,
     /// The instance that started this one ([`Control::spawn_child`]), if one did.
     pub parent: Option<InstanceId>,
     /// To tell other NFs something, and to start children.

@@ -133,6 +133,7 @@ impl<N: NetworkFunction> Replay<N> {
             packet_room: geometry.packet_room() as usize,
             replay: true,
             json: common.json,
+            print_interval: common.print_interval,
             parent: None,
             control: Control::of_replay(),
         };

@@ -51,7 +51,7 @@ impl Server {
             self.follow_plan_of(service, &old.services[&service], &order);
         }
         self.routes_changed();
-        self.start_missing(std::time::Instant::now());
+        let _ = self.start_missing(std::time::Instant::now());
         if Rc::strong_count(&order) > 1 || order.has_failed() {
             // Told when its last instance has been replaced, or has not.
             return self.let_go_of_order(Some(order));

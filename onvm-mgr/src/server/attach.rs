@@ -139,6 +139,7 @@ impl Server {
             joined: Instant::now(),
             leaving: false,
             kill_at: None,
+            fault: None,
             route: Route::default(),
             confirmed: 0,
             unread: VecDeque::new(),
@@ -188,6 +189,7 @@ impl Server {
             return;
         }
         self.go(id, State::Ready, "manager", "it has set itself up");
+        self.supervisor.is_ready(id);
         // A successor may have been quicker, and have its place.
         if !self.has_ready_successor(id) {
             self.takes_its_place(id);

@@ -71,6 +71,20 @@ pub(super) fn children(epoll: &OwnedFd) -> std::io::Result<UnixStream> {
     Ok(read)
 }
 
+/// What a peer said, in the word that stands for it on the line.
+fn word(say: &Say) -> &'static str {
+    match say {
+        Say::Hello(_) => "hello",
+        Say::Routed { .. } => "routed",
+        Say::Report { .. } => "report",
+        Say::Tell { .. } => "tell",
+        Say::State => "state",
+        Say::TookOver { .. } => "took-over",
+        Say::Leaving => "leaving",
+        Say::Ask { .. } => "ask",
+    }
+}
+
 impl Server {
     pub(super) fn handle(&mut self, token: u64) {
         match token {
@@ -157,7 +171,7 @@ impl Server {
         let mut bytes = [0; 64];
         while matches!(self.children.read(&mut bytes), Ok(1..)) {}
         self.reap_children();
-        self.start_missing(std::time::Instant::now());
+        let _ = self.start_missing(std::time::Instant::now());
     }
 
     /// Reads what a peer has said, up to a limit, so that one who never stops talking keeps nobody waiting.
@@ -205,7 +219,7 @@ impl Server {
             }
             (say, _) => {
                 log::warn!("a peer spoke out of turn: {say:?}");
-                self.refuse(token, "that was not expected here");
+                self.refuse(token, &format!("{:?} was not expected here", word(&say)));
             }
         }
     }
@@ -223,6 +237,10 @@ impl Server {
     pub(super) fn refuse(&mut self, token: u64, reason: &str) {
         if let Some(peer) = self.peers.get(&token) {
             let _ = peer.line.send(&Answer::Refused { reason: reason.to_string() }, &[], false);
+            if let Some(instance) = peer.instance.and_then(|id| self.instances.get_mut(&id)) {
+                let expelled = format!("it was hung up on for what it said: {reason}");
+                instance.fault = Some(super::instances::Fault::Expelled(expelled));
+            }
         }
         self.hang_up(token);
     }

@@ -43,6 +43,8 @@ pub(super) struct Instance {
     pub(super) leaving: bool,
     /// It was told to leave, or its connection has ended, and this is when patience ends.
     pub(super) kill_at: Option<Instant>,
+    /// What it did wrong, if the manager wants nothing more to do with it.
+    pub(super) fault: Option<Fault>,
     /// The last snapshot sent, and the last one confirmed.
     pub(super) route: Route,
     pub(super) confirmed: u64,
@@ -60,6 +62,15 @@ pub(super) struct Instance {
     pub(super) last_change: Option<Change>,
     /// By whom and why it is killed, when it is.
     pub(super) killed_for: Option<(&'static str, String)>,
+}
+
+/// What an instance did wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It was hung up on for what it said: in words for the event of its end.
+    Expelled(String),
+    /// It was not ready in time.
+    Overdue,
 }
 
 /// What an instance is there for.
@@ -201,10 +212,16 @@ impl Server {
             .map(|(id, _)| *id)
             .collect();
         for id in late {
-            if let Some(instance) = self.instances.get_mut(&id) {
-                instance.kill_at = Some(now + GRACE);
-            }
-            self.kill(id, "it was told to leave and did not".into());
+            let Some(instance) = self.instances.get_mut(&id) else { continue };
+            instance.kill_at = Some(now + GRACE);
+            let why = match &instance.fault {
+                Some(Fault::Expelled(expelled)) => format!("{expelled}; its process went on"),
+                _ if !self.peers.contains_key(&instance.token) => {
+                    "it ended its connection, and its process went on".into()
+                }
+                _ => "it was told to leave and did not".into(),
+            };
+            self.kill(id, why);
         }
     }
 
@@ -352,11 +369,17 @@ impl Server {
             Kind::Killed
         } else if instance.pulse.is_hung() {
             Kind::Hung
+        } else if instance.fault == Some(Fault::Overdue) {
+            Kind::StartFailed
         } else {
             Kind::Crashed
         };
         let how = self.how_it_ended(id, &instance);
-        let (by, why) = instance.killed_for.take().unwrap_or(("kernel", how));
+        let (by, why) = match (instance.killed_for.take(), instance.fault.take()) {
+            (Some(killed), _) => killed,
+            (None, Some(Fault::Expelled(expelled))) => ("manager", format!("{expelled}; {how}")),
+            (None, _) => ("kernel", how),
+        };
         if instance.leaving {
             log::info!("{title} has left");
         } else {

@@ -31,6 +31,7 @@ mod positions;
 mod pulse;
 mod quarantine;
 mod replace;
+mod setting_up;
 mod steer;
 mod successors;
 mod supervise;
@@ -134,6 +135,7 @@ struct ServerOptions {
     any_user: bool,
     poll: bool,
     hang_timeout: Option<Duration>,
+    setup_timeout: Option<Duration>,
 }
 
 impl ServerOptions {
@@ -148,6 +150,7 @@ impl ServerOptions {
             any_user: start.socket_mode & 0o066 != 0,
             poll: start.poll,
             hang_timeout: Some(start.hang_timeout).filter(|t| !t.is_zero()),
+            setup_timeout: Some(start.setup_timeout).filter(|t| !t.is_zero()),
         }
     }
 }
@@ -280,7 +283,7 @@ impl Server {
         }
         self.events.record(Event::new(Kind::ManagerStarted).pid(std::process::id()));
         self.routes_changed();
-        self.start_missing(Instant::now());
+        let _ = self.start_missing(Instant::now());
         self.start_when_ready();
     }
 

@@ -160,7 +160,8 @@ impl Server {
         self.feel_pulses(now);
         self.measure_loads(now);
         self.check_replacements(now);
-        self.start_missing(now);
+        self.end_the_unready(now);
+        let _ = self.start_missing(now);
         self.tell_followers();
         self.open_when_confirmed();
         let unread: Vec<u32> =
@@ -197,6 +198,7 @@ impl Server {
             self.next_measurement(),
             self.changes.deadline(),
             self.replacement_deadline(),
+            self.next_unready(),
             processes,
         ];
         for at in [self.next_print, limit, phase].into_iter().chain(due).flatten() {

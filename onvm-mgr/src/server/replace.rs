@@ -24,8 +24,6 @@ use crate::life::State;
 
 /// How long a successor may take to attach.
 const ATTACH_TIME: Duration = Duration::from_secs(10);
-/// How long it may then take to set itself up: to read its rules, to make its tables.
-const SET_UP_TIME: Duration = Duration::from_secs(60);
 /// How long each half of the hand-over of a state may take at most: packets of flows that move wait for it. One that takes
 /// longer than the time after which an instance is taken for hung hangs.
 const LONGEST_HAND_OVER: Duration = Duration::from_secs(10);
@@ -178,6 +176,11 @@ impl Server {
         self.replacements.iter().any(|r| r.old == id || r.new == Some(id))
     }
 
+    /// Whether an instance is to take another's place, which has a time limit of its own until it is ready.
+    pub(super) fn is_successor(&self, id: InstanceId) -> bool {
+        self.replacements.iter().any(|r| r.new == Some(id))
+    }
+
     /// Whether a successor has the flows already that an instance would get.
     pub(super) fn has_ready_successor(&self, id: InstanceId) -> bool {
         self.replacements.iter().any(|r| r.old == id && r.step != Step::Starting)
@@ -190,9 +193,10 @@ impl Server {
 
     /// A successor has attached, and sets itself up.
     pub(super) fn successor_attached(&mut self, old: InstanceId, new: InstanceId) {
+        let until = Instant::now() + self.set_up_time();
         if let Some(replacement) = self.replacements.iter_mut().find(|r| r.old == old) {
             replacement.new = Some(new);
-            replacement.until = Instant::now() + SET_UP_TIME;
+            replacement.until = until;
         }
     }
 
@@ -444,7 +448,7 @@ impl Server {
         while let Some(index) = self.replacements.iter().position(late) {
             let why = match self.replacements[index].step {
                 Step::Starting if self.replacements[index].new.is_some() => {
-                    "its successor did not set itself up in time"
+                    &format!("its successor {}", self.not_set_up())
                 }
                 Step::Starting => "its successor did not attach in time",
                 Step::Asked => "it did not hand over its state in time",

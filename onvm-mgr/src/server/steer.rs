@@ -128,7 +128,7 @@ impl Server {
     /// Has so many instances of a service share its flows.
     pub(super) fn scale(&mut self, client: u64, service: ServiceId, instances: u32) {
         match self.supervisor_scales(service, instances, "operator") {
-            Ok(()) => self.tell(client, json!({ "instances": instances }), true),
+            Ok(_) => self.tell(client, json!({ "instances": instances }), true),
             Err(error) => self.tell(client, json!({ "error": error }), false),
         }
     }

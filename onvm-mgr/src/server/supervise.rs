@@ -1,5 +1,6 @@
 //! The server's side of the processes that the manager starts.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use onvm_lib::pool::Note;
@@ -13,38 +14,48 @@ use crate::events::{Event, Kind};
 use crate::supervisor::Log;
 
 impl Server {
-    /// Starts what is missing.
-    pub(super) fn start_missing(&mut self, now: Instant) {
+    /// Starts what is missing; returns why it could not, for services of which that is so.
+    pub(super) fn start_missing(&mut self, now: Instant) -> BTreeMap<ServiceId, String> {
         self.supervisor.check_logs(now);
+        // What cannot be started is tried again later.
+        let mut failed = BTreeMap::new();
         if !matches!(self.phase, Phase::Waiting | Phase::Running) {
-            return;
+            return failed;
         }
-        // Each round starts one of each service that lacks some; what cannot be started is tried again later.
-        let mut failed = std::collections::BTreeSet::new();
+        // Each round starts one of each service that lacks some.
         loop {
             let mut due = self.supervisor.due(&self.plan.services, now);
-            due.retain(|service| !failed.contains(service));
+            due.retain(|service| !failed.contains_key(service));
             if due.is_empty() {
-                return;
+                return failed;
             }
-            failed.extend(due.into_iter().filter(|service| !self.start_process(*service, "manager")));
+            for service in due {
+                if let Err(error) = self.start_process(service, "manager") {
+                    failed.insert(service, error);
+                }
+            }
         }
     }
 
-    /// Starts a process of a service; whether it could be started.
-    fn start_process(&mut self, service: ServiceId, by: &'static str) -> bool {
-        let Some(plan) = self.plan.services.get(&service).cloned() else { return false };
+    /// Starts a process of a service.
+    ///
+    /// # Errors
+    /// Why it could not be started.
+    fn start_process(&mut self, service: ServiceId, by: &'static str) -> Result<(), String> {
+        let Some(plan) = self.plan.services.get(&service).cloned() else {
+            return Err("it is in no plan".into());
+        };
         match self.supervisor.start(service, &plan, false) {
             Ok(started) => {
                 log::info!("service {service}: {} started, pid {}", plan.command[0], started.pid);
                 let event = Event::new(Kind::Start).service(service).pid(started.pid).by(by);
                 self.events.record(event.why(plan.command.join(" ")));
-                true
+                Ok(())
             }
             Err(error) => {
                 log::error!("service {service}: {error}");
-                self.events.record(Event::new(Kind::StartFailed).service(service).by(by).why(error));
-                false
+                self.events.record(Event::new(Kind::StartFailed).service(service).by(by).why(error.as_str()));
+                Err(error)
             }
         }
     }
@@ -112,7 +123,8 @@ impl Server {
         }
     }
 
-    /// Has so many instances of a service share its flows; those that are too many are drained.
+    /// Has so many instances of a service share its flows; those that are too many are drained. Returns why those that are
+    /// missing could not be started, if they could not.
     ///
     /// # Errors
     /// In words for the user.
@@ -121,7 +133,7 @@ impl Server {
         service: ServiceId,
         instances: u32,
         by: &'static str,
-    ) -> Result<(), String> {
+    ) -> Result<Option<String>, String> {
         let plan = self.plan.services.get_mut(&service).filter(|s| !s.command.is_empty());
         let Some(plan) = plan else {
             return Err(format!(
@@ -143,19 +155,41 @@ impl Server {
             self.supervisor.let_go(id);
             self.let_go_of_share(id, by, "fewer instances are wanted");
         }
-        self.start_missing(Instant::now());
-        Ok(())
+        Ok(self.start_missing(Instant::now()).remove(&service))
     }
 
     /// Starts one more instance of a service.
     pub(super) fn start_one(&mut self, client: u64, service: ServiceId) {
-        let shares = u32::try_from(self.shares(service).len()).unwrap_or(u32::MAX);
-        let wanted = self.plan.services.get(&service).map_or(0, |s| s.instances);
-        // A service that was given up or stopped has fewer than are wanted.
-        let target = if shares < wanted { wanted } else { wanted.saturating_add(1) };
-        match self.supervisor_scales(service, target, "operator") {
-            Ok(()) => self.tell(client, json!({ "instances": 1 }), true),
+        match self.try_to_start_one(service) {
+            Ok(started) => self.tell(client, json!({ "instances": started }), true),
             Err(error) => self.tell(client, json!({ "error": error }), false),
+        }
+    }
+
+    /// Starts what a service lacks (it was given up, or waits for its next start), or else one more; how many were started.
+    fn try_to_start_one(&mut self, service: ServiceId) -> Result<u32, String> {
+        let plan = self.plan.services.get(&service);
+        let wanted = plan.map_or(0, |s| s.instances);
+        // One that sets itself up is lacking no more.
+        let lacks = !self.supervisor.has_enough(plan, service);
+        if plan.is_some_and(|s| !s.command.is_empty()) {
+            if !matches!(self.phase, Phase::Waiting | Phase::Running) {
+                return Err("the manager is stopping, and starts nothing".into());
+            }
+            if self.supervisor.waits_for_old_ones(Instant::now()) {
+                return Err(
+                    "NFs of the manager that was here before may still come back: try again in a second"
+                        .into(),
+                );
+            }
+        }
+        let before = self.supervisor.running(service);
+        let target = if lacks { wanted } else { wanted.saturating_add(1) };
+        let failed = self.supervisor_scales(service, target, "operator")?;
+        match (self.supervisor.running(service).saturating_sub(before), failed) {
+            (0, Some(error)) => Err(format!("nothing was started, and it will be tried again: {error}")),
+            (0, None) => Err("nothing was started".into()),
+            (started, _) => Ok(started),
         }
     }
 

@@ -8,6 +8,7 @@
 mod backoff;
 mod logs;
 mod process;
+mod unattached;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -40,11 +41,15 @@ struct Process {
     child: Option<Child>,
     instance: Option<InstanceId>,
     started: Instant,
+    /// When it had set itself up: from then on it lives.
+    ready: Option<Instant>,
     log: PathBuf,
     /// It is to replace another, and does not count until it has.
     successor: bool,
     /// It was told to leave: its end is no death.
     let_go: bool,
+    /// Why it was killed before it attached.
+    killed_for: Option<String>,
     how: Option<String>,
 }
 
@@ -160,7 +165,7 @@ impl Supervisor {
     }
 
     /// Processes of a service that count.
-    fn running(&self, service: ServiceId) -> u32 {
+    pub(crate) fn running(&self, service: ServiceId) -> u32 {
         let counts = |p: &&Process| p.service == service && !p.successor && !p.let_go && p.how.is_none();
         u32::try_from(self.processes.iter().filter(counts).count()).unwrap_or(u32::MAX)
     }
@@ -198,9 +203,11 @@ impl Supervisor {
             child: Some(child),
             instance: None,
             started: Instant::now(),
+            ready: None,
             log,
             successor,
             let_go: false,
+            killed_for: None,
             how: None,
         });
         Ok(Started { token, pid })
@@ -260,12 +267,20 @@ impl Supervisor {
                 child: None,
                 instance: Some(instance),
                 started: Instant::now(),
+                ready: None,
                 log: self.find_log(service, number).unwrap_or_default(),
                 successor: false,
                 let_go: false,
+                killed_for: None,
                 how: None,
             });
         }
+    }
+
+    /// An instance has set itself up.
+    pub(crate) fn is_ready(&mut self, instance: InstanceId) {
+        let now = Instant::now();
+        self.processes.iter_mut().filter(|p| p.instance == Some(instance)).for_each(|p| p.ready = Some(now));
     }
 
     /// Looks for processes that have ended.
@@ -275,7 +290,7 @@ impl Supervisor {
                 && process.how.is_none()
                 && let Ok(Some(status)) = child.try_wait()
             {
-                process.how = Some(process::words(status));
+                process.how = Some(process.killed_for.take().unwrap_or_else(|| process::words(status)));
             }
         }
         let gone = |p: &Process| p.how.is_some();
@@ -286,7 +301,8 @@ impl Supervisor {
     }
 
     fn ended(&mut self, services: &BTreeMap<ServiceId, Service>, process: Process) -> Ended {
-        let lived = process.started.elapsed();
+        // Who was never ready has failed to start, however long that took.
+        let lived = process.ready.map_or(Duration::ZERO, |ready| ready.elapsed());
         let gave_up = match services.get(&process.service) {
             Some(service) if !process.let_go && !process.successor => {
                 self.count_death(process.service, service, lived)
@@ -324,18 +340,6 @@ impl Supervisor {
     /// A successor has taken the place of an instance that is gone.
     pub(crate) fn substitute(&mut self, token: &str) {
         self.processes.iter_mut().filter(|p| p.token == token).for_each(|p| p.successor = false);
-    }
-
-    /// Ends processes that have not attached: one by its token, or all.
-    pub(crate) fn end_unattached(&mut self, token: Option<&str>) {
-        let meant = |p: &&mut Process| p.instance.is_none() && token.is_none_or(|token| p.token == token);
-        for process in self.processes.iter_mut().filter(meant) {
-            process.let_go = true;
-            if let Some(child) = &mut process.child {
-                // It may have ended by itself.
-                let _ = child.kill();
-            }
-        }
     }
 
     /// Waits for those that have been told to end, and kills those that take too long: an NF may have left while the script

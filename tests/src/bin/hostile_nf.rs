@@ -298,6 +298,11 @@ fn main() {
             "flood" => flood(&mut loot, socket, &mut dice),
             "babble" => babble(socket, &mut dice),
             "hang-up" => loot.line.shut_down(),
+            "nonsense" => drop(rustix::net::send(&loot.line, b"nonsense", rustix::net::SendFlags::NOSIGNAL)),
+            "out-of-turn" => {
+                let request = Request::Stats;
+                let _ = loot.line.send(&Say::Ask { version: PROTOCOL_VERSION, request }, &[], false);
+            }
             other => panic!("no attack {other:?}"),
         }
     }

@@ -4,6 +4,7 @@
 //! ```text
 //! gen: numbered packets ──rules──▶ chains of forward, monitor, hold, gate ──▶ judge of order ──▶ null:
 //! pcap: captures        ──rules──▶ monitor, mirror (copies go to `copies`) ──▶ judge ──▶ null:
+//! pcap: ebb and flood   ──rule───▶ tidal, which the manager scales by its load ──▶ null:
 //! ```
 //! After each operation the manager must come to the state that is wanted, packets must flow, the audit must balance, no
 //! numbered packet may have come after a later one of its flow, and none may be missing that was not dropped for a reason.
@@ -16,6 +17,7 @@ mod network;
 mod operation;
 mod report;
 mod site;
+mod tide;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,7 @@ use site::Site;
 pub use books::Sums;
 pub use memory::Sample;
 pub use report::{Report, Violation};
+pub use tide::Tides;
 
 /// Operations between two looks at what processes take.
 const HOME_EVERY: usize = 12;
@@ -54,6 +57,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<Report, String> {
     let lab = Lab::new();
     let captures = captures(&lab);
+    tide::capture(&lab.path("tide.pcap"))?;
     let dice = Dice::from_seed(options.seed);
     let mut site = Site::new(lab, dice, &captures, options.rate, options.seconds)?;
     site.verbose = options.verbose;
@@ -86,6 +90,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
         late: site.lateness.longest,
         longest_gap_us: site.books.longest_gap_us,
         nf_growth: site.memory.growth(),
+        tides: site.tides,
         times: site.times,
         managers: site.managers,
         violation,
@@ -127,6 +132,7 @@ fn soak(site: &mut Site, seconds: u64, without: &[String], doing: &mut &'static 
     }
     *doing = "end";
     site.go_home()?;
+    site.wait_for_tides()?;
     site.end()
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::tide::{BOUNDS, COMMAND, SCALE, TIDAL};
 use crate::Dice;
 
 /// Flows of the port that numbers its packets.
@@ -31,6 +32,13 @@ pub(super) struct Service {
     /// Most instances that share its flows.
     pub(super) most: u32,
     settings: &'static str,
+}
+
+impl Service {
+    /// How many instances may share its flows when all is as it should be.
+    pub(super) fn shares(&self) -> std::ops::RangeInclusive<u32> {
+        if self.name == TIDAL { BOUNDS } else { self.instances..=self.instances }
+    }
 }
 
 /// Services, chains and rules.
@@ -67,6 +75,9 @@ impl Network {
             ports.push(format!("pcap:in={},loop=0,pps={}", capture.display(), (rate / 10).max(1)));
             ports.push("null:".into());
         }
+        // The last port is that of the tides.
+        let tide = judged.with_file_name("tide.pcap");
+        ports.extend([format!("pcap:in={},loop=0,speed=1", tide.display()), "null:".into()]);
         let judge = format!("order_nf --flows {FLOWS} --port 0 --keep {}", judged.display());
         let services = vec![
             service(1, "forward", &["nf-forward", "nf-forward --mac-swap"], [2, 0, 3], ""),
@@ -87,6 +98,7 @@ impl Network {
                 "policy: drop, isolated: true",
             ),
             service(7, "copies", &["probe_nf --say drop"], [1, 0, 2], "policy: drop"),
+            service(8, TIDAL, &[COMMAND], [1, 0, 1], SCALE),
             service(9, JUDGE, &[judge.as_str()], [1, 0, 1], ""),
         ];
         let chains = [
@@ -95,6 +107,7 @@ impl Network {
             ("c", vec!["gate", "forward", JUDGE]),
             ("main", vec!["forward", JUDGE]),
             ("replay", vec!["monitor", MIRROR, JUDGE]),
+            ("tide", vec![TIDAL]),
         ];
         Self { ports, services, chains: chains.into(), rules: PREFIXES.to_vec() }
     }
@@ -107,7 +120,7 @@ impl Network {
     /// Whether packets go to a service.
     pub(super) fn in_use(&self, name: &str) -> bool {
         let asked_for = |chain: &str| {
-            ["main", "replay"].contains(&chain) || self.rules.iter().any(|(_, to)| *to == chain)
+            ["main", "replay", "tide"].contains(&chain) || self.rules.iter().any(|(_, to)| *to == chain)
         };
         let mut chains = self.chains.iter().filter(|(chain, _)| asked_for(chain));
         name == "copies" || chains.any(|(_, hops)| hops.contains(&name))
@@ -124,17 +137,21 @@ impl Network {
         for s in &self.services {
             let command = s.command.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ");
             let more = if s.settings.is_empty() { String::new() } else { format!(", {}", s.settings) };
+            // The manager chooses the number of those that it scales.
+            let number =
+                if s.name == TIDAL { String::new() } else { format!(", instances: {}", s.instances) };
             line(format!(
-                "  {}: {{id: {}, command: [{command}], instances: {}, standby: {}{more}, \
+                "  {}: {{id: {}, command: [{command}]{number}, standby: {}{more}, \
                  restart: {{give-up: 1000, delay: 0.01, longest-delay: 0.2}}}}",
-                s.name, s.id, s.instances, s.standby
+                s.name, s.id, s.standby
             ));
         }
         line("chains:".into());
         self.chains.iter().for_each(|(name, hops)| line(format!("  {name}: [{}]", hops.join(", "))));
         line("rules:".into());
         for port in (2..self.ports.len()).step_by(2) {
-            line(format!("  - {{priority: 30, input-port: {port}, chain: replay}}"));
+            let chain = if port + 2 < self.ports.len() { "replay" } else { "tide" };
+            line(format!("  - {{priority: 30, input-port: {port}, chain: {chain}}}"));
         }
         for (prefix, chain) in &self.rules {
             line(format!("  - {{priority: 20, source: {prefix}, chain: {chain}}}"));

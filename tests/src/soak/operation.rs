@@ -7,6 +7,7 @@ use rustix::process::Signal;
 
 use super::network::JUDGE;
 use super::site::{HANG, Instance, SETTLE, Site};
+use super::tide::TIDAL;
 use crate::Dice;
 
 macro_rules! operations {
@@ -160,6 +161,10 @@ impl Site {
 
     fn scale(&mut self) -> Result<Option<String>, String> {
         let (name, id) = self.any_service();
+        // Of that with the tides the manager alone decides.
+        if name == TIDAL {
+            return Ok(None);
+        }
         let most = u64::from(self.network.service(name).most);
         let instances = 1 + u32::try_from(self.dice.below(most)).unwrap_or(0);
         self.network.service(name).instances = instances;
@@ -240,8 +245,8 @@ impl Site {
         for _ in 0..=self.dice.below(3) {
             said.push(self.network.edit(&mut self.dice));
         }
-        if self.dice.below(3) == 0 {
-            let (name, _) = self.any_service();
+        let (name, _) = self.any_service();
+        if self.dice.below(3) == 0 && name != TIDAL {
             let (instances, standby) = (self.dice.below(3), self.dice.below(2));
             let service = self.network.service(name);
             service.instances = (1 + u32::try_from(instances).unwrap_or(0)).min(service.most);
@@ -304,7 +309,7 @@ impl Site {
                     let _ = self.ask(Request::NfDrain { target: Target::Instance(one.id) })?;
                     said.push(format!("drain {name} {}", one.id));
                 }
-                (3 | 4, _) => {
+                (3 | 4, _) if name != TIDAL => {
                     let instances = 1 + u32::try_from(self.dice.below(3)).unwrap_or(0);
                     let _ = self.ask(Request::NfScale { service: id, instances })?;
                     said.push(format!("scale {name} {instances}"));

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::books::Sums;
 use super::memory::Sample;
+use super::tide::Tides;
 
 /// How long operations took until everything was as it should be.
 #[derive(Debug, Default)]
@@ -48,6 +49,8 @@ pub struct Violation {
 pub struct Report {
     pub(super) seed: u64,
     pub(super) seconds: f64,
+    /// How the service that is scaled by its load grew and shrank.
+    pub(super) tides: Tides,
     pub(super) times: Times,
     pub(super) sums: Sums,
     pub(super) excused: u64,
@@ -90,6 +93,7 @@ impl Report {
             "longest_gap_ms": self.longest_gap_us / 1000,
             "managers": managers,
             "nf_growth": {"fds": fds, "maps": maps, "private_kb": private_kb},
+            "scaled_by_load": self.tides,
             "violation": self.violation,
         })
     }
@@ -116,6 +120,7 @@ impl Report {
             "numbered packets missing: {}, reordered: {} ({} of them behind packets that were held back too long)",
             sums.missing, sums.reordered, self.excused
         ));
+        line(format!("scaled by load: {} times up, {} times down", self.tides.up, self.tides.down));
         line(format!("longest time without a numbered packet: {} ms", self.longest_gap_us / 1000));
         line(format!(
             "longest time that the machine did not let this program run: {:.0} ms; instances taken for hung then: {}",

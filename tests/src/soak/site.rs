@@ -12,12 +12,15 @@ use serde_json::Value;
 use super::books::Books;
 use super::lateness::Lateness;
 use super::memory::{self, Memory};
-use super::network::{JUDGE, Network};
+use super::network::{JUDGE, Network, Service};
 use super::report::Times;
+use super::tide::Tides;
 use crate::{Dice, Lab, Ledger, Process};
 
 /// How long the manager may take until everything is as it should be.
 pub(super) const SETTLE: Duration = Duration::from_secs(20);
+/// Two tides, and some time for a machine that has other things to do.
+const TIDES: Duration = Duration::from_secs(90);
 /// How long an instance may hang.
 pub(super) const HANG: Duration = Duration::from_secs(1);
 /// A machine that lets a process wait for so long is too busy to tell who hangs.
@@ -81,6 +84,7 @@ pub(super) struct Site {
     pub(super) managers: Vec<(memory::Sample, memory::Sample)>,
     log: std::fs::File,
     event_log: std::fs::File,
+    pub(super) tides: Tides,
     pub(super) times: Times,
     /// What goes to the log is printed, too.
     pub(super) verbose: bool,
@@ -122,6 +126,7 @@ impl Site {
             managers: Vec::new(),
             log,
             event_log,
+            tides: Tides::default(),
             times: Times::default(),
             verbose: false,
         })
@@ -190,10 +195,11 @@ impl Site {
             };
             let (shares, standby) = (count("share", "running"), count("standby", "ready"));
             let all = u32::try_from(of.len()).unwrap_or(u32::MAX);
-            if (shares, standby) != (service.instances, service.standby) || all != shares + standby {
+            let wanted = service.shares();
+            if !wanted.contains(&shares) || standby != service.standby || all != shares + standby {
                 return Ok(Some(format!(
-                    "{} has {} instances that share and {} that stand by",
-                    service.name, service.instances, service.standby
+                    "{} has {wanted:?} instances that share and {} that stand by",
+                    service.name, service.standby
                 )));
             }
         }
@@ -246,6 +252,7 @@ impl Site {
         for event in body["events"].as_array().into_iter().flatten() {
             let _ = writeln!(self.event_log, "{event}");
             self.events = event["number"].as_u64().unwrap_or(self.events);
+            self.tides.note(event);
             let why = event["why"].as_str().unwrap_or_default();
             match event["event"].as_str().unwrap_or_default() {
                 "route-change" => self.left += left(why),
@@ -316,11 +323,12 @@ impl Site {
         self.apply()?;
         self.settle()?;
         self.check()?;
-        let expected: u32 = self.network.services.iter().map(|s| s.instances + s.standby).sum();
+        let sum = |of: fn(&Service) -> u32| -> u32 { self.network.services.iter().map(of).sum() };
+        let expected = sum(|s| s.shares().start() + s.standby)..=sum(|s| s.shares().end() + s.standby);
         let socket = self.lab.socket().to_path_buf();
         self.wait_until("no process is left over", SETTLE, |_| {
             let nfs = memory::processes(&socket).iter().filter(|(_, program)| program != "onvm-mgr").count();
-            Ok(u32::try_from(nfs).unwrap_or(u32::MAX) == expected)
+            Ok(expected.contains(&u32::try_from(nfs).unwrap_or(u32::MAX)))
         })?;
         for (pid, program) in memory::processes(&socket) {
             if program == "onvm-mgr" {
@@ -329,6 +337,16 @@ impl Site {
             self.memory.look(&program, pid)?;
         }
         Ok(())
+    }
+
+    /// Waits until the manager has scaled by load, up and down; the tides go on.
+    pub(super) fn wait_for_tides(&mut self) -> Result<(), String> {
+        let what = "the service with tides grows and shrinks";
+        self.wait_until(what, TIDES, |site| {
+            site.read_events()?;
+            Ok(site.tides.turned())
+        })?;
+        self.settle()
     }
 
     /// Kills the manager and starts the next one at the same socket; the NFs come back to it by themselves.
@@ -369,7 +387,10 @@ impl Site {
             return Err(format!("{reordered} packets came after later ones at the end: {judge}"));
         }
         let audit = &ledger.0["audit"];
-        let empty = audit["packets"]["inside"] == 0 && audit["pool"]["free"] == audit["pool"]["buffers"];
+        // A capture that is replayed at its own pace has the next packet ready, which has not come in yet.
+        let pool = |name: &str| audit["pool"][name].as_u64().unwrap_or(0);
+        let waits = pool("with_worker").min(1);
+        let empty = audit["packets"]["inside"] == 0 && pool("free") + waits == pool("buffers");
         if !empty {
             return Err(format!("not all buffers are free at the end: {audit}"));
         }

@@ -54,13 +54,9 @@ pub(super) fn document(text: &str, report: &Report) -> Option<Node> {
 
 fn policies(table: &Table<'_>, set: &mut RuleSet) {
     if let Some(cursor) = table.get("default")
-        && let Some(action) = rule::action(&cursor)
+        && let Some(action) = rule::last_action(&cursor)
     {
-        if action == Action::Continue {
-            cursor.error("after the last rule there is nothing to continue with");
-        } else {
-            set.default = action;
-        }
+        set.default = action;
     }
     let choices = [("allow", Action::Allow), ("deny", Action::Deny)];
     for (key, policy) in [

@@ -92,6 +92,27 @@ fn optional<'a, T>(
 
 /// `allow`, `deny`, `reject`, `reject with tcp-reset`, `continue`, `service 5`.
 pub(super) fn action(cursor: &Cursor<'_>) -> Option<Action> {
+    one_of(cursor, &ACTIONS)
+}
+
+/// The same after the last rule.
+pub(super) fn last_action(cursor: &Cursor<'_>) -> Option<Action> {
+    if cursor.text() == Some("continue") {
+        cursor.error("after the last rule there is nothing to continue with");
+        return None;
+    }
+    one_of(cursor, &ACTIONS[..ACTIONS.len() - 1])
+}
+
+/// Actions that are one word; the last one is only for those that others follow.
+const ACTIONS: [(&str, Action); 4] = [
+    ("allow", Action::Allow),
+    ("deny", Action::Deny),
+    ("reject", Action::Reject(RejectWith::Fitting)),
+    ("continue", Action::Continue),
+];
+
+fn one_of(cursor: &Cursor<'_>, words: &[(&str, Action)]) -> Option<Action> {
     let text = cursor.text()?;
     if let Some(id) = text.strip_prefix("service ") {
         let id = id.trim().parse::<u16>().ok().filter(|id| (1..=4095).contains(id));
@@ -110,12 +131,7 @@ pub(super) fn action(cursor: &Cursor<'_>) -> Option<Action> {
         cursor.unknown(with, &names, "something to reject with", &all);
         return None;
     }
-    cursor.choice(&[
-        ("allow", Action::Allow),
-        ("deny", Action::Deny),
-        ("reject", Action::Reject(RejectWith::Fitting)),
-        ("continue", Action::Continue),
-    ])
+    cursor.choice(words)
 }
 
 fn conditions<'a>(

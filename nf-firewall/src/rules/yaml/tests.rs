@@ -150,6 +150,7 @@ fn contradictions_are_told() {
     assert!(told("{from: [10.0.0.1, not 10.0.0.0/8], action: allow}").contains("nothing is left"));
     assert!(told("{from: 10.0.0.1}").contains("the key \"action\" is missing"));
     assert!(told("{time: {hours: 08:00-09:00}, action: allow}").contains("the key \"zone\" is missing"));
+    assert!(wrong("default: maybe\nrules: []\n").ends_with("it is one of allow, deny, reject\n"));
     assert!(wrong("default: continue\nrules: []\n").contains("nothing to continue with"));
     let limited = "default: deny\nrules:\n  - {log: x, limit: 5/s, action: continue}\n";
     assert!(

@@ -31,7 +31,7 @@ pub(super) fn read(text: &str) -> Result<Question, String> {
     let mut words = text.split_whitespace();
     let name = words.next().ok_or(FORM)?;
     let number = name.parse().ok().or_else(|| protocol_number(&name.to_ascii_lowercase()));
-    let protocol: u8 = number.ok_or_else(|| format!("{name:?} is not a protocol; {FORM}"))?;
+    let protocol: u8 = number.ok_or_else(|| no_protocol(name, FORM))?;
     let from = words.next().ok_or(FORM)?;
     if words.next() != Some(">") {
         return Err(format!("between the addresses stands a > by itself; {FORM}"));
@@ -88,10 +88,23 @@ pub(super) fn read(text: &str) -> Result<Question, String> {
     Ok(Question { facts, now_ns })
 }
 
+fn no_protocol(name: &str, form: &str) -> String {
+    let known = (0..=u8::MAX).filter_map(onvm_lib::wire::protocol_name).chain(["icmpv6"]);
+    match nearest(name, known) {
+        Some(near) => format!("{name:?} is not a protocol; did you mean {near:?}?"),
+        None => format!("{name:?} is not a protocol; {form}"),
+    }
+}
+
 fn side(text: &str, has_ports: bool) -> Result<(IpAddr, u16), String> {
     if has_ports {
         let read: Result<SocketAddr, _> = text.parse();
-        let wrong = || format!("{text:?} is not an address with a port, like 10.0.0.1:80 or [::1]:80");
+        let wrong = || match text.rsplit_once(':').map(|(_, port)| port.parse::<u64>()) {
+            Some(Ok(port)) if port > u64::from(u16::MAX) => {
+                format!("the port of {text:?} is out of range 0..=65535")
+            }
+            _ => format!("{text:?} is not an address with a port, like 10.0.0.1:80 or [::1]:80"),
+        };
         return read.map(|address| (address.ip(), address.port())).map_err(|_| wrong());
     }
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);

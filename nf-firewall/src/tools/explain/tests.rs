@@ -42,7 +42,8 @@ fn the_deciding_rule_and_those_that_nearly_did_are_told() {
 #[test]
 fn mistakes_of_the_question_are_told() {
     let wrong = |packet: &str| question::read(packet).unwrap_err();
-    assert!(wrong("tpc 1.1.1.1:1 > 2.2.2.2:2").contains("\"tpc\" is not a protocol"));
+    assert!(wrong("tpc 1.1.1.1:1 > 2.2.2.2:2").contains("\"tpc\" is not a protocol; did you mean \"tcp\"?"));
+    assert!(wrong("tcp 1.1.1.1:70000 > 2.2.2.2:2").contains("out of range 0..=65535"));
     assert!(wrong("tcp 1.1.1.1 > 2.2.2.2:2").contains("\"1.1.1.1\" is not an address with a port"));
     assert!(wrong("tcp 1.1.1.1:1 2.2.2.2:2").contains("stands a >"));
     assert!(wrong("tcp 1.1.1.1:1 > [::1]:2").contains("different families"));

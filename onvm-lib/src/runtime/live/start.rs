@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 use std::time::Instant;
 
 use super::Live;
@@ -54,6 +55,7 @@ pub(super) struct Place {
     pub(super) allowed: Option<cpu::Allowed>,
     service: Option<ServiceId>,
     json: bool,
+    print_interval: Option<Duration>,
 }
 
 impl Place {
@@ -65,6 +67,7 @@ impl Place {
             packet_room: attached.welcome.pool.packet_room() as usize,
             replay: false,
             json: self.json,
+            print_interval: self.print_interval,
             parent: parent(),
             control: control.clone(),
         }
@@ -90,6 +93,7 @@ pub(in crate::runtime) fn run<N: NetworkFunction>(
         allowed: cpu::Allowed::now().ok(),
         service: common.service_id,
         json: common.json,
+        print_interval: common.print_interval,
     };
     let attached = attach::<N>(&place.socket, common).map_err(LiveError::Attach)?;
     let control = Control::live(arguments, place.allowed.clone());
