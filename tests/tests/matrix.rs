@@ -310,7 +310,7 @@ fn a_download_outlives_the_death_of_each_nf() {
         let mut bump = Bump::new(&lab, &wire, kinds, 1500, &[]);
         let served = serve(&lab, &wire, 30);
         std::thread::scope(|scope| {
-            let download = scope.spawn(|| served.assert_arrives(&wire, SERVER));
+            let download = scope.spawn(|| served.assert_arrives_slowly(&wire, SERVER, 4));
             for index in 0..SERVICES {
                 let so_far = bump.manager.stats().packets("sent");
                 bump.manager.wait_until("the download", |l| l.packets("sent") > so_far + 2000);
@@ -332,7 +332,7 @@ fn a_download_outlives_the_manager() {
         let mut bump = Bump::new(&lab, &wire, kinds, 1500, &[]);
         let served = serve(&lab, &wire, 30);
         std::thread::scope(|scope| {
-            let download = scope.spawn(|| served.assert_arrives(&wire, SERVER));
+            let download = scope.spawn(|| served.assert_arrives_slowly(&wire, SERVER, 4));
             bump.manager.wait_until("the download", |l| l.packets("sent") > 2000);
             bump.manager.process.signal(Signal::KILL);
             let _ = bump.manager.process.wait(LIMIT);
@@ -354,7 +354,7 @@ fn a_download_outlives_links_that_go_and_come() {
     let bump = Bump::new(&lab, &wire, ["xdp", "xdp"], 1500, &[]);
     let served = serve(&lab, &wire, 30);
     std::thread::scope(|scope| {
-        let download = scope.spawn(|| served.assert_arrives(&wire, SERVER));
+        let download = scope.spawn(|| served.assert_arrives_slowly(&wire, SERVER, 4));
         let flows = |what: &str| {
             let so_far = bump.manager.stats().packets("sent");
             bump.manager.wait_until(what, |l| l.packets("sent") > so_far + 1000);

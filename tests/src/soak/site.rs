@@ -17,7 +17,7 @@ use super::report::Times;
 use crate::{Dice, Lab, Ledger, Process};
 
 /// How long the manager may take until everything is as it should be.
-pub(super) const SETTLE: Duration = Duration::from_secs(20);
+pub(super) const SETTLE: Duration = Duration::from_secs(60);
 /// How long an instance may hang.
 pub(super) const HANG: Duration = Duration::from_secs(1);
 /// A machine that lets a process wait for so long is too busy to tell who hangs.
