@@ -206,8 +206,7 @@ fn control_c_lets_everything_out() {
 #[test]
 fn a_second_control_c_does_not_wait() {
     let lab = Lab::new();
-    let mut manager =
-        lab.manager_in(&["--port", "gen:count=2000", "--chain", "1"], &[("RUST_LOG", "warn")]);
+    let mut manager = lab.manager_in(&["--port", "gen:count=2000", "--chain", "1"], &[("RUST_LOG", "warn")]);
     let mut stuck = lab.nf("probe_nf", &["-r", "1", "--delay-us", "1000000"]);
     manager.wait_until("packets inside", |l| l.packets("received") > 100);
     manager.process.signal(Signal::INT);
