@@ -10,7 +10,7 @@ use onvm_tests::{LIMIT, Lab, last_report, sample, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// nfcapd; none, said aloud, if it is not installed. In CI it must be.
-fn collector(folder: &Path) -> Option<(Child, u16)> {
+fn collector(folder: &Path, tries: u32) -> Option<(Child, u16)> {
     let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     std::fs::create_dir_all(folder.join("files")).unwrap();
     let log = std::fs::File::create(folder.join("log")).unwrap();
@@ -21,7 +21,7 @@ fn collector(folder: &Path) -> Option<(Child, u16)> {
         .stderr(log)
         .stdin(Stdio::null())
         .spawn();
-    let child = match started {
+    let mut child = match started {
         Ok(child) => child,
         Err(error) if std::env::var_os("CI").is_some() => panic!("nfcapd cannot be run: {error}"),
         Err(error) => {
@@ -30,8 +30,14 @@ fn collector(folder: &Path) -> Option<(Child, u16)> {
         }
     };
     let until = Instant::now() + LIMIT;
-    while !std::fs::read_to_string(folder.join("log")).unwrap().contains("Startup nfcapd") {
-        assert!(Instant::now() < until, "nfcapd does not start");
+    let said = || std::fs::read_to_string(folder.join("log")).unwrap();
+    while !said().contains("Startup nfcapd") {
+        if child.try_wait().unwrap().is_some() {
+            // Somebody else was given the port before it had it.
+            assert!(tries > 0, "nfcapd has ended: {}", said());
+            return collector(folder, tries - 1);
+        }
+        assert!(Instant::now() < until, "nfcapd does not start: {}", said());
         std::thread::sleep(Duration::from_millis(10));
     }
     Some((child, free))
@@ -68,7 +74,7 @@ fn a_monitor_that_is_replaced_exports_every_flow_once() {
     for scheme in ["ipfix", "netflow9"] {
         let folder = lab.path(scheme);
         std::fs::create_dir_all(&folder).unwrap();
-        let Some((collector, port)) = collector(&folder) else { return };
+        let Some((collector, port)) = collector(&folder, 10) else { return };
         let to = format!("{scheme}://127.0.0.1:{port}");
         let capture = sample().display().to_string();
         // Timeouts that cut flows before, between and after the replacements.
