@@ -26,12 +26,15 @@ fn timeless(mut report: Value) -> Value {
 fn a_monitor_replaced_in_the_middle_of_a_capture_counts_as_one_that_is_not() {
     let lab = Lab::new();
     let capture = sample().display().to_string();
-    let whole = ["--replay", &capture, "--json", "--top", "1000"];
+    // No flow expires, however long the machine takes for it.
+    let options = ["--json", "--top", "1000", "--flow-timeout", "100000", "--active-timeout", "100000"];
+    let whole = [&["--replay", &capture][..], &options].concat();
     let whole = lab.bare("nf-monitor", &whole).wait(LIMIT).good().json()["report"].clone();
     let out = lab.file("out.pcap");
     let file = format!(
         "ports: [\"pcap:in={capture},pps=500,out={out}\"]\n\
-         services: {{monitor: {{id: 1, command: [nf-monitor, --json, --top, \"1000\"]}}}}\nchains: {{main: [monitor]}}\n"
+         services: {{monitor: {{id: 1, command: [nf-monitor, {}]}}}}\nchains: {{main: [monitor]}}\n",
+        options.map(|word| format!("{word:?}")).join(", ")
     );
     let manager = lab.up(&file, &["--stay"]);
     for (replaced, at) in [200, 500, 800, 1100].into_iter().enumerate() {
@@ -40,7 +43,7 @@ fn a_monitor_replaced_in_the_middle_of_a_capture_counts_as_one_that_is_not() {
         let _ = match replaced % 2 {
             0 => lab.client(&["nf", "restart", "monitor"]).good(),
             _ => lab
-                .replace("1", &["nf-monitor", "--json", "--top", "1000", "--max-flows", "5000"])
+                .replace("1", &[&["nf-monitor", "--max-flows", "5000"][..], &options].concat())
                 .wait(LIMIT)
                 .good(),
         };
