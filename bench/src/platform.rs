@@ -111,6 +111,15 @@ impl Platform {
         text.lines().map(read).collect()
     }
 
+    /// Ends the manager in order, which ends what it has started.
+    pub(crate) fn end(mut self) -> Result<(), Error> {
+        let failed = |step: &str| Error::new(format!("cannot {step} the manager"));
+        let pid = rustix::process::Pid::from_child(&self.manager);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).map_err(|_| failed("end"))?;
+        self.manager.wait().map_err(|_| failed("wait for"))?;
+        Ok(())
+    }
+
     /// Waits until so many instances run.
     pub(crate) fn wait_for(&self, instances: usize) -> Result<(), Error> {
         self.wait_until("the network functions", || {

@@ -4,7 +4,8 @@
 use std::sync::OnceLock;
 
 use rustix::io::{Errno, Result};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 /// The processors that a thread may run on.
 #[derive(Clone, Debug)]
@@ -26,6 +27,35 @@ impl Allowed {
     pub fn restore(&self) -> Result<()> {
         sched_setaffinity(None, &self.0)
     }
+
+    /// Lets another thread run on these again, named by its number (that of a process is the number of its first thread).
+    ///
+    /// # Errors
+    /// The kernel's: `ESRCH` when it is gone, `EPERM` when it is another user's.
+    pub fn restore_to(&self, thread: Pid) -> Result<()> {
+        sched_setaffinity(Some(thread), &self.0)
+    }
+}
+
+/// The processor that the calling thread runs on just now.
+#[must_use]
+pub fn current() -> u32 {
+    u32::try_from(sched_getcpu()).unwrap_or(u32::MAX)
+}
+
+/// Has another thread, named by its number, run on one processor and nowhere else. Returns where it could run before.
+///
+/// # Errors
+/// The kernel's: `ESRCH` when it is gone, `EPERM` when it is another user's, `EINVAL` when it may not run there.
+pub fn bring(thread: Pid, core: u32) -> Result<Allowed> {
+    if core as usize >= CpuSet::MAX_CPU {
+        return Err(Errno::INVAL);
+    }
+    let before = Allowed(sched_getaffinity(Some(thread))?);
+    let mut there = CpuSet::new();
+    there.set(core as usize);
+    sched_setaffinity(Some(thread), &there)?;
+    Ok(before)
 }
 
 /// Where the first thread that was pinned could run before.
@@ -129,6 +159,28 @@ mod tests {
         keep_off(u32::MAX).unwrap();
         assert_eq!(Allowed::now().unwrap().0.count(), left.count());
         all.restore().unwrap();
+    }
+
+    #[test]
+    fn brought_and_sent_home() {
+        let all = Allowed::now().unwrap();
+        let first = (0..).find(|core| all.0.is_set(*core as usize)).unwrap();
+        let (name, names) = std::sync::mpsc::channel();
+        let (over, end) = std::sync::mpsc::channel::<()>();
+        let guest = std::thread::spawn(move || {
+            name.send(rustix::thread::gettid()).unwrap();
+            let _ = end.recv();
+        });
+        let thread = names.recv().unwrap();
+        let allowed = || sched_getaffinity(Some(thread)).unwrap();
+        let home = bring(thread, first).unwrap();
+        assert!(allowed().count() == 1 && allowed().is_set(first as usize));
+        home.restore_to(thread).unwrap();
+        assert_eq!(allowed().count(), all.0.count());
+        assert_eq!(bring(thread, u32::MAX).map(|_| ()), Err(Errno::INVAL));
+        assert_eq!(Allowed::now().unwrap().0.count(), all.0.count(), "the caller stays where it was");
+        drop(over);
+        guest.join().unwrap();
     }
 
     #[test]

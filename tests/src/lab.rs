@@ -111,14 +111,18 @@ impl Lab {
         manager
     }
 
-    /// Writes a chain file and starts a manager with it. The file's NFs are those of the workspace.
+    /// Writes a chain file and starts a manager with it, pinned only if `-m` is among the arguments. The file's NFs are those
+    /// of the workspace.
     #[must_use]
     pub fn up(&self, chain_file: &str, arguments: &[&str]) -> Manager<'_> {
         let path = self.path("chain.yaml");
         std::fs::write(&path, chain_file).expect("room for a chain file");
         let _ = program("order_nf");
         let path = path.display().to_string();
-        let mut all = vec!["up", &path, "--json", "--no-pin", "--no-huge", "-t", LONGEST];
+        let mut all = vec!["up", &path, "--json", "--no-huge", "-t", LONGEST];
+        if !arguments.contains(&"-m") {
+            all.push("--no-pin");
+        }
         all.extend(arguments);
         let process = self.start("onvm-mgr", &all);
         let mut manager = Manager { lab: self, process };

@@ -117,6 +117,41 @@ fn takes_over_at(rate: &str) -> Vec<String> {
 }
 
 #[test]
+fn who_stands_by_on_the_workers_processor_goes_home_after_it_has_taken_over() {
+    let all = rustix::thread::sched_getaffinity(None).unwrap();
+    let mut cores = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| all.is_set(*core));
+    let (Some(workers), Some(_)) = (cores.next(), cores.next()) else {
+        eprintln!("SKIPPED: a second processor is needed");
+        return;
+    };
+    // So many that processors are shared.
+    let others = all.count();
+    let lab = Lab::new();
+    let service = format!("command: nf-forward, instances: {others}, standby: 1");
+    let manager = lab.up(&chain_file(&service, "20k"), &["-m", &workers.to_string()]);
+    let is_at_the_workers = |pid: Pid| {
+        let set = rustix::thread::sched_getaffinity(Some(pid)).unwrap();
+        set.count() == 1 && set.is_set(workers)
+    };
+    let pid = |i: &Value| Pid::from_raw(i32::try_from(i["pid"].as_i64().unwrap()).unwrap()).unwrap();
+    for _ in 0..3 {
+        wait_for_running(&lab, 1, others as usize);
+        let standby =
+            || lab.instances(1).into_iter().find(|i| i["role"] == "standby" && i["state"] == "ready");
+        wait_until("one that stands by", || standby().is_some_and(|i| is_at_the_workers(pid(&i))));
+        let heir = standby().unwrap();
+        let before = now(&lab);
+        signal(lab.instances(1).iter().find(|i| i["role"] == "share").unwrap(), Signal::KILL);
+        wait_until("it has taken over", || {
+            lab.events(before).iter().any(|e| e["instance"] == heir["instance"] && e["to"] == "running")
+        });
+        wait_until("it is at home", || !is_at_the_workers(pid(&heir)));
+    }
+    let (report, ledger) = verdict(&lab, manager);
+    in_order_but_for(&report, &ledger, &["reaped", "backpressure"]);
+}
+
+#[test]
 fn one_that_hangs_is_killed_and_one_that_is_paused_or_idle_is_not() {
     let lab = Lab::new();
     let file = chain_file("command: nf-forward", "5k");

@@ -1,12 +1,15 @@
-//! What a flow notices when the NF that has it is killed: the time from SIGKILL to its next packet behind that NF.
+//! What a flow notices when the NF that has it is killed: the time from SIGKILL to its next packet on the wire behind the
+//! platform, by the times of departure in a capture of the port.
 //!
-//! With two processors, one of them the worker's, what the dead process leaves is taken apart on the processor that its
-//! successor and the judge need: the kernel does not let others in meanwhile. The row of the kernel alone says how long that
-//! takes for a process that does nothing; detection, how much of the rest is the platform's.
+//! The row of the kernel alone says how long it takes to take a process apart that does nothing. Nobody else gets that
+//! processor meanwhile.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use onvm_lib::capture::Reader;
+use onvm_lib::wire::flow_hash;
 use serde_json::Value;
 
 use crate::measure::{Effort, Error, Line, Mark, median};
@@ -20,7 +23,9 @@ const MOST_SIBLING: f64 = 1000.0;
 const MOST_RESTART: f64 = 30_000.0;
 const MOST_DETECTION: f64 = 1000.0;
 /// Packets of each flow come every 40 µs.
-const PORT: &str = "gen:flows=8,rate=200k";
+const PORT: &str = "gen:flows=4,rate=100k";
+/// Shorter silences are none.
+const LEAST_NS: u64 = 50_000;
 
 pub(super) fn run(effort: Effort) -> Vec<Line> {
     let kills = if effort.quick { KILLS / 4 } else { KILLS };
@@ -88,18 +93,16 @@ fn distribution(name: &str, samples: &[f64], mark: Mark) -> Vec<Line> {
 /// Silences that kills caused, and how long it took until they were noticed; in microseconds.
 fn silences(service: &str, kills: usize) -> Result<(Vec<f64>, Vec<f64>), Error> {
     let directory = tempfile::tempdir()?;
-    let gaps = directory.path().join("gaps");
+    let wire = directory.path().join("wire.pcapng");
     let file = directory.path().join("chain.yaml");
     let never = "restart: {give-up: 1000000, delay: 0.001, longest-delay: 0.001}";
-    let (forward, gap) = (program("nf-forward")?, program("gap_nf")?);
+    let forward = program("nf-forward")?;
     let text = format!(
-        "ports: [\"{PORT}\", \"null:\"]\n\
-         services:\n  victim: {{id: 1, command: [{}], {service}, {never}}}\n  \
-         judge: {{id: 2, command: [{}, --out, {}]}}\n\
-         chains: {{main: [victim, judge]}}\ndefault-chain: main\n",
+        "ports: [\"{PORT}\", \"null:,capture={}\"]\n\
+         services:\n  victim: {{id: 1, command: [{}], {service}, {never}}}\n\
+         chains: {{main: [victim]}}\ndefault-chain: main\n",
+        wire.display(),
         forward.display(),
-        gap.display(),
-        gaps.display()
     );
     std::fs::write(&file, text)?;
     let platform = Platform::start(&["--config", &file.display().to_string()])?;
@@ -116,7 +119,9 @@ fn silences(service: &str, kills: usize) -> Result<(Vec<f64>, Vec<f64>), Error> 
     wait_for_victim(&platform, wanted)?;
     std::thread::sleep(Duration::from_millis(50));
     let detections = detections(&platform.events()?, &kill_times);
-    Ok((caused(&gaps, &kill_times)?, detections))
+    // The capture is whole when the manager has ended.
+    platform.end()?;
+    Ok((caused(&silences_on(&wire)?, &kill_times)?, detections))
 }
 
 fn now_ns() -> u64 {
@@ -143,18 +148,26 @@ fn wait_for_victim(platform: &Platform, wanted: usize) -> Result<rustix::process
     Err(Error::new("the instances never were there"))
 }
 
+/// The times in which a flow was silent, in nanoseconds since 1970-01-01 UTC.
+fn silences_on(wire: &Path) -> Result<Vec<(u64, u64)>, Error> {
+    let failed = |e: onvm_lib::capture::Error| Error::new(e.to_string());
+    let mut reader = Reader::open(wire).map_err(failed)?;
+    let mut last: HashMap<u32, u64> = HashMap::new();
+    let mut silences = Vec::new();
+    while let Some(frame) = reader.next_frame().map_err(failed)? {
+        let now = frame.timestamp_ns;
+        let before = last.insert(flow_hash(frame.data), now);
+        silences.extend(before.filter(|before| now.saturating_sub(*before) >= LEAST_NS).map(|b| (b, now)));
+    }
+    Ok(silences)
+}
+
 /// For each kill the longest silence that it fell into, counted from the kill.
-fn caused(gaps: &Path, kill_times: &[u64]) -> Result<Vec<f64>, Error> {
-    let text = std::fs::read_to_string(gaps)?;
-    let gaps: Vec<(u64, u64)> = text
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .filter_map(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)))
-        .collect();
+fn caused(silences: &[(u64, u64)], kill_times: &[u64]) -> Result<Vec<f64>, Error> {
     // A flow's last packet may have passed shortly after the kill: it was on its way already.
     const ON_ITS_WAY: u64 = 200_000;
     let longest = |kill: &u64| {
-        let around = gaps.iter().filter(|(from, to)| *from <= kill + ON_ITS_WAY && *to > *kill);
+        let around = silences.iter().filter(|(from, to)| *from <= kill + ON_ITS_WAY && *to > *kill);
         around.map(|(_, to)| to - kill).max()
     };
     let silences: Vec<f64> = kill_times.iter().filter_map(longest).map(microseconds).collect();

@@ -58,7 +58,7 @@ use crate::plan::{Plan, Policy};
 use crate::slots::SlotTable;
 use crate::supervisor::Supervisor;
 use crate::watchman::Watchman;
-use crate::worker::{self, Handle, News};
+use crate::worker::{self, Handle, News, Successor};
 
 use answers::Pending;
 use change::Changes;
@@ -88,7 +88,7 @@ pub(super) struct Server {
     dying: BTreeMap<InstanceId, Instance>,
     watchman: Watchman,
     /// Who takes over from whom, as the worker was told.
-    successors: Vec<(InstanceId, InstanceId)>,
+    successors: Vec<Successor>,
     next_instance: InstanceId,
     /// Ids that were given out; none is given twice.
     used_ids: BTreeSet<InstanceId>,

@@ -70,6 +70,7 @@ impl Server {
                 News::Succeeded { instance, successor, at } => {
                     self.stopped_working(instance, Some(successor), at);
                 }
+                News::Remains(remains) => drop(remains),
                 News::Reaped { instance, in_hand, passed_to_others } => {
                     log::info!(
                         "instance {instance} cleared up: {in_hand} packets were in its hands, \

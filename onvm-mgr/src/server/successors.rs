@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use onvm_lib::protocol::{InstanceId, ServiceId};
+use rustix::process::Pid;
 
 use super::Server;
 use super::instances::{Instance, Role};
 use crate::life::State;
-use crate::worker::Command;
+use crate::worker::{Command, Successor};
 
 impl Server {
     /// Who of a service stands by for one that dies, when so many have shares without that one.
@@ -37,22 +38,29 @@ impl Server {
             let owners = owners
                 .into_iter()
                 .filter(|id| self.instances.get(id).is_some_and(may_crash) && !self.is_being_replaced(*id));
-            named.extend(owners.map(|id| (id, successor)));
+            let moves = self.process_to_move(successor);
+            named.extend(owners.map(|of| Successor { of, instance: successor, moves }));
         }
         if self.successors != named {
             self.worker.give(Command::Successors(named.clone()));
             let before = std::mem::replace(&mut self.successors, named);
             // One who watches over an NF, and wakes up when it dies, only takes the processor from who takes over.
-            let names =
-                |all: &[(InstanceId, InstanceId)], id| all.iter().any(|(instance, _)| *instance == id);
-            for (id, _) in self.successors.iter().filter(|(id, _)| !names(&before, *id)) {
-                self.watchman.forget(*id);
+            let names = |all: &[Successor], id| all.iter().any(|s| s.of == id);
+            for Successor { of, .. } in self.successors.iter().filter(|s| !names(&before, s.of)) {
+                self.watchman.forget(*of);
             }
-            for (id, _) in before.iter().filter(|(id, _)| !names(&self.successors, *id)) {
-                if let Some(instance) = self.instances.get(id) {
-                    self.watchman.watch(*id, instance.page.clone());
+            for Successor { of, .. } in before.iter().filter(|s| !names(&self.successors, s.of)) {
+                if let Some(instance) = self.instances.get(of) {
+                    self.watchman.watch(*of, instance.page.clone());
                 }
             }
         }
+    }
+
+    /// The process of a successor that was given a processor which it shares. Where none are given the kernel chooses.
+    fn process_to_move(&self, successor: InstanceId) -> Option<Pid> {
+        let instance = self.instances.get(&successor)?;
+        let given = instance.core.is_some() && instance.hello.core.is_none();
+        instance.pid.filter(|_| given && self.cores.is_shared(instance.core, self.instances.len()))
     }
 }

@@ -11,10 +11,10 @@ use onvm_lib::protocol::{EdgeId, InstanceId, ServiceId};
 use onvm_lib::ring::Ring;
 
 use super::audit::Audit;
-use super::node::{DirectEdge, Node};
+use super::node::{DirectEdge, Node, Remains};
 use super::ports::ClosedPort;
 use super::table::Absent;
-use super::{AuditReport, MovedSlots, NodeInit, NodeTotals, PortState, Table, Worker};
+use super::{AuditReport, MovedSlots, NodeInit, NodeTotals, PortState, Successor, Table, Worker};
 use crate::ports::{Capture, Link, Port, PortCounters, Rest};
 
 /// What the control thread tells the worker.
@@ -38,7 +38,7 @@ pub(crate) enum Command {
     /// With `lingers` the end of its process follows.
     Reap { instance: InstanceId, table: Table, crashed: bool, lingers: bool, heir: Option<InstanceId> },
     /// Who takes over from whom when it dies: all that there are now.
-    Successors(Vec<(InstanceId, InstanceId)>),
+    Successors(Vec<Successor>),
     /// An instance's process is gone: nobody writes to what it had in its hands any more.
     Bury { instance: InstanceId },
     /// Open the ports.
@@ -82,6 +82,8 @@ pub(crate) enum News {
     Violation { instance: InstanceId },
     /// An instance has been cleared up after.
     Reaped { instance: InstanceId, in_hand: u64, passed_to_others: u64 },
+    /// What is left of it, to be dropped.
+    Remains(Remains),
     /// Packets wait for a service that has no instance.
     Waiting { service: ServiceId },
     /// They waited long enough and were dropped.
@@ -154,7 +156,7 @@ impl Worker {
                 Command::Slots(table) => self.follow(table),
                 Command::CloseGate { next, slots } => self.close_gate(&next, slots),
                 Command::OpenGate { table, heirs } => self.open_gate(table, &heirs),
-                Command::Successors(all) => self.name_successors(&all),
+                Command::Successors(all) => self.name_successors(all),
                 Command::Reap { instance, table, crashed, lingers, heir } => {
                     self.successions.settle(instance);
                     self.pass_pins(heir.map(|heir| (instance, heir)).as_slice());
@@ -287,6 +289,19 @@ impl Worker {
                 if let Some(flows) = &mut service.pinned {
                     flows.pass(from, to);
                 }
+            }
+        }
+    }
+
+    /// All flows of an instance go to another, as the snapshot will say that is on its way.
+    pub(super) fn pass_flows(&mut self, from: InstanceId, to: InstanceId) {
+        self.pass_pins(&[(from, to)]);
+        let place = |id| self.by_instance.get(id).copied();
+        if let (Some(from), Some(to)) = (place(&from), place(&to)) {
+            for (_, service) in self.services.iter_mut() {
+                let slots =
+                    service.nodes().iter().map(|node| if *node == from { to } else { *node }).collect();
+                service.set_slots(slots);
             }
         }
     }

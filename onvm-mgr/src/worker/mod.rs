@@ -45,6 +45,7 @@ pub(crate) use command::{Command, News, PortTotals, Totals};
 pub(crate) use gate::MovedSlots;
 pub(crate) use node::{NodeInit, NodeTotals};
 pub(crate) use ports::ClosedPort;
+pub(crate) use succession::Successor;
 pub(crate) use table::{Absent, Table};
 pub(crate) use throttle::TurnedAway;
 
@@ -174,6 +175,8 @@ pub(crate) struct Worker {
     audits: Vec<Audit>,
     /// Packets that were in the hands of an instance that died, and how many such instances there were.
     suspects: HashMap<(u32, u16), u32>,
+    /// Dead instances that have been cleared up after.
+    remains: Vec<Node>,
     /// What dead instances had in their hands whose processes are not gone yet.
     unburied: Vec<Unburied>,
     /// Closed while flows move.
@@ -300,6 +303,7 @@ impl Worker {
             stay: setup.stay,
             packet_limit: setup.packet_limit.unwrap_or(u64::MAX),
             audits: Vec::new(),
+            remains: Vec::new(),
             unburied: Vec::new(),
             gate: None,
             suspects: HashMap::new(),
@@ -328,6 +332,9 @@ impl Worker {
             self.publish();
             self.send();
             rounds = rounds.wrapping_add(1);
+            if self.hushed_until.is_some() {
+                self.let_guests_in();
+            }
             if worked > 0 {
                 self.idle.worked();
                 let per_look = if self.urgent { URGENT_ROUNDS_PER_LOOK } else { ROUNDS_PER_LOOK };
@@ -357,6 +364,7 @@ impl Worker {
         self.urgent = self.gate.is_some() || self.services.is_held_up() || self.ports_leave();
         self.close_edges();
         self.speak_up();
+        self.let_go_of_remains();
         self.check_audits();
         self.check_violations();
         for state in &mut self.ports {

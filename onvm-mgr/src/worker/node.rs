@@ -65,6 +65,22 @@ pub(super) struct Node {
     pub(super) totals: NodeTotals,
 }
 
+/// The rings of an instance that is gone, for somebody to drop who has time: to unmap them takes longer than packets can
+/// wait.
+pub(crate) struct Remains(#[expect(dead_code, reason = "it is only dropped")] Box<Node>);
+
+impl Remains {
+    pub(super) fn of(node: Node) -> Self {
+        Self(Box::new(node))
+    }
+}
+
+impl std::fmt::Debug for Remains {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Remains")
+    }
+}
+
 impl Node {
     /// `place` is where the worker keeps it, and tells it from all others that are there.
     pub(super) fn new(init: NodeInit, place: usize) -> Self {

@@ -24,7 +24,7 @@ use onvm_lib::ring::{Consumer, Descriptor, Op, Ring};
 
 use super::audit::Audit;
 use super::gate::identity;
-use super::node::Node;
+use super::node::{Node, Remains};
 use super::{BURST, News, Worker};
 
 /// Instances that must have died with a packet in their hands before it is set aside.
@@ -33,8 +33,8 @@ const DEADLY: u32 = 2;
 /// What the reaper works with.
 struct Dead {
     node: Node,
-    /// What it had passed on in its last turn; none if its rings no longer tell.
-    passed_on: Option<HashSet<(u32, u16)>>,
+    /// What it had passed on in its last turn, once it is asked for; none if its rings no longer tell.
+    passed_on: Option<Option<HashSet<(u32, u16)>>>,
     in_hand: u64,
     waiting: u64,
     /// It did not leave in order: what it had in its hands may have killed it.
@@ -65,12 +65,8 @@ impl Worker {
         self.fence_line(index, instance);
         self.by_instance.remove(&instance);
         let Some(node) = self.nodes[index].take() else { return };
-        let (books, in_line) = (&self.books, self.services.packets_in_line());
-        self.suspects
-            .retain(|packet, _| books.generation_out(packet.0) == Some(packet.1) || in_line.contains(packet));
-        self.sleeper.remove(node.doorbell.as_fd());
-        let passed_on = self.passed_on(&node);
-        let mut dead = Dead { node, passed_on, in_hand: 0, waiting: 0, crashed, lingers };
+        self.forget_suspects();
+        let mut dead = Dead { node, passed_on: None, in_hand: 0, waiting: 0, crashed, lingers };
         let inbound = dead.node.inbound.ring();
         self.walk(&mut dead, &inbound);
         if let Some(empties) = dead.node.empties.as_ref().map(onvm_lib::ring::Producer::ring) {
@@ -96,10 +92,31 @@ impl Worker {
         }
         self.open_edges_of_dead(instance);
         self.services.iter_mut().for_each(|(_, service)| service.line.unfence(instance));
-        self.tell(News::Reaped { instance, in_hand: dead.in_hand, passed_to_others: dead.waiting });
-        self.audits.push(Audit::sweep());
         self.flush_parked();
         self.publish();
+        self.tell(News::Reaped { instance, in_hand: dead.in_hand, passed_to_others: dead.waiting });
+        self.audits.push(Audit::sweep());
+        self.remains.push(dead.node);
+    }
+
+    /// Lets go of what dead instances had, but for the successors' first moments.
+    pub(super) fn let_go_of_remains(&mut self) {
+        if self.hushed_until.is_none() {
+            for node in std::mem::take(&mut self.remains) {
+                self.sleeper.remove(node.doorbell.as_fd());
+                self.tell(News::Remains(Remains::of(node)));
+            }
+        }
+    }
+
+    /// Of packets that were in the hands of one that died only those are remembered that have not come to their end since.
+    fn forget_suspects(&mut self) {
+        if !self.suspects.is_empty() {
+            let (books, in_line) = (&self.books, self.services.packets_in_line());
+            self.suspects.retain(|packet, _| {
+                books.generation_out(packet.0) == Some(packet.1) || in_line.contains(packet)
+            });
+        }
     }
 
     /// Passes on what a dead instance had put out, and keeps what it had not from overtaking that.
@@ -239,11 +256,12 @@ impl Worker {
         }
         // Only what it had in its hands can have been passed on; to itself too, where it waits now.
         let holding = (descriptor.buffer(), descriptor.generation());
-        match &dead.passed_on {
-            Some(passed_on) if in_hand && passed_on.contains(&holding) => return,
+        if in_hand {
+            let passed_on = dead.passed_on.get_or_insert_with(|| self.passed_on(&dead.node));
             // Passing one on twice would be worse than losing it: the sweep frees those that are nowhere.
-            None if in_hand => return,
-            _ => {}
+            if passed_on.as_ref().is_none_or(|all| all.contains(&holding)) {
+                return;
+            }
         }
         // What it was given: a packet with its position in the chain, or an empty buffer.
         let empty = descriptor.destination().op() == Op::Empty;
