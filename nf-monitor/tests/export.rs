@@ -207,11 +207,12 @@ fn udp_capture(folder: &Path, packets: impl Iterator<Item = (u64, u16)>) -> Path
 
 #[test]
 fn a_flood_of_records_loses_none_on_the_way() {
+    // A rate at which a socket's usual buffer holds what comes while nfcapd waits for a processor.
     let Some(mut collector) = Collector::start() else { return };
     let folder = tempfile::tempdir().unwrap();
     let input = udp_capture(folder.path(), (0..60_000u16).map(|port| (1_700_000_000_000_000_000, port)));
     let to = collector.address("ipfix");
-    let report = report(&input, &["--export", &to, "--export-rate", "2000"]);
+    let report = report(&input, &["--export", &to, "--export-rate", "500"]);
     let read = collector.totals();
     assert_eq!(read.totals, Totals { flows: 60_000, packets: 60_000, bytes: 60_000 * 46 });
     assert_eq!((output_of(&report), read.trouble), (read.totals, 0));

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -139,15 +139,13 @@ fn live(terminal: Option<(u16, u16)>) -> String {
     let feeder = std::thread::spawn(move || {
         use std::io::Write;
         let capture = std::fs::read(sample()).unwrap();
-        // Ticks come with packets, so it is fed a little at a time, for longer than an interval.
-        let until = Instant::now() + Duration::from_millis(2500);
+        // Ticks come with packets, so it is fed a little at a time, for longer than an interval; and little of it fits into
+        // the pipe before it reads.
         for chunk in capture.chunks(capture.len() / 50) {
             if input.write_all(chunk).is_err() {
                 return;
             }
-            std::thread::sleep(
-                until.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)),
-            );
+            std::thread::sleep(Duration::from_millis(50));
         }
     });
     let mut text = Vec::new();

@@ -11,8 +11,11 @@ use tempfile::TempDir;
 
 use crate::{End, Ledger, Process, program};
 
-/// How long anything in a test may take before it counts as hung.
-pub const LIMIT: Duration = Duration::from_secs(30);
+/// How long anything in a test may take before it counts as hung. Only what is wrong takes so long, so there is room for
+/// machines that are slow or have other work.
+pub const LIMIT: Duration = Duration::from_secs(120);
+/// Seconds after which a manager ends by itself: longer than any test takes.
+const LONGEST: &str = "900";
 
 /// A place for one test.
 #[derive(Debug)]
@@ -91,12 +94,18 @@ impl Lab {
     /// should everything else fail.
     #[must_use]
     pub fn manager(&self, arguments: &[&str]) -> Manager<'_> {
+        self.manager_in(arguments, &[])
+    }
+
+    /// The same with further environment variables.
+    #[must_use]
+    pub fn manager_in(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Manager<'_> {
         let mut all = vec!["--json", "--no-pin", "--no-huge"];
         if !arguments.contains(&"-t") {
-            all.extend(["-t", "150"]);
+            all.extend(["-t", LONGEST]);
         }
         all.extend(arguments);
-        let process = self.start("onvm-mgr", &all);
+        let process = self.start_in("onvm-mgr", &all, environment);
         let mut manager = Manager { lab: self, process };
         manager.wait_for_socket();
         manager
@@ -110,7 +119,7 @@ impl Lab {
         std::fs::write(&path, chain_file).expect("room for a chain file");
         let _ = program("order_nf");
         let path = path.display().to_string();
-        let mut all = vec!["up", &path, "--json", "--no-huge", "-t", "150"];
+        let mut all = vec!["up", &path, "--json", "--no-huge", "-t", LONGEST];
         if !arguments.contains(&"-m") {
             all.push("--no-pin");
         }

@@ -58,9 +58,22 @@ impl Served {
         });
     }
 
+    /// The same as [`Served::assert_arrives`], at so many megabytes a second at most: what is to happen meanwhile has time to.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn assert_arrives_slowly(&self, wire: &Wire, host: &str, megabytes: usize) {
+        let rate = format!("{megabytes}M");
+        self.assert_comes(host, |arguments| {
+            let mut command = wire.at_client(arguments);
+            command.args(["--limit-rate", &rate]);
+            command
+        });
+    }
+
     fn assert_comes(&self, host: &str, command: impl Fn(&[&str]) -> Command) {
         let url = format!("http://{host}:8000/file");
-        let came = sha256(&mut command(&["curl", "-sf", "--max-time", "100", &url]));
+        let came = sha256(&mut command(&["curl", "-sf", "--max-time", "600", &url]));
         assert_eq!(came, self.sum, "a file from {host}");
     }
 }
@@ -74,23 +87,25 @@ fn sha256(command: &mut Command) -> String {
     String::from_utf8(sum.stdout).expect("a checksum")
 }
 
-/// Takes datagrams that begin with the checksum of the rest, and says how many different ones came.
+/// Takes datagrams that begin with the checksum of the rest, answers when so many of them have come that more may, and says
+/// how many different ones came.
 const TAKE: &str = "import hashlib, socket, sys\n\
     s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.setsockopt(1, 33, 1 << 25); s.bind(('::', 9000))\n\
-    print('ready', flush=True); s.settimeout(20); came = set()\n\
-    while len(came) < int(sys.argv[1]):\n\
-    \x20   d = s.recv(65536)\n\
+    print('ready', flush=True); s.settimeout(100); came = set(); wanted = int(sys.argv[1])\n\
+    while len(came) < wanted:\n\
+    \x20   d, who = s.recvfrom(65536); before = len(came)\n\
     \x20   assert hashlib.sha256(d[32:]).digest() == d[:32], 'a datagram is changed'\n\
-    \x20   came.add(d[32:36]); s.settimeout(3)\n\
+    \x20   came.add(d[32:36])\n\
+    \x20   if len(came) > before and (len(came) % 64 == 0 or len(came) == wanted): s.sendto(b'go on', who)\n\
     print(len(came))\n";
 
-/// Sends such datagrams, in bursts with a moment between them.
-const GIVE: &str = "import hashlib, os, socket, sys, time\n\
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); size = int(sys.argv[3])\n\
-    for n in range(int(sys.argv[2])):\n\
+/// Sends such datagrams, never more at once than there is room for in any queue on the way, however late that is emptied.
+const GIVE: &str = "import hashlib, os, socket, sys\n\
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(100); count, size = int(sys.argv[2]), int(sys.argv[3])\n\
+    for n in range(count):\n\
     \x20   d = n.to_bytes(4, 'big') + os.urandom(size - 36)\n\
     \x20   s.sendto(hashlib.sha256(d).digest() + d, (sys.argv[1], 9000))\n\
-    \x20   if n % 64 == 63: time.sleep(0.002)\n";
+    \x20   if n % 64 == 63 or n == count - 1: assert s.recv(9) == b'go on'\n";
 
 /// Sends so many datagrams of so many bytes from the client to the server. All must arrive as they are.
 ///
@@ -116,7 +131,7 @@ const ANSWER: &str = "import socket\n\
 
 /// Types a few letters now and then until its standard input ends, and wants to see them before it goes on; says how often.
 const TYPE: &str = "import select, socket, sys\n\
-    s = socket.create_connection((sys.argv[1], 2222), 20); s.setsockopt(6, 1, 1); s.settimeout(60); n = 0\n\
+    s = socket.create_connection((sys.argv[1], 2222), 100); s.setsockopt(6, 1, 1); s.settimeout(100); n = 0\n\
     while not select.select([sys.stdin], [], [], 0.02)[0]:\n\
     \x20   d = bytes([n % 256]) * (1 + n % 40); s.sendall(d); came = b''\n\
     \x20   while len(came) < len(d):\n\
@@ -192,9 +207,13 @@ pub fn record_all(lab: &Lab, wire: &Wire, interface: &str) -> Recording {
     let mut tcpdump = tcpdump.expect("tcpdump");
     let mut said = [0; 9];
     tcpdump.stderr.as_mut().expect("a pipe").read_exact(&mut said).expect("tcpdump speaks");
-    // It speaks a moment before it listens.
-    wait_until("tcpdump", || std::fs::metadata(&path).is_ok_and(|file| file.len() >= 24));
+    listens(&path);
     Recording { tcpdump, path, address: bytes.try_into().expect("six bytes") }
+}
+
+/// Waits until tcpdump takes what comes: it speaks a moment before it listens, and then begins its file.
+fn listens(file: &std::path::Path) {
+    wait_until("tcpdump", || std::fs::metadata(file).is_ok_and(|file| file.len() >= 24));
 }
 
 impl Recording {
@@ -238,6 +257,7 @@ pub fn record(lab: &Lab, wire: &Wire, name: &str) -> Background {
     let mut tcpdump = tcpdump.expect("tcpdump");
     let mut said = [0; 9];
     tcpdump.stderr.as_mut().expect("a pipe").read_exact(&mut said).expect("tcpdump speaks");
+    listens(&lab.path(name));
     Background(tcpdump)
 }
 

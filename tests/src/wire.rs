@@ -64,6 +64,8 @@ impl Wire {
         let wire =
             Self { client: name("client"), middle: name("middle"), server: name("server"), more: Vec::new() };
         for space in [&wire.client, &wire.middle, &wire.server] {
+            // One of a run that was killed, and whose process had the same number.
+            let _ = Command::new("ip").args(["netns", "del", space]).output();
             run("ip", &["netns", "add", space]);
             run("ip", &["-n", space, "link", "set", "lo", "up"]);
         }
@@ -102,9 +104,14 @@ impl Wire {
 
     /// Gives an interface its addresses.
     fn settle(space: &str, name: &str, host: &str) {
-        // The kernel turns IPv6 off for interfaces that were made in the middle.
-        let on = format!("echo 0 > /proc/sys/net/ipv6/conf/{name}/disable_ipv6");
-        run("ip", &["netns", "exec", space, "sh", "-c", &on]);
+        // The kernel turns IPv6 off for interfaces that were made in the middle. Neighbours that are known are not asked again
+        // in the middle of a test; and what is on the way at once fits into every ring, however late the manager empties it.
+        let settings = format!(
+            "cd /proc/sys/net; echo 0 > ipv6/conf/{name}/disable_ipv6\n\
+             for v in 4 6; do echo 3600000 > ipv$v/neigh/{name}/base_reachable_time_ms; done\n\
+             echo 4096 131072 1048576 > ipv4/tcp_rmem"
+        );
+        run("ip", &["netns", "exec", space, "sh", "-ec", &settings]);
         run("ip", &["-n", space, "addr", "add", &format!("10.77.0.{host}/24"), "dev", name]);
         run("ip", &["-n", space, "addr", "add", &format!("fd77::{host}/64"), "dev", name, "nodad"]);
         run("ip", &["-n", space, "link", "set", name, "up"]);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use onvm_tests::LIMIT;
+use onvm_tests::{LIMIT, wait_until};
 
 /// The file for a chain that runs over a capture: who sends to whom does not matter there, only who gets what.
 fn chain_services(backends: &[usize]) -> String {
@@ -57,7 +57,7 @@ fn in_a_chain_connections_stay_through_a_new_file_commands_and_a_replacement() {
         output.display(),
         services.display()
     );
-    let mut manager = lab.up(&chain, &[]);
+    let manager = lab.up(&chain, &["--stay"]);
     let tell = |topic: &str, body: &str| {
         let _ = lab.client(&["nf", "tell", "lb", "--topic", topic, "--body", body]).good();
     };
@@ -72,7 +72,10 @@ fn in_a_chain_connections_stay_through_a_new_file_commands_and_a_replacement() {
     std::fs::write(&services, "services: {web: {adress: 1}}").unwrap();
     tell("reload", "null");
     let log = lab.log(1);
-    manager.ended(LIMIT).assert_clean();
+    wait_until("the mistake", || std::fs::read_to_string(&log).unwrap().contains("services.web.adress"));
+    let all = u64::from(CONNECTIONS) * u64::from(ROUNDS);
+    manager.wait_until("all packets", |l| l.packets("sent") == all);
+    manager.stop(LIMIT).assert_clean();
     let report = onvm_tests::last_report(&log);
     let service = &report["services"][0];
     assert_eq!(service["counts"]["connections"], CONNECTIONS, "{report}");

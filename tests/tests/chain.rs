@@ -115,7 +115,7 @@ fn captures_are_looped_and_paced() {
         ledger.assert_clean();
         let wanted: Vec<_> = std::iter::repeat_n(&packets, copies).flatten().cloned().collect();
         assert_eq!(read_capture(&out), wanted, "{more}");
-        assert!((at_least_ms..20_000).contains(&took), "{more} took {took} ms");
+        assert!(took >= at_least_ms, "{more} took {took} ms");
     }
 }
 
@@ -149,13 +149,15 @@ fn held_packets_come_out_in_the_end() {
     let packets = made_capture(&input, 900, 4);
     let port = pcap(&input, &format!(",out={}", out.display()));
     let mut manager = lab.manager(&["--port", &port, "--chain", "1", "--stay"]);
-    let mut nf = lab.nf("probe_nf", &["-r", "1", "--say", "hold", "--hold-ms", "1500"]);
+    // Longer than any test takes, but for a word.
+    let mut nf = lab.nf("probe_nf", &["-r", "1", "--say", "hold", "--hold-ms", "10000000"]);
     manager.wait_until("all packets inside", |l| l.packets("received") == 900);
     wait_until("all packets held", || {
         let (audit, balanced) = manager.audit();
         assert!(balanced && audit["packets"]["inside"] == 900, "{audit}");
         audit["pool"]["held"] == 900
     });
+    let _ = lab.client(&["nf", "tell", "1", "--topic", "release"]).good();
     manager.wait_until("release", |l| l.packets("sent") == 900);
     let ledger = { manager.process.is_running().then(|| manager.stop(LIMIT)).expect("it stays") };
     ledger.assert_clean();

@@ -1,5 +1,6 @@
 //! Chain files: the ones that ship, what is said of wrong ones, and managers that are started with one.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -88,7 +89,7 @@ fn every_mistake_is_told_with_its_place() {
     assert!(end.err.ends_with("cannot be used: 3 errors, 1 warning\n"), "{end}");
 }
 
-const STRAIGHT: &str = "manager: {no-pin: true, no-huge: true, buffers: 2048, time-limit: 150}\n\
+const STRAIGHT: &str = "manager: {no-pin: true, no-huge: true, buffers: 2048, time-limit: 900}\n\
     ports: [\"gen:rate=10k\", \"null:\"]\nchains: {straight: []}\n";
 
 #[test]
@@ -153,7 +154,7 @@ fn shipped_chain_files_run() {
         let lab = Lab::new();
         let name = file.file_stem().unwrap().to_string_lossy().into_owned();
         let file = file.display().to_string();
-        let mut words = vec!["up", &file, "--json", "--no-pin", "--no-huge", "--time-limit", "100"];
+        let mut words = vec!["up", &file, "--json", "--no-pin", "--no-huge", "--time-limit", "900"];
         let port = format!("pcap:in={},out={}", sample().display(), lab.file("out.pcap"));
         if name == "capture" {
             words.extend(["--port", &port]);
@@ -224,7 +225,7 @@ fn apply_changes_chains_and_rules_under_traffic() {
             &lab,
             name,
             &format!(
-                "manager: {{no-pin: true, no-huge: true, time-limit: 150}}
+                "manager: {{no-pin: true, no-huge: true, time-limit: 900}}
 ports: [\"gen:rate=20k,flows=64\", \"null:\"]
 services: {{one: {{command: [nf-monitor]}}, two: {{command: [nf-monitor]}}}}
 chains: {{all: {chain}, second: [two]}}
@@ -250,9 +251,14 @@ default-chain: all\n"
     assert_eq!(applied.out, "rule added: priority 0: protocol udp: chain second\n");
     let _ = lab.client(&["diff", &ruled]).good();
     wait("packets by the rule", &|l| l.of_service(2).count("received") > 1000);
-    let at_rest = stats().of_service(1).count("received");
-    std::thread::sleep(Duration::from_millis(50));
-    assert_eq!(stats().of_service(1).count("received"), at_rest);
+    // An NF counts what it has passed on a moment later.
+    let at_rest = Cell::new(u64::MAX);
+    wait("service 1 to be at rest", &|l| {
+        let before = at_rest.replace(l.of_service(1).count("received"));
+        std::thread::sleep(Duration::from_millis(50));
+        before == at_rest.get()
+    });
+    let at_rest = at_rest.get();
     let longer = with("longer.yaml", "[two, one]", "[]");
     let changed = lab.client(&["apply", &longer]).good().out;
     assert_eq!(changed, "chain all: 1 => 2 -> 1\nrule removed: priority 0: protocol udp: chain second\n");

@@ -64,7 +64,7 @@ fn without_a_manager_nfs_and_clients_say_so() {
 fn an_nf_waits_for_a_manager_that_is_just_starting() {
     let lab = Lab::new();
     let mut nf = lab.nf("nf-forward", &["-r", "1"]);
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(100));
     let mut manager = lab.manager(&["--port", "gen:count=1000"]);
     manager.ended(LIMIT).assert_clean();
     let _ = nf.wait(LIMIT).good();
@@ -206,15 +206,16 @@ fn control_c_lets_everything_out() {
 #[test]
 fn a_second_control_c_does_not_wait() {
     let lab = Lab::new();
-    let mut manager = lab.manager(&["--port", "gen:count=2000", "--chain", "1"]);
+    let mut manager = lab.manager_in(&["--port", "gen:count=2000", "--chain", "1"], &[("RUST_LOG", "warn")]);
     let mut stuck = lab.nf("probe_nf", &["-r", "1", "--delay-us", "1000000"]);
     manager.wait_until("packets inside", |l| l.packets("received") > 100);
     manager.process.signal(Signal::INT);
     manager.wait_until("draining", |l| l.phase() == "draining");
     manager.process.signal(Signal::INT);
-    let started = std::time::Instant::now();
     let ledger = manager.ended(LIMIT);
-    assert!(started.elapsed() < Duration::from_secs(5));
+    // What it says once it has waited for as long as it does without the second one.
+    let said = manager.process.errors();
+    assert!(!said.contains("not everything came out in time"), "{said}");
     ledger.assert_clean();
     assert!(ledger.drops(DropReason::Shutdown) > 0, "{}", ledger.0);
     let end = stuck.wait(LIMIT);
@@ -224,15 +225,16 @@ fn a_second_control_c_does_not_wait() {
 #[test]
 fn control_c_ends_an_nf_whose_packets_wait_for_the_next() {
     let lab = Lab::new();
-    let mut manager = lab.manager(&["--port", "gen:rate=20k,count=20k", "--chain", "1"]);
+    // What comes before the next one is there has room in a quarter of the pool.
+    let mut manager = lab.manager(&["--port", "gen:rate=4k,count=8000", "--chain", "1"]);
     let mut first = lab.nf("nf-forward", &["-r", "1"]);
-    manager.wait_until("traffic", |l| l.packets("sent") > 1000);
+    manager.wait_until("traffic", |l| l.packets("sent") > 200);
     first.signal(Signal::INT);
     let _ = first.wait(LIMIT).good();
     let _second = lab.nf("nf-forward", &["-r", "1"]);
     let ledger = manager.ended(LIMIT);
     ledger.assert_clean();
-    assert_eq!(ledger.packets("sent"), 20_000);
+    assert_eq!(ledger.packets("sent"), 8000);
 }
 
 #[test]
@@ -321,7 +323,7 @@ fn an_nf_that_cannot_be_set_up_leaves_nothing_behind() {
 #[test]
 fn an_nf_that_hangs_is_killed_when_the_manager_ends() {
     let lab = Lab::new();
-    let mut manager = lab.manager(&["--port", "gen:rate=10k,count=1000", "--chain", "1"]);
+    let mut manager = lab.manager(&["--port", "gen:rate=10k", "--chain", "1"]);
     let mut nf = lab.nf("nf-monitor", &["-r", "1"]);
     manager.wait_until("traffic", |l| l.packets("sent") > 100);
     nf.signal(Signal::STOP);

@@ -76,7 +76,11 @@ fn a_capture_comes_out_as_it_went_in() {
             format!("dpdk:net_pcap0,rx_pcap={}", from.display()),
             format!("dpdk:net_pcap1,tx_pcap={}", out.display()),
         ];
-        let (mut manager, nfs) = start(&lab, [&ports[0], &ports[1]], &["-l", &count.to_string()]);
+        let count_text = count.to_string();
+        let arguments = ["--port", &ports[0], "--port", &ports[1], "--chain", "1,2", "-l", &count_text];
+        let mut manager = lab.manager(&arguments);
+        // Nobody can be asked whether they run: all may be over by then.
+        let nfs = [lab.nf("nf-monitor", &["-r", "2"]), lab.nf("nf-forward", &["-r", "1"])];
         let ledger = manager.ended(LIMIT);
         ledger.assert_clean();
         assert_eq!(ledger.packets("sent"), count as u64, "{}", ledger.0);

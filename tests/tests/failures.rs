@@ -1,6 +1,6 @@
 //! NFs that crash, hang, or are killed by a packet: what happens to the packets, and what the events say.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use onvm_lib::capture::Reader;
 use onvm_lib::protocol::{Request, Target};
@@ -28,14 +28,12 @@ fn now(lab: &Lab) -> u64 {
 }
 
 fn wait_for_running(lab: &Lab, service: u16, instances: usize) {
-    for _ in 0..3000 {
-        let running = lab.instances(service).iter().filter(|i| i["state"] == "running").count();
-        if running == instances {
-            return;
-        }
+    let until = Instant::now() + LIMIT;
+    while lab.instances(service).iter().filter(|i| i["state"] == "running").count() != instances {
+        let (all, events) = (lab.instances(service), || lab.events(0));
+        assert!(Instant::now() < until, "never {instances} of service {service}: {all:?} {:?}", events());
         std::thread::sleep(Duration::from_millis(10));
     }
-    panic!("never {instances} of service {service}: {:?} {:?}", lab.instances(service), lab.events(0));
 }
 
 /// The judge's last words, and the ledger.
@@ -95,25 +93,23 @@ fn takes_over_at(rate: &str) -> Vec<String> {
     let lab = Lab::new();
     let manager = lab.up(&chain_file("command: nf-forward, instances: 2, standby: 1", rate), &[]);
     let mut by = Vec::new();
-    wait_for_running(&lab, 1, 2);
-    for _ in 0..5 {
+    // Of five deaths the worker sees most first; on a machine with other work it may have to wait for a processor.
+    let enough =
+        |by: &[String]| by.len() >= if rate == "100" || by.iter().any(|b| b == "worker") { 5 } else { 20 };
+    while !enough(&by) {
         wait_for_running(&lab, 1, 2);
         let standby = |i: &&Value| i["role"] == "standby" && i["state"] == "ready";
-        for _ in 0..500 {
-            if lab.instances(1).iter().any(|i| standby(&i)) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        wait_until("one that stands by", || lab.instances(1).iter().any(|i| standby(&i)));
         let all = lab.instances(1);
         let heir = all.iter().find(standby).unwrap()["instance"].clone();
         let before = now(&lab);
         signal(all.iter().find(|i| i["role"] == "share").unwrap(), Signal::KILL);
         let _ = lab.wait_for_event("crashed", before);
-        let events = lab.events(before);
-        let took = events.iter().find(|e| e["instance"] == heir && e["to"] == "running");
-        assert_eq!(took.unwrap()["why"], "it stood by", "{events:?}");
-        by.push(took.unwrap()["by"].as_str().unwrap().to_string());
+        let took = || lab.events(before).into_iter().find(|e| e["instance"] == heir && e["to"] == "running");
+        wait_until("its heir", || took().is_some());
+        let took = took().unwrap();
+        assert_eq!(took["why"], "it stood by", "{:?}", lab.events(before));
+        by.push(took["by"].as_str().unwrap().to_string());
     }
     let (report, ledger) = verdict(&lab, manager);
     in_order_but_for(&report, &ledger, &["reaped", "backpressure"]);
@@ -159,12 +155,13 @@ fn who_stands_by_on_the_workers_processor_goes_home_after_it_has_taken_over() {
 fn one_that_hangs_is_killed_and_one_that_is_paused_or_idle_is_not() {
     let lab = Lab::new();
     let file = chain_file("command: nf-forward", "5k");
-    let manager = lab.up(&file, &["--hang-timeout", "0.5"]);
+    // Longer than a machine with other work lets an NF wait for a processor.
+    let manager = lab.up(&file, &["--hang-timeout", "2"]);
     wait_for_running(&lab, 2, 1);
     wait_for_running(&lab, 1, 1);
     let before = now(&lab);
     lab.ask(Request::NfPause { target: Target::Service(1) }).unwrap();
-    std::thread::sleep(Duration::from_millis(1200));
+    std::thread::sleep(Duration::from_secs(4));
     lab.ask(Request::NfResume { target: Target::Service(1) }).unwrap();
     assert!(lab.events(before).iter().all(|e| e["event"] != "hung"), "{:?}", lab.events(before));
     let before = now(&lab);
@@ -181,7 +178,7 @@ fn one_that_hangs_is_killed_and_one_that_is_paused_or_idle_is_not() {
 fn a_command_that_dies_at_once_is_given_up_and_tried_again_on_request() {
     let lab = Lab::new();
     let service = "command: [probe_nf, --fail], restart: {give-up: 3, delay: 0.01}, policy: bypass";
-    let manager = lab.up(&chain_file(service, "5k"), &[]);
+    let manager = lab.up(&chain_file(service, "1k"), &[]);
     let event = lab.wait_for_event("gave-up", 0);
     let failed = lab.events(0).iter().filter(|e| e["event"] == "crashed" || e["event"] == "left").count();
     assert_eq!(failed, 4, "{:?}", lab.events(0));
@@ -201,15 +198,17 @@ fn while_a_service_is_gone_its_packets_skip_it_or_are_dropped() {
         wait_for_running(&lab, 2, 1);
         for _ in 0..3 {
             wait_for_running(&lab, 1, 1);
+            let before = now(&lab);
             signal(&lab.instances(1)[0], Signal::KILL);
-            std::thread::sleep(Duration::from_millis(150));
+            let _ = lab.wait_for_event("crashed", before);
         }
         wait_for_running(&lab, 1, 1);
         let (report, ledger) = verdict(&lab, manager);
         assert_eq!(report["reordered"], 0, "{policy}: {report}");
         let (gone, reaped) = (drops(&ledger, "no-instance"), drops(&ledger, "reaped"));
         assert_eq!(gone == 0, passes, "{policy}: {}", ledger.0["drops"]);
-        assert!(report["missing"].as_u64().unwrap() <= gone + reaped, "{policy}: {report}");
+        let late = drops(&ledger, "backpressure") + drops(&ledger, "no-buffer");
+        assert!(report["missing"].as_u64().unwrap() <= gone + reaped + late, "{policy}: {report}");
     }
 }
 
@@ -217,7 +216,8 @@ fn while_a_service_is_gone_its_packets_skip_it_or_are_dropped() {
 fn a_packet_that_kills_twice_is_set_aside() {
     let lab = Lab::new();
     let service = "command: [deadly_nf, --number, \"7000\"], restart: {delay: 0.01}";
-    let manager = lab.up(&chain_file(service, "20k"), &["--log-dir", &lab.file("logs")]);
+    // What comes while the next one starts has room in a quarter of the pool, also if that takes a second.
+    let manager = lab.up(&chain_file(service, "5k"), &["--log-dir", &lab.file("logs")]);
     wait_for_running(&lab, 2, 1);
     let event = lab.wait_for_event("quarantined", 0);
     // The second death is written down when its packets have been dealt with.

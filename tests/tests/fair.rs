@@ -192,13 +192,13 @@ fn shares_follow_what_comes_and_are_taken_back() {
 #[test]
 fn a_service_grows_under_load_and_shrinks_when_it_ends() {
     let lab = Lab::new();
-    // 60,000 packets a second of 20,000 cycles are 0.4 of a processor of 3 GHz.
+    // 60,000 packets a second of 20,000 cycles are 0.4 of a processor of 3 GHz; on a busy machine fewer come.
     let chain = written(
         &lab,
         "
 ports: [\"gen:rate=60000,count=360000,flows=64\"]
 services:
-  cost: {id: 1, command: [cost_nf, --cycles, 20000], scale: {min: 1, max: 3, target-load: 0.15}}
+  cost: {id: 1, command: [cost_nf, --cycles, 20000], scale: {min: 1, max: 3, target-load: 0.05}}
 chains:
   all: [cost]
 default-chain: all
@@ -209,7 +209,7 @@ default-chain: all
     assert!(most.of_service(1).figure("cost_ns") > 1000.0, "{}", most.0);
     let start = Instant::now();
     while manager.stats().present().len() > 1 {
-        assert!(start.elapsed() < Duration::from_secs(60), "it never shrinks: {}", manager.stats().0);
+        assert!(start.elapsed() < LIMIT, "it never shrinks: {}", manager.stats().0);
         std::thread::sleep(Duration::from_millis(100));
     }
     let ledger = manager.stop(LIMIT);

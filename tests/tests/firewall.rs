@@ -31,13 +31,13 @@ fn rules(name: &str) -> String {
 fn rules_reload_under_traffic_without_losing_a_packet() {
     let lab = Lab::new();
     put(&lab, &rules("first"));
-    let manager = lab.manager(&["--port", "gen:rate=50k,flows=200", "--port", "null:", "--chain", "1"]);
+    let manager = lab.manager(&["--port", "gen:rate=5k,flows=200", "--port", "null:", "--chain", "1"]);
     let arguments = ["-r", "1", "--json", "--rules", &lab.file("rules"), "--watch"];
     let mut firewall = lab.start_in("nf-firewall", &arguments, &[("RUST_LOG", "info")]);
     manager.wait_for_instances(1);
     let more = |what: &str| {
         let so_far = manager.stats().packets("sent");
-        manager.wait_until(what, |l| l.packets("sent") > so_far + 3000);
+        manager.wait_until(what, |l| l.packets("sent") > so_far + 2000);
     };
     more("traffic");
     // By the watch, by the signal, by a message.
@@ -69,7 +69,7 @@ fn rules_reload_under_traffic_without_losing_a_packet() {
     let json: Value = serde_json::from_str(end.out.lines().last().unwrap_or_default()).unwrap();
     let report = &json["report"];
     let allowed: u64 = ["third"].iter().map(|name| hits(report, name)).sum();
-    assert!(allowed > 3000, "{report}");
+    assert!(allowed > 2000, "{report}");
     assert_eq!(report["allowed"], json["packets"], "every packet that came in was allowed: {report}");
     assert_eq!((&report["default"]["packets"], &report["denied"]), (&0.into(), &0.into()));
     assert!(report["set"]["generation"].as_u64() >= Some(5) && report["set"]["failures"] == 1, "{report}");
@@ -92,7 +92,8 @@ fn answers_go_out_of_the_port_that_the_packet_came_by() {
         (1..=100).map(|port| side(false).tcp(port, 23).flags(Flags::SYN).seq(7).to_vec().unwrap()).collect();
     write_capture(&lab.path("in.pcap"), &frames);
     let (input, output) = (lab.file("in.pcap"), lab.file("out.pcap"));
-    let port = format!("pcap:in={input},out={output},pps=1000");
+    // So few at a time, even on a slow machine, that the firewall has an empty buffer for each answer.
+    let port = format!("pcap:in={input},out={output},pps=100");
     let mut manager = lab.manager(&["--port", &port, "--port", "null:", "--chain", "1"]);
     let mut firewall = lab.nf("nf-firewall", &["-r", "1", "--rules", &lab.file("rules")]);
     let ledger = manager.ended(LIMIT);
@@ -129,7 +130,7 @@ fn connections_outlive_an_instance() {
          services: {{wall: {{id: 1, command: [nf-firewall, --json, --no-pick-up, --rules, \"{rules}\"]}}}}\n\
          chains: {{main: [wall]}}\n"
     );
-    let mut manager = lab.up(&file, &[]);
+    let manager = lab.up(&file, &["--stay"]);
     for at in [150, 350] {
         manager.wait_until("traffic", |l| l.packets("received") >= at);
         let before = lab.pids(1);
@@ -137,8 +138,8 @@ fn connections_outlive_an_instance() {
         assert!(lab.pids(1).iter().all(|pid| !before.contains(pid)));
     }
     let log = lab.log(1);
-    let ledger = manager.ended(LIMIT);
-    ledger.assert_clean();
+    manager.wait_until("all packets", |l| l.packets("sent") == frames.len() as u64);
+    manager.stop(LIMIT).assert_clean();
     let report = last_report(&log);
     assert_eq!((hits(&report, "begin"), hits(&report, "known")), (1, 602), "{report}");
     assert_eq!(report["connections"]["invalid"], 0);

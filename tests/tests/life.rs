@@ -5,10 +5,16 @@ use std::time::Duration;
 
 use onvm_lib::node::Counter;
 use onvm_lib::protocol::{Answer, Message, Say};
-use onvm_tests::{LIMIT, Lab, Mock, MockNf, read_capture, sample};
+use onvm_tests::{LIMIT, Lab, Mock, MockNf, read_capture, sample, wait_until};
 use serde_json::{Value, json};
 
 const MOMENT: Duration = Duration::from_millis(100);
+
+/// Waits until an NF has dealt with all that was said to it: it answers in order.
+fn has_heard(nf: &mut MockNf) {
+    nf.say(&Answer::TakeOver);
+    assert!(matches!(nf.hear().0, Say::TookOver { error: Some(_) }), "there is no state to take over");
+}
 
 #[test]
 fn a_paused_nf_leaves_its_packets_where_they_are() {
@@ -19,7 +25,7 @@ fn a_paused_nf_leaves_its_packets_where_they_are() {
     mock.give(&mut nf, 10);
     assert_eq!(mock.take(&mut nf, 10, LIMIT), 10);
     nf.say(&Answer::Pause);
-    std::thread::sleep(MOMENT);
+    has_heard(&mut nf);
     mock.give(&mut nf, 10);
     assert_eq!(mock.take(&mut nf, 1, MOMENT), 0, "it takes none");
     nf.say(&Answer::Resume);
@@ -53,8 +59,9 @@ fn a_paused_nf_lets_go_of_what_it_holds_and_stops_when_told() {
     let mut process = lab.nf("probe_nf", &["-r", "1", "--say", "hold", "--hold-ms", "60"]);
     let mut nf = mock.take_in(1);
     mock.give(&mut nf, 10);
-    std::thread::sleep(Duration::from_millis(20));
+    wait_until("ten in its hands", || nf.page.counters().get(Counter::Received) == 10);
     nf.say(&Answer::Pause);
+    has_heard(&mut nf);
     assert_eq!(mock.take(&mut nf, 10, LIMIT), 10, "time passes for it");
     mock.give(&mut nf, 5);
     assert_eq!(nf.stop()["packets"], 10, "five still wait");

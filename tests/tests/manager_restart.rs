@@ -116,12 +116,17 @@ fn what_is_late_is_not_wanted_twice() {
 #[test]
 fn one_that_was_stopped_when_its_manager_died_is_taken_in() {
     let lab = Lab::new();
-    let manager = lab.up(FILE, &[]);
+    let mut manager = lab.up(FILE, &[]);
     wait_for_all(&lab);
     let all = pids(&lab);
     manager.wait_until("traffic", |l| l.packets("sent") > 5000);
-    // The kernel hangs up on it at the end of its parent, and has it go on.
-    signal_pid(lab.pids(1)[0], Signal::STOP);
+    // The kernel hangs up on it at the end of its parent, and has it go on; not so in a container whose first process is of
+    // the same session, so that is done here once more.
+    let stopped = lab.pids(1)[0];
+    signal_pid(stopped, Signal::STOP);
+    manager.process.signal(Signal::KILL);
+    let _ = manager.process.wait(LIMIT);
+    [Signal::HUP, Signal::CONT].iter().for_each(|signal| signal_pid(stopped, *signal));
     let (mut manager, _) = restart(&lab, manager);
     wait_for_all(&lab);
     assert_eq!(pids(&lab), all, "the same processes: {:?}", lab.events(0));

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use onvm_tests::{LIMIT, Lab, last_report, sample};
+use onvm_tests::{LIMIT, Lab, last_report, sample, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// nfcapd; none, said aloud, if it is not installed. In CI it must be.
-fn collector(folder: &Path) -> Option<(Child, u16)> {
+fn collector(folder: &Path, tries: u32) -> Option<(Child, u16)> {
     let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     std::fs::create_dir_all(folder.join("files")).unwrap();
     let log = std::fs::File::create(folder.join("log")).unwrap();
@@ -21,7 +21,7 @@ fn collector(folder: &Path) -> Option<(Child, u16)> {
         .stderr(log)
         .stdin(Stdio::null())
         .spawn();
-    let child = match started {
+    let mut child = match started {
         Ok(child) => child,
         Err(error) if std::env::var_os("CI").is_some() => panic!("nfcapd cannot be run: {error}"),
         Err(error) => {
@@ -30,16 +30,33 @@ fn collector(folder: &Path) -> Option<(Child, u16)> {
         }
     };
     let until = Instant::now() + LIMIT;
-    while !std::fs::read_to_string(folder.join("log")).unwrap().contains("Startup nfcapd") {
-        assert!(Instant::now() < until, "nfcapd does not start");
+    let said = || std::fs::read_to_string(folder.join("log")).unwrap();
+    while !said().contains("Startup nfcapd") {
+        if child.try_wait().unwrap().is_some() {
+            // Somebody else was given the port before it had it.
+            assert!(tries > 0, "nfcapd has ended: {}", said());
+            return collector(folder, tries - 1);
+        }
+        assert!(Instant::now() < until, "nfcapd does not start: {}", said());
         std::thread::sleep(Duration::from_millis(10));
     }
     Some((child, free))
 }
 
+/// Whether something waits in a socket (the kernel's table of UDP sockets).
+fn has_unread(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+    let local = format!(":{port:04X}");
+    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields
+        .filter(|fields| fields.len() > 4 && fields[1].ends_with(&local))
+        .any(|fields| !fields[4].ends_with(":00000000"))
+}
+
 /// What the collector says at its end: flows, packets, sequence errors.
-fn ended(mut collector: Child, folder: &Path) -> [u64; 3] {
-    // What has come is in its socket; it reads that at once.
+fn ended(mut collector: Child, port: u16, folder: &Path) -> [u64; 3] {
+    // What has come is in its socket, and what it has taken from there it works on.
+    wait_until("nfcapd to read", || !has_unread(port));
     std::thread::sleep(Duration::from_millis(300));
     kill_process(Pid::from_child(&collector), Signal::TERM).unwrap();
     collector.wait().unwrap();
@@ -57,7 +74,7 @@ fn a_monitor_that_is_replaced_exports_every_flow_once() {
     for scheme in ["ipfix", "netflow9"] {
         let folder = lab.path(scheme);
         std::fs::create_dir_all(&folder).unwrap();
-        let Some((collector, port)) = collector(&folder) else { return };
+        let Some((collector, port)) = collector(&folder, 10) else { return };
         let to = format!("{scheme}://127.0.0.1:{port}");
         let capture = sample().display().to_string();
         // Timeouts that cut flows before, between and after the replacements.
@@ -74,16 +91,17 @@ fn a_monitor_that_is_replaced_exports_every_flow_once() {
              services: {{monitor: {{id: 1, command: [{}]}}}}\nchains: {{main: [monitor]}}\n",
             command.join(", ")
         );
-        let mut manager = lab.up(&file, &[]);
+        let manager = lab.up(&file, &["--stay"]);
         for at in [200, 500, 800, 1100, 1400] {
             manager.wait_until("traffic", |l| l.packets("received") >= at);
             let _ = lab.client(&["nf", "restart", "monitor"]).good();
         }
         let log = lab.log(1);
-        manager.ended(LIMIT).assert_clean();
+        manager.wait_until("all packets", |l| l.packets("sent") == 1952);
+        manager.stop(LIMIT).assert_clean();
         let report = last_report(&log);
         let output = &report["records"]["outputs"][0];
-        let [flows, packets, errors] = ended(collector, &folder);
+        let [flows, packets, errors] = ended(collector, port, &folder);
         assert_eq!(report["packets"], 1952);
         assert_eq!((&output["records"], &output["packets"]), (&flows.into(), &packets.into()), "{output}");
         assert_eq!(

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use onvm_lib::node::Counter;
 use onvm_lib::protocol::Answer;
-use onvm_tests::{LIMIT, Lab, Mock, Process};
+use onvm_tests::{LIMIT, Lab, Mock, Process, wait_until};
 use rustix::process::Signal;
 
 const CHAIN: [&str; 6] = ["--port", "gen:rate=50k,flows=16", "--port", "null:", "--chain", "1,2"];
@@ -78,13 +79,14 @@ fn held_packets_are_gone_with_the_manager() {
     let mut nf = first.take_in(3);
     assert_eq!(nf.hello.reattached, None);
     first.give(&mut nf, 10);
-    std::thread::sleep(Duration::from_millis(50));
+    wait_until("ten in its hands", || nf.page.counters().get(Counter::Received) == 10);
     drop((nf, first));
     let mut second = Mock::new(&lab);
     let mut nf = second.take_in(1);
     assert_eq!(nf.hello.reattached, Some(3));
     second.give(&mut nf, 10);
-    assert_eq!(second.take(&mut nf, 11, Duration::from_secs(1)), 10, "those of the second only");
+    assert_eq!(second.take(&mut nf, 10, LIMIT), 10);
+    assert_eq!(second.take(&mut nf, 1, Duration::from_millis(400)), 0, "those of the second only");
     let report = nf.stop();
     assert_eq!((&report["packets"], &report["lost"]), (&20.into(), &1.into()));
     assert_eq!(process.wait(LIMIT).good().json()["instance"], 1);
@@ -95,7 +97,8 @@ fn time_signals_and_refusals_end_the_wait() {
     let lab = Lab::new();
     let mut mock = Mock::new(&lab);
     let mut next = |arguments: &[&str]| {
-        let process = lab.nf("probe_nf", arguments);
+        let arguments = [&["--json"], arguments].concat();
+        let process = lab.start_in("probe_nf", &arguments, &[("RUST_LOG", "warn")]);
         (process, mock.take_in(1))
     };
     let (mut late, a) = next(&["-r", "1", "--reattach", "0.3"]);
@@ -109,6 +112,7 @@ fn time_signals_and_refusals_end_the_wait() {
     let end = late.wait(LIMIT).with_code(1);
     assert!(end.err.contains("the manager is gone and did not come back within 0.3 seconds"), "{end}");
     assert_eq!(end.json()["report"]["lost"], 1, "it reports all the same");
+    told.wait_for_error("the manager is gone", LIMIT);
     told.signal(Signal::INT);
     assert_eq!(told.wait(LIMIT).good().json()["report"]["lost"], 1);
     let _ = limited.wait(LIMIT).good();

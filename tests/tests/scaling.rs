@@ -7,17 +7,20 @@ use onvm_tests::{LIMIT, Lab, Manager, last_report, runs, signal_pid, wait_until}
 use rustix::process::Signal;
 use serde_json::json;
 
-const FLOWS: u64 = 100_000;
+/// Flows; what instances write down of them at their end they have two seconds for, also on a slow machine.
+const FLOWS: u64 = 20_000;
+/// Flows of which most are still to come when the service grows, however long that takes: a round of them takes ten seconds.
+const SLOW_FLOWS: u64 = 40_000;
 
 /// Where flows are: the instance of each, by its process.
 type Places = BTreeMap<u64, u64>;
 
 /// One service whose instances write down which flows they see, before a judge of the order.
-fn up<'a>(lab: &'a Lab, rate: &str, service: &str) -> Manager<'a> {
+fn up<'a>(lab: &'a Lab, flows: u64, rate: &str, service: &str) -> Manager<'a> {
     let file = format!(
-        "ports:\n  - gen:size=64,flows={FLOWS},rate={rate},sequence=1\n  - \"null:\"\n\
+        "ports:\n  - gen:size=64,flows={flows},rate={rate},sequence=1\n  - \"null:\"\n\
          services:\n  probe: {{id: 1, command: [probe_nf, --json], {service}}}\n  \
-         judge: {{id: 2, command: [order_nf, --flows, \"{FLOWS}\", --json]}}\n\
+         judge: {{id: 2, command: [order_nf, --flows, \"{flows}\", --json]}}\n\
          chains:\n  main: [probe, judge]\n"
     );
     let manager = lab.up(&file, &["--wait", "1,2", "--log-dir", &lab.file("logs")]);
@@ -92,7 +95,7 @@ fn moved(before: &Places, after: &Places) -> f64 {
 #[test]
 fn few_flows_move_when_instances_come_and_go() {
     let lab = Lab::new();
-    let manager = up(&lab, "60k", "instances: 1");
+    let manager = up(&lab, FLOWS, "12k", "instances: 1");
     let round = FLOWS + 2000;
     look(&lab, &manager, "0", round);
     // Steps, and the share of the flows that may move.
@@ -120,23 +123,24 @@ fn few_flows_move_when_instances_come_and_go() {
 #[test]
 fn known_flows_stay_where_they_are() {
     let lab = Lab::new();
-    // The first round of all flows takes five seconds: those that come after the first second are new to the second.
-    let manager = up(&lab, "20k", "instances: 1, affinity: flow, restart: {delay: 0.01}");
-    look(&lab, &manager, "first", 20_000);
+    // Those that come after the first second are new to the second instance and the third.
+    let service = "instances: 1, affinity: flow, restart: {delay: 0.01}";
+    let manager = up(&lab, SLOW_FLOWS, "4k", service);
+    look(&lab, &manager, "first", 4000);
     assert!(lab.ask(Request::NfScale { service: 1, instances: 3 }).unwrap().1);
     lab.wait_for_running(1, 3);
     let known = manager.stats().packets("received");
-    assert!(known < FLOWS, "some flows are new yet");
-    manager.wait_until("all flows", |l| l.packets("received") > FLOWS + 1000);
-    look(&lab, &manager, "grown", FLOWS + 1000);
+    assert!(known < SLOW_FLOWS, "some flows are new yet");
+    manager.wait_until("all flows", |l| l.packets("received") > SLOW_FLOWS + 1000);
+    look(&lab, &manager, "grown", SLOW_FLOWS + 1000);
     let victim = lab.instances(1)[1].clone();
     let before = lab.last_event();
     signal_pid(victim["pid"].as_u64().unwrap(), Signal::KILL);
     let _ = lab.wait_for_event("crashed", before);
     lab.wait_for_running(1, 3);
     let received = manager.stats().packets("received");
-    manager.wait_until("more packets", |l| l.packets("received") > received + 5000);
-    look(&lab, &manager, "after a death", FLOWS + 1000);
+    manager.wait_until("more packets", |l| l.packets("received") > received + 1000);
+    look(&lab, &manager, "after a death", SLOW_FLOWS + 1000);
     let (report, ledger) = lab.judged(manager, 2);
     assert!(
         report["missing"].as_u64().unwrap() <= ledger.packets("dropped"),
@@ -149,7 +153,7 @@ fn known_flows_stay_where_they_are() {
         before.iter().filter(|(flow, at)| after.get(flow).is_some_and(|to| to != *at)).count()
     };
     assert_eq!(elsewhere(first, grown), 0, "known flows moved");
-    assert!(first.len() > 10_000);
+    assert!(first.len() > 2000);
     let homes: BTreeSet<u64> = grown.values().copied().collect();
     // What the one that was killed had written down is gone with it; the other new one has new flows.
     assert_eq!(homes.len(), 2, "new flows go to new instances");
@@ -171,9 +175,9 @@ fn a_hundred_and_twenty_eight_at_once() {
     let pids = lab.pids(1);
     let before = manager.stats().packets("sent");
     manager.wait_until("traffic through all", |l| l.packets("sent") > before + 4000);
-    let stats = manager.stats();
-    let idle = stats.present().iter().filter(|i| i.service() == 1 && i.count("received") == 0).count();
-    assert_eq!(idle, 0, "all have flows");
+    manager.wait_until("flows at all", |l| {
+        l.present().iter().filter(|i| i.service() == 1).all(|i| i.count("received") > 0)
+    });
     let (report, ledger) = lab.judged(manager, 2);
     assert!(
         report["missing"].as_u64().unwrap() <= ledger.packets("dropped"),
@@ -191,7 +195,7 @@ fn a_chain_of_thirty_two_hops() {
     let names: Vec<String> = (1..32).map(|i| format!("s{i}")).collect();
     let wait: Vec<String> = (1..=32).map(|i| i.to_string()).collect();
     let file = format!(
-        "manager: {{ring-size: 1024}}\nports:\n  - gen:size=64,flows=50,rate=2k,count=6000,sequence=1\n  - \"null:\"\nservices:\n{}  \
+        "ports:\n  - gen:size=64,flows=50,rate=2k,count=6000,sequence=1\n  - \"null:\"\nservices:\n{}  \
          judge: {{id: 32, command: [order_nf, --flows, \"50\", --json], shared-core: true}}\nchains:\n  main: [{}, judge]\n",
         services.concat(),
         names.join(", ")

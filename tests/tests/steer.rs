@@ -1,14 +1,15 @@
 //! Steering a running manager from a shell: pause, drain, kill, scale, replace, and what it tells of them.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use onvm_tests::{LIMIT, Lab, Ledger, Manager, Process, program};
+use onvm_tests::{LIMIT, Lab, Ledger, Manager, Process, program, wait_until};
 use serde_json::{Value, json};
 
-const SHELL: [&str; 6] = ["--port", "gen:rate=20k,flows=64", "--port", "null:", "--chain", "1,2"];
+const SHELL: [&str; 6] = ["--port", "gen:rate=5k,flows=64", "--port", "null:", "--chain", "1,2"];
 /// Two services; the first is the manager's own, and told of at its start.
 const PLANNED: &str = "\
-ports: [\"gen:rate=20k,flows=64\", \"null:\"]
+ports: [\"gen:rate=5k,flows=64\", \"null:\"]
 services:
   forward: {command: [nf-forward], instances: 1}
   watch: {id: 2}
@@ -72,14 +73,19 @@ fn error(lab: &Lab, arguments: &[&str]) -> String {
 #[test]
 fn packets_wait_for_a_paused_nf_and_none_is_lost() {
     let lab = Lab::new();
-    let manager = lab.manager(&["--port", "gen:rate=2k,flows=8", "--port", "null:", "--chain", "1,2"]);
+    let manager = lab.manager(&["--port", "gen:rate=500,flows=8", "--port", "null:", "--chain", "1,2"]);
     let nfs = [lab.nf("nf-forward", &["-r", "1"]), lab.nf("probe_nf", &["-r", "2"])];
     manager.wait_until("traffic", |l| l.packets("sent") > 100);
     assert_eq!(lab.client(&["nf", "pause", "2"]).good().out, "paused 1 instance\n");
     let paused = manager.wait_until("state", |l| ids(l, 2, "paused").len() == 1);
     let id = ids(&paused, 2, "")[0].to_string();
     // What was in the NF's hands comes out.
-    std::thread::sleep(Duration::from_millis(100));
+    let sent = Cell::new(u64::MAX);
+    manager.wait_until("rest", |l| {
+        let before = sent.replace(l.packets("sent"));
+        std::thread::sleep(Duration::from_millis(100));
+        before == sent.get()
+    });
     let before = manager.stats();
     // Longer than the hang timeout would be for it, were it not paused.
     std::thread::sleep(Duration::from_millis(3500));
@@ -303,6 +309,7 @@ fn events_tell_the_life_of_an_instance() {
     );
     // One follower is interrupted, the other sees the end of the manager; both end well.
     let [mut people, mut machine] = followers;
+    wait_for_output(&mut people, "draining -> gone");
     people.signal(rustix::process::Signal::INT);
     let seen = people.wait(LIMIT).good().out;
     assert!(seen.contains("draining -> gone"), "{seen}");
@@ -334,7 +341,11 @@ fn logs_show_what_supervised_nfs_write() {
     let line: Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
     assert!(line["instance"] == first && line["line"].as_str().unwrap().starts_with("line 1 of "), "{line}");
     let mut follower = lab.start("onvm-mgr", &["logs", "forward", "--follow", "--lines", "0"]);
-    std::thread::sleep(Duration::from_millis(300));
+    let (log, files) = (lab.log(1), format!("/proc/{}/fd", follower.pid()));
+    wait_until("the follower to read", || {
+        let open = std::fs::read_dir(&files).into_iter().flatten().flatten();
+        open.map(|file| std::fs::read_link(file.path())).any(|path| path.is_ok_and(|path| path == log))
+    });
     let _ = lab.client(&["nf", "scale", "forward", "2"]).good();
     let both = wait_for(&manager, 1, 2);
     let second = both.iter().find(|id| **id != first).unwrap();
@@ -460,7 +471,7 @@ fn nobody_minds_a_reader_that_goes_away() {
 #[test]
 fn states_of_several_travel_in_one_restart() {
     const MONITORS: &str = "\
-ports: [\"gen:rate=20k,flows=64\", \"null:\"]
+ports: [\"gen:rate=5k,flows=64\", \"null:\"]
 services:
   monitor: {command: [nf-monitor, --json], instances: 3}
 chains:

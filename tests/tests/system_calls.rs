@@ -37,8 +37,12 @@ fn an_nf_that_polls_makes_no_system_call() {
     let trace = lab.file("trace");
     let program = onvm_tests::program("nf-forward").display().to_string();
     let socket = lab.socket().display().to_string();
+    // The last that this process may use, which is not always 1.
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+    let core =
+        (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).max().unwrap().to_string();
     let arguments =
-        ["-f", "-ttt", "-o", &trace, &program, "-r", "1", "-m", "1", "--json", "--socket", &socket];
+        ["-f", "-ttt", "-o", &trace, &program, "-r", "1", "-m", &core, "--json", "--socket", &socket];
     let mut nf = Command::new("strace").args(arguments).stdout(std::process::Stdio::null()).spawn().unwrap();
     let there = manager.wait_until("packets", |l| l.packets("sent") > 10_000);
     let thread = u32::try_from(there.instances()[0].count("pid")).unwrap();

@@ -5,7 +5,7 @@ use std::process::Command;
 use onvm_lib::protocol::Request;
 use onvm_tests::traffic::{assert_datagrams_arrive, serve};
 use onvm_tests::wire::{SERVER, SERVER_V6, Wire};
-use onvm_tests::{LIMIT, Lab, Manager, Process};
+use onvm_tests::{LIMIT, Lab, Manager, Process, wait_until};
 use serde_json::{Value, json};
 
 fn ip(arguments: &[&str]) {
@@ -132,6 +132,12 @@ fn tunnels_of_hosts_pass_with_their_super_frames() {
         };
         let manager = start(&lab, [&ports[0], &ports[1]], &[]);
         if kind == "tap:" {
+            // The manager sets it up first, and has it come up last.
+            let is_up = || {
+                let up = Command::new("ip").args(["addr", "show", "up", "m0"]).output().unwrap();
+                up.status.success() && !up.stdout.is_empty()
+            };
+            wait_until("the device", is_up);
             wire.give_to_client("m0");
         }
         let nf = lab.nf("nf-forward", &["-r", "1"]);

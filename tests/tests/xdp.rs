@@ -1,7 +1,6 @@
 //! AF_XDP ports over veth: modes, programs of others, ends of all kinds, and frames as they are.
 
 use std::process::Command;
-use std::time::Duration;
 
 use onvm_lib::protocol::Request;
 use onvm_tests::traffic::{record, recorded, send_frames, serve, tagged_frames};
@@ -134,12 +133,14 @@ fn the_program_goes_with_the_manager_even_when_it_is_killed() {
     let Some(wire) = Wire::new(1500) else { return };
     let lab = Lab::new();
     let (mut manager, mut nf) = start(&lab, ["xdp:m0", "afpacket:m1"], &[]);
-    assert!(is_attached("m0") && reaches(&wire, "2"));
+    wait_until("the server", || reaches(&wire, "1"));
+    assert!(is_attached("m0"));
     // Another manager leaves it alone, and says whose it is.
     let told = refused(&lab, "xdp:m0", &[]);
     assert!(told.contains("another XDP program is attached to it, id ") && told.contains("force"), "{told}");
     assert!(told.contains("onvm_to_sockets") && told.contains("native"), "{told}");
-    assert!(is_attached("m0") && reaches(&wire, "2"), "it was left alone");
+    assert!(is_attached("m0"), "it was left alone");
+    wait_until("the server once more", || reaches(&wire, "1"));
     manager.process.signal(Signal::KILL);
     let _ = manager.process.wait(LIMIT);
     wait_until("the program to go", || !is_attached("m0"));
@@ -148,7 +149,7 @@ fn the_program_goes_with_the_manager_even_when_it_is_killed() {
     // And the interface can be had again at once.
     let lab = Lab::new();
     let (manager, nf) = start(&lab, ["xdp:m0", "afpacket:m1"], &[]);
-    assert!(reaches(&wire, "3"));
+    wait_until("the server through the next one", || reaches(&wire, "1"));
     manager.stop(LIMIT).assert_clean();
     let _ = nf;
 }
@@ -196,7 +197,7 @@ fn a_program_of_others_stays_unless_it_is_to_be_replaced() {
         assert!(ip(&["link", "show", "m0"]).contains("xdpgeneric"), "it stays");
         let (manager, nf) = start(&lab, ["xdp:m0,force", "xdp:m1"], &[]);
         assert_eq!(manner(&manager, 0), "native, copy, queue 0");
-        assert!(reaches(&wire, "3"));
+        wait_until("the server", || reaches(&wire, "1"));
         stop(manager, nf);
         assert!(!is_attached("m0"));
         drop(other.stdin.take());
@@ -210,17 +211,17 @@ fn an_interface_goes_and_comes() {
     let lab = Lab::new();
     let (manager, mut nf) = start(&lab, ["xdp:m0", "xdp:m1"], &[]);
     let link = |what: &str| lab.ask(Request::PortList).unwrap().0["ports"][0]["link"][what].clone();
-    assert!(reaches(&wire, "2"));
+    wait_until("the server", || reaches(&wire, "1"));
     assert_eq!((link("up"), link("mtu"), link("mbps")), (true.into(), 1500.into(), 10_000.into()));
     wire.set_link("down");
     assert!(!reaches(&wire, "2"), "down");
-    assert_eq!(link("up"), false);
+    // The port looks now and then.
+    wait_until("the end of the link", || link("up") == false);
     wire.set_link("up");
-    wait_until("the link", || reaches(&wire, "1"));
-    assert_eq!(link("up"), true);
+    wait_until("the server by the link", || reaches(&wire, "1"));
+    wait_until("the link", || link("up") == true);
     wire.cut();
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(link("up").is_null(), "there is no interface");
+    wait_until("the end of the interface", || link("up").is_null());
     wire.mend(1500);
     wait_until("the new interface", || reaches(&wire, "1"));
     assert!(is_attached("m0"));

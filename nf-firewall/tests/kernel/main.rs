@@ -416,7 +416,7 @@ fn judged_alike(
     counts: &mut BTreeMap<&'static str, u32>,
 ) {
     let mut theirs = BTreeMap::new();
-    for frame in lab.send(frames, 50) {
+    for frame in lab.send(frames, 5000) {
         let headers = Headers::parse(&frame);
         let Some(ip) = headers.ipv4(&frame) else { continue };
         let state = states.iter().find(|(.., tos)| *tos == ip.tos()).map_or("untracked", |(_, name, _)| name);

@@ -53,8 +53,14 @@ fn a_server_comes_and_goes() {
     assert_eq!((up.slot, up.id, up.good, up.what.as_str()), (3, 7, true, "connected"));
     drop(listener);
     let down = next(&checker);
-    assert!(!down.good && down.what.contains("refused"), "{down:?}");
-    let _again = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    // A connection that was made and not taken is reset.
+    assert!(!down.good && (down.what.contains("refused") || down.what.contains("reset")), "{down:?}");
+    // Others may have been given the port for a moment.
+    let _again = std::iter::repeat_with(|| TcpListener::bind(("127.0.0.1", port)))
+        .inspect(|_| std::thread::sleep(Duration::from_millis(10)))
+        .take(3000)
+        .find_map(Result::ok)
+        .expect("the port once more");
     assert!(next(&checker).good);
 }
 

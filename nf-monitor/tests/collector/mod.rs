@@ -56,7 +56,17 @@ impl Collector {
     /// Starts nfcapd; where to export to.
     pub(crate) fn address(&mut self, scheme: &str) -> String {
         assert!(self.child.is_none(), "its totals were not asked for");
-        // A port that is free now.
+        // Somebody else may be given the port before it has it.
+        for _ in 0..10 {
+            if self.listen() {
+                return format!("{scheme}://127.0.0.1:{}", self.port);
+            }
+        }
+        panic!("nfcapd ended: {}", self.text());
+    }
+
+    /// Starts nfcapd at a port that is free now; whether it stays.
+    fn listen(&mut self) -> bool {
         let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         self.port = free.local_addr().unwrap().port();
         drop(free);
@@ -70,14 +80,16 @@ impl Collector {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(120);
         while !self.said("Startup nfcapd") {
-            assert!(child.try_wait().unwrap().is_none(), "nfcapd ended: {}", self.text());
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
             assert!(Instant::now() < until, "nfcapd does not start: {}", self.text());
             std::thread::sleep(Duration::from_millis(10));
         }
         self.child = Some(child);
-        format!("{scheme}://127.0.0.1:{}", self.port)
+        true
     }
 
     fn log(&self) -> std::path::PathBuf {
@@ -139,7 +151,7 @@ fn wait_until_read(port: u16) {
             fields.len() > 4 && fields[1].ends_with(&local) && !fields[4].ends_with(":00000000")
         })
     };
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(120);
     while waiting() {
         assert!(Instant::now() < until, "nfcapd does not read");
         std::thread::sleep(Duration::from_millis(10));

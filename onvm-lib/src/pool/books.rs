@@ -54,6 +54,14 @@ impl Packet {
         }
     }
 
+    /// Begins another packet's life in the same buffer, as if it had been freed and allocated: for ports that receive into
+    /// buffers which they have just sent. What stands there, and where, is kept.
+    #[inline(always)]
+    pub fn begin_anew(&mut self) {
+        let [_, place] = self.descriptor.words();
+        self.descriptor = Descriptor::from_words([name_when_freed(self.descriptor), place]);
+    }
+
     /// Says where it goes.
     #[inline(always)]
     pub fn set_destination(&mut self, destination: Destination) {

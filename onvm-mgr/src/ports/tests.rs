@@ -17,7 +17,7 @@ use super::*;
 
 const BUFFERS: u32 = 256;
 /// Longest wait for the kernel.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 /// Time of the frames in the capture file.
 const RECORDED_NS: u64 = 1_234_567_890_123_456_789;
 
@@ -59,6 +59,8 @@ impl Space {
             return None;
         }
         let space = Self(format!("onvm-ports-{}", std::process::id()));
+        // One of a run that was killed, and whose process had the same number.
+        let _ = Command::new("ip").args(["netns", "del", &space.0]).output();
         ip(&["netns", "add", &space.0]);
         let place = File::open(format!("/run/netns/{}", space.0)).unwrap();
         move_into_link_name_space(place.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();

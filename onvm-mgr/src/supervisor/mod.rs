@@ -409,7 +409,7 @@ mod tests {
     }
 
     fn wait_for_end(s: &mut Supervisor, services: &BTreeMap<ServiceId, Service>) -> Vec<Ended> {
-        for _ in 0..500 {
+        for _ in 0..6000 {
             let ended = s.reap(services);
             if !ended.is_empty() {
                 return ended;

@@ -19,7 +19,7 @@ struct Options {
     /// Time that each packet takes
     #[arg(long, default_value_t = 0)]
     delay_us: u64,
-    /// Time that held packets are held
+    /// Time that held packets are held; a message `release` ends it
     #[arg(long, default_value_t = 50)]
     hold_ms: u64,
     /// Drop what cannot be held, so that no packet overtakes one that is held
@@ -149,6 +149,7 @@ impl NetworkFunction for Probe {
     fn message(&mut self, message: &Message) {
         match message.topic.as_str() {
             "look" => self.flows.clear(),
+            "release" => self.hold_ns = 0,
             "keep" => drop(self.kept.insert(message.body.to_string(), std::mem::take(&mut self.flows))),
             _ => self.messages.push(format!("{}: {}", message.topic, message.body)),
         }

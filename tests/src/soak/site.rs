@@ -18,7 +18,7 @@ use super::tide::Tides;
 use crate::{Dice, Lab, Ledger, Process};
 
 /// How long the manager may take until everything is as it should be.
-pub(super) const SETTLE: Duration = Duration::from_secs(20);
+pub(super) const SETTLE: Duration = Duration::from_secs(60);
 /// Two tides, and some time for a machine that has other things to do.
 const TIDES: Duration = Duration::from_secs(90);
 /// How long an instance may hang.

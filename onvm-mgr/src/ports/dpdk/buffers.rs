@@ -348,6 +348,8 @@ impl Buffers {
         // Received without a copy: the driver wrote to the buffer that NFs see, and nowhere else.
         assert!(address == self.address(index), "mbuf {index} has left its buffer");
         let mut packet = self.release(index)?;
+        // The driver may have sent another packet from this buffer, which neither its hops nor its generation outlive.
+        packet.begin_anew();
         let length = if fits { length } else { 0 };
         packet.describe(packet.descriptor().with_place(offset.into(), length.into()));
         Some(packet)

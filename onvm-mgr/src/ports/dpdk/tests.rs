@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use onvm_lib::capture::{Frame, LinkType, Reader, Writer};
 use onvm_lib::pool::{Books, Geometry, Packet, Pool};
+use onvm_lib::ring::{Destination, Op};
 use onvm_lib::shm::{Access, Pages, Region};
 
 use super::*;
@@ -170,6 +171,31 @@ fn an_exhausted_pool_delays_and_loses_nothing() {
     assert!(came == frames, "{} of {}", came.len(), frames.len());
     port.close(&mut books).unwrap();
     assert_eq!(books.free_count(), 96);
+}
+
+#[test]
+fn what_is_received_where_another_packet_was_sent_is_a_packet_of_its_own() {
+    let _alone = alone();
+    let mut books = books(1024);
+    let mut port = open("dpdk:net_null0", &books).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    let (mut burst, mut buffers) = (Vec::new(), std::collections::BTreeSet::new());
+    for _ in 0..300 {
+        assert_eq!(port.receive(&mut books, &mut burst, 64), Reception::Ready);
+        for packet in &mut burst {
+            let descriptor = packet.descriptor();
+            assert_eq!((descriptor.hop(), descriptor.destination().bits()), (0, 0), "{descriptor:?}");
+            buffers.insert(descriptor.buffer());
+            assert!(seen.insert((descriptor.buffer(), descriptor.generation())), "{descriptor:?} once more");
+            // As after a chain of three.
+            let out = Destination::new(Op::Next, 3);
+            packet.describe(descriptor.with_hop(descriptor.hop() + 3).with_destination(out));
+        }
+        port.send(&mut books, &mut burst);
+    }
+    assert!(buffers.len() * 10 < seen.len(), "no buffer was used again: {} of {}", buffers.len(), seen.len());
+    port.close(&mut books).unwrap();
+    assert_eq!(books.free_count(), 1024);
 }
 
 #[test]
