@@ -142,6 +142,10 @@ pub(super) trait Reader: std::fmt::Debug + Send {
     fn gap(&mut self, _store: &mut Store, _direction: Direction, _length: usize) -> bool {
         false
     }
+    /// A connection that was announced; each is given once.
+    fn announced(&mut self) -> Option<super::Transfer> {
+        None
+    }
     /// Bytes held beside the store's.
     fn memory(&self) -> usize;
 }
@@ -215,6 +219,10 @@ impl<R: Reader> Parser for Stored<R> {
 
     fn only(&self, id: u64) -> Option<Direction> {
         self.entry(id)?.only
+    }
+
+    fn announced(&mut self) -> Option<super::Transfer> {
+        self.reader.announced()
     }
 
     fn release(&mut self, below: u64) {

@@ -16,6 +16,7 @@ mod layers;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod transfers;
 
 pub use hand_over::{Carried, CarriedKept};
 pub use inspection::Inspection;
@@ -194,6 +195,7 @@ pub struct Engine<D: Detection> {
     /// What was counted.
     pub counts: Counts,
     stream_memory: usize,
+    transfers: transfers::Transfers,
     /// Room for datagrams that are put together, one for each depth.
     buffers: Vec<Vec<u8>>,
     now_ns: u64,
@@ -210,6 +212,7 @@ impl<D: Detection> Engine<D> {
             detection,
             counts: Counts::default(),
             stream_memory: 0,
+            transfers: transfers::Transfers::default(),
             buffers: Vec::new(),
             now_ns: 0,
         }

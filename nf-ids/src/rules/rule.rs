@@ -221,10 +221,10 @@ pub enum Field {
     VlanId(Option<u8>),
     /// Seconds since the flow began.
     FlowAge,
-    /// Packets of the flow that way (`None`: either way).
-    FlowPackets(Option<Way>),
-    /// Bytes of the flow that way.
-    FlowBytes(Option<Way>),
+    /// Packets of the flow, by who sent to whom: `Server` is to the server.
+    FlowPackets(StreamSide),
+    /// Bytes of the flow, likewise.
+    FlowBytes(StreamSide),
 }
 
 /// How bits are compared.
@@ -265,8 +265,8 @@ impl Bits {
     }
 }
 
-/// Whose bytes `stream_size` counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whose bytes `stream_size` counts, and `flow.pkts` and `flow.bytes` to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StreamSide {
     /// The client's.
     Client,
