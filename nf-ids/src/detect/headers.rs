@@ -66,7 +66,9 @@ fn payload_size(seen: &Inspection<'_>, compare: Compare) -> bool {
     // A message of IGMP is all header.
     let size = if igmp(packet).is_some() { 0 } else { packet.payload.len() as u64 };
     let more = matches!(compare, Compare::NotEqual(_) | Compare::AtLeast(_));
-    compare.holds(size) && !(more && size == 0)
+    // A packet that brings its stream to be inspected counts as one with a payload.
+    let none = compare == Compare::Equal(0) && seen.window.is_some();
+    compare.holds(size) && !(more && size == 0) && !none
 }
 
 fn number(field: Field, seen: &Inspection<'_>) -> Option<u64> {
