@@ -188,3 +188,134 @@ fn contents_are_looked_for_as_the_manual_says() {
         assert_eq!(matches(options, b"user name"), expected, "{options}");
     }
 }
+
+/// A session of HTTP in which the client sends this and the server answers that.
+fn talk(request: &[u8], response: &[u8]) -> Vec<Vec<u8>> {
+    let (asked, answered) = (u32::try_from(request.len()).unwrap(), u32::try_from(response.len()).unwrap());
+    let mut frames = said(request);
+    frames.push(segment(false, ACK | 8, 1, 1 + asked, response));
+    frames.push(segment(true, ACK, 1 + asked, 1 + answered, b""));
+    frames.push(segment(true, ACK | 1, 1 + asked, 1 + answered, b""));
+    frames.push(segment(false, ACK | 1, 1 + answered, 2 + asked, b""));
+    frames.push(segment(true, ACK, 2 + asked, 2 + answered, b""));
+    frames
+}
+
+const REQUEST: &[u8] = b"GET /a.txt HTTP/1.1\r\nHost: example.org\r\nUser-Agent: curl\r\n\r\n";
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+fn http(sid: u32, options: &str) -> String {
+    format!("alert http any any -> any any ({options} sid:{sid};)\n")
+}
+
+#[test]
+fn values_are_remembered_in_sets() {
+    let once = talk(REQUEST, RESPONSE);
+    for mode in [Mode::Ids, Mode::Inline] {
+        let rules = [
+            http(1, "http.user_agent; dataset:set,seen,type string;"),
+            http(2, "http.user_agent; dataset:isset,seen; http.uri; content:\"a.txt\"; priority:4;"),
+            http(3, "http.host; dataset:isnotset,hosts,type string;"),
+            http(4, "http.host; to_md5; dataset:isset,md5s,type md5;"),
+            http(5, "http.host; dataset:unset,hosts;"),
+        ];
+        assert_eq!(alerts(&rules.concat(), &once, mode), [1, 2, 3], "{mode:?}");
+        // What is not of the rule's header does not change the set.
+        let rule = "alert http any any -> any 81 (http.user_agent; dataset:set,seen,type string; sid:1;)\n";
+        let rules = rule.to_string() + &http(2, "http.user_agent; dataset:isset,seen;");
+        assert_eq!(alerts(&rules, &once, mode), [0; 0], "{mode:?}");
+    }
+    let addresses = "alert tcp any any -> any any (flags:S; ip.src; dataset:set,a,type ip; sid:1;)\n\
+                     alert tcp any any -> any any (flags:SA; ip.dst; dataset:isset,a; sid:2;)\n";
+    assert_eq!(alerts(addresses, &[handshake(), handshake()].concat(), Mode::Ids), [1, 2, 2]);
+}
+
+#[test]
+fn files_are_known_by_size_and_hash() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    file("good", "5d41402abc4b2a76b9719d911017c592  hello\n");
+    file("bad", "# none\n5d41402abc4b2a76b9719d911017c593\n");
+    file("sha1", "aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d");
+    file("sha256", "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824\n");
+    file("reputed", "aGVsbG8=,200\n");
+    let options = [
+        "filemd5:good;",
+        "filemd5:bad;",
+        "filemd5:!bad;",
+        "filesha1:sha1;",
+        "filesha256:sha256;",
+        "filesize:5;",
+        "filesize:>4;",
+        "filesize:<5;",
+        "fileext:\"txt\"; filestore;",
+        "file.data; datarep:r,>,100,load reputed,type string;",
+        "file.data; datarep:r,>,200;",
+    ];
+    let rules: String = (1..).zip(options).map(|(sid, options)| http(sid, options)).collect();
+    file("test.rules", &rules);
+    let mut set = RuleSet::new(Context::default());
+    set.add_file(&folder.path().join("test.rules")).unwrap();
+    assert!(set.refusals.is_empty(), "{}", set.refusals[0]);
+    assert!(set.notes.iter().any(|note| note.fault.field == "filestore"));
+    for mode in [Mode::Ids, Mode::Inline] {
+        let (tables, _) = Tables::new(set.rules.clone());
+        let watch = Watch::new(Detector::new(Arc::new(tables)), Sids::default());
+        let mut engine = Engine::new(Settings { ignore_checksums: true, ..Settings::of(mode) }, watch);
+        for (n, frame) in talk(REQUEST, RESPONSE).iter().enumerate() {
+            engine.packet(frame, SECOND * (n as u64 + 1));
+        }
+        engine.finish();
+        let mut sids = engine.detection.sink.0;
+        sids.sort_unstable();
+        assert_eq!(sids, [1, 3, 4, 5, 6, 7, 9, 10], "{mode:?}");
+    }
+}
+
+#[test]
+fn what_is_bypassed_is_not_inspected_any_more() {
+    let rules = tcp(1, "content:\"one\"; bypass;") + &tcp(2, "content:\"two\";");
+    let mut frames = said(b"one");
+    frames.push(segment(true, ACK | 8, 4, 1, b"two"));
+    frames.push(segment(false, ACK, 1, 7, b""));
+    assert_eq!(alerts(&rules, &frames, Mode::Inline), [1]);
+}
+
+#[test]
+fn older_keywords_are_understood() {
+    let call = b"\0\0\0\x01\0\0\0\0\0\0\0\x02\0\x01\x86\xa0\0\0\0\x02\0\0\0\x03";
+    let datagram = Packet::ethernet(MacAddr([2; 6]), MacAddr([4; 6]))
+        .ipv4(CLIENT.0.into(), SERVER.0.into())
+        .udp(700, 111)
+        .payload(call)
+        .to_vec()
+        .unwrap();
+    for (value, expected) in [
+        ("100000", true),
+        ("100000,2,3", true),
+        ("100000,*,3", true),
+        ("100000,3", false),
+        ("100001,*,*", false),
+    ] {
+        let rule = format!("alert udp any any -> any any (rpc:{value}; sid:1;)");
+        let found = alerts(&rule, std::slice::from_ref(&datagram), Mode::Ids);
+        assert_eq!(!found.is_empty(), expected, "{value}");
+    }
+    assert!(matches("content:\"x\"; asn1:oversize_length 1000, relative_offset 1;", b"xy\x04\x82\x10\0abc"));
+    assert!(!matches("content:\"x\"; asn1:oversize_length 5000, relative_offset 1;", b"xy\x04\x82\x10\0abc"));
+}
+
+#[test]
+fn hashes_and_serials_are_written_as_their_buffers_are() {
+    for (options, expected) in [
+        ("ja3.hash; content:\"ABCDEF\";", &b"abcdef"[..]),
+        ("tls.cert_fingerprint; content:\"4A:A3\";", b"4a:a3"),
+        ("tls.cert_serial; content:\"5c:19\";", b"5C:19"),
+        ("tls.sni; content:\"Example\";", b"Example"),
+    ] {
+        let mut set = RuleSet::new(Context::default());
+        set.add_text(&format!("alert tls any any -> any any ({options} sid:1;)"));
+        let nf_ids::rules::Test::Content(content) = &set.rules[0].sections[0].tests[0] else { panic!() };
+        assert_eq!(content.pattern, expected, "{options}");
+    }
+}

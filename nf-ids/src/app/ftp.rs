@@ -26,8 +26,22 @@ pub(super) struct Ftp {
     announced: Option<Transfer>,
 }
 
-/// A host and port as PORT and PASV write them: the port.
+/// A host and port as PORT and PASV write them: the host.
+pub(crate) fn named_host(text: &[u8]) -> Option<[u8; 4]> {
+    let parts = six_numbers(text)?;
+    let mut host = [0; 4];
+    for (place, number) in host.iter_mut().zip(parts) {
+        *place = u8::try_from(number).ok()?;
+    }
+    Some(host)
+}
+
+/// The same: the port.
 fn dynamic_port(text: &[u8]) -> Option<u16> {
+    six_numbers(text).map(|parts| parts[4] << 8 | parts[5])
+}
+
+fn six_numbers(text: &[u8]) -> Option<[u16; 6]> {
     let start = text.iter().position(u8::is_ascii_digit)?;
     let text = &text[start..];
     let end = text.iter().position(|byte| !byte.is_ascii_digit() && *byte != b',').unwrap_or(text.len());
@@ -36,7 +50,7 @@ fn dynamic_port(text: &[u8]) -> Option<u16> {
         .split(',')
         .map(|part| part.parse().ok().filter(|number| *number < 256))
         .collect::<Option<_>>()?;
-    (parts.len() == 6).then(|| parts[4] << 8 | parts[5])
+    parts.try_into().ok()
 }
 
 impl Ftp {

@@ -55,6 +55,7 @@ mod tests;
 use crate::flow::Direction;
 pub use buffer::{Buffer, Progress};
 pub use event::Event;
+pub(crate) use ftp::named_host;
 pub use number::Number;
 pub(crate) use parser::{Parser, Step};
 pub use probe::Hints;
@@ -397,6 +398,11 @@ impl State {
     /// A number, the `index`th of several.
     pub fn number(&self, id: u64, number: Number, direction: Direction, index: usize) -> Option<u64> {
         self.of(id)?.1.number(id, number, direction, index)
+    }
+
+    /// Whether nothing of a transaction's file follows, and all of it was kept.
+    pub fn has_whole_file(&self, id: u64, direction: Direction, index: usize) -> bool {
+        self.of(id).is_some_and(|(_, parser)| parser.has_whole_file(id, direction, index))
     }
 
     /// What was wrong in a transaction.

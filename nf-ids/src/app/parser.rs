@@ -32,6 +32,10 @@ pub(crate) trait Parser: std::fmt::Debug + Send {
     fn buffer(&self, id: u64, buffer: Buffer, direction: Direction, index: usize) -> Option<&[u8]>;
     /// A number.
     fn number(&self, id: u64, number: Number, direction: Direction, index: usize) -> Option<u64>;
+    /// Whether nothing of a file follows, and all of it was kept.
+    fn has_whole_file(&self, id: u64, direction: Direction, _index: usize) -> bool {
+        self.progress(id, direction) >= Progress::Body
+    }
     /// What went wrong in a transaction.
     fn events(&self, id: u64) -> &[Event];
     /// What went wrong in one direction of a transaction, where the parser keeps them apart.

@@ -6,6 +6,7 @@
 //! buffer, and on the bytes that it reads, keep it finite whatever an attacker sends.
 
 use super::base64;
+use super::file::Known;
 use super::find::{Needle, resolve};
 use super::numbers;
 use super::regex::Regex;
@@ -90,6 +91,7 @@ fn is_relative(step: &Step) -> bool {
         Step::Regex { relative, .. } => *relative,
         Step::Other(test) => match test {
             Test::DataAt(_, relative, _) | Test::Base64 { relative, .. } => *relative,
+            Test::Asn1(asked) => matches!(asked.offset, Some((_, true))),
             Test::ByteTest(n, ..) | Test::ByteExtract(n, ..) | Test::ByteMath(n, ..) => n.relative,
             Test::ByteJump(jump) => jump.number.relative,
             _ => false,
@@ -110,6 +112,8 @@ pub(crate) struct Work {
     pub(crate) dce: Endian,
     /// The farthest end of something found in the last evaluation.
     pub(crate) farthest: usize,
+    /// What is known of the file that is asked about.
+    pub(crate) file: Known,
 }
 
 impl Default for Work {
@@ -121,6 +125,7 @@ impl Default for Work {
             read: 0,
             dce: Endian::Little,
             farthest: 0,
+            file: Known::default(),
         }
     }
 }
@@ -278,6 +283,10 @@ impl Work {
                 let part = if *most == 0 { rest } else { rest.get(..*most).unwrap_or(rest) };
                 self.decode(part, base64).then_some(last)
             }
+            Test::Asn1(asked) => super::ber::holds(asked, bytes, last).then_some(last),
+            Test::Set(asked) => asked.holds(bytes).then_some(last),
+            Test::FileSize(compare) => self.file.size_holds(*compare, bytes.len()).then_some(last),
+            Test::FileHash(asked) => self.file.hash_holds(asked, bytes).then_some(last),
             Test::Absent(asked) => matches!(asked, Absence::OrElse | Absence::ErrorOr).then_some(last),
             Test::Entropy(most, offset, compare) => {
                 let rest = bytes.get(*offset..)?;

@@ -34,6 +34,8 @@ pub(crate) struct Compiled {
     pub(crate) limits: RuleLimits,
     /// Whether any section is of the payload.
     pub(crate) payload: bool,
+    /// Whether it changes sets of values when it is asked.
+    pub(crate) fills: bool,
 }
 
 /// What the prefilter looks for, for one rule.
@@ -72,6 +74,7 @@ impl Compiled {
             conditions: rule.state.iter().filter_map(Condition::of).collect(),
             actions: rule.state.iter().filter_map(Action::of).collect(),
             payload,
+            fills: rule.any_test(|test| matches!(test, Test::Set(asked) if asked.changes())),
             limits: RuleLimits::of(&rule),
             rule: Arc::new(rule),
         })

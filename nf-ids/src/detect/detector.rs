@@ -188,6 +188,9 @@ impl Detector {
                     self.discarded += 1;
                 }
             }
+            if rule.bypass {
+                apply(Action::Pass, true, &mut outcome, flow.as_deref_mut());
+            }
             if action == Action::Pass {
                 break;
             }

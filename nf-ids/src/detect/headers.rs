@@ -34,6 +34,9 @@ pub(crate) fn holds(test: &HeaderTest, seen: &Inspection<'_>) -> bool {
         HeaderTest::DecodeEvent(event) => packet.has(*event),
         HeaderTest::StreamEvent(event) => seen.stream_events.has(*event),
         HeaderTest::Checksum(what, right) => checksum(packet, *what) == Some(*right),
+        HeaderTest::Rpc { program, version, procedure } => {
+            rpc(packet, [Some(*program), *version, *procedure])
+        }
         HeaderTest::AppProtocol(names, negated, side) => protocol(seen, names, *negated, *side),
     }
 }
@@ -96,6 +99,24 @@ fn number(field: Field, seen: &Inspection<'_>) -> Option<u64> {
         Field::FlowAge => seen.flow?.age_seconds(),
         Field::VlanId(_) | Field::PayloadSize | Field::FlowPackets(_) | Field::FlowBytes(_) => return None,
     })
+}
+
+/// Whether a packet begins a call of ONC RPC (RFC 5531) of this program, version and procedure. TCP has a length before it.
+fn rpc(packet: &Decoded<'_>, wanted: [Option<u32>; 3]) -> bool {
+    const CALL: u32 = 0;
+    const RPC_VERSION: u32 = 2;
+    let start = match packet.protocol {
+        Some(6) => 4,
+        Some(17) => 0,
+        _ => return false,
+    };
+    let word = |index: usize| {
+        let four = packet.payload.get(start + 4 * index..)?.first_chunk::<4>()?;
+        Some(u32::from_be_bytes(*four))
+    };
+    // After the call's number.
+    let call = word(1) == Some(CALL) && word(2) == Some(RPC_VERSION);
+    call && wanted.iter().enumerate().all(|(n, wanted)| wanted.is_none_or(|one| word(3 + n) == Some(one)))
 }
 
 fn igmp<'a>(packet: &Decoded<'a>) -> Option<&'a [u8]> {

@@ -7,7 +7,8 @@ use super::buffers::lettered_buffer;
 use super::builder::Builder;
 use super::option::unquote;
 use super::refusal::Fault;
-use super::test::{Pcre, Test};
+use super::test::{Pcre, Place, Test};
+use crate::app::Buffer;
 
 /// Bytes that an expression may have.
 const LONGEST: usize = 16 << 10;
@@ -60,9 +61,12 @@ pub(crate) fn take(b: &mut Builder, value: &str) -> Result<(), Fault> {
     let flags = if options.is_empty() { String::new() } else { format!("(?{options})") };
     let expression = if anchored { format!("{flags}\\G(?:{body})") } else { format!("{flags}{body}") };
     let test = Test::Pcre(Pcre { expression, negated, relative, unlimited });
-    match buffer {
+    // The body of a response is what `file.data` has of it.
+    let sticky = b.sticky.map(|s| b.rule.sections[s].place);
+    let same = buffer == Some(Buffer::HttpResponseBody) && sticky == Some(Place::App(Buffer::FileData));
+    match buffer.filter(|_| !same) {
         Some(buffer) => {
-            if b.sticky.is_some_and(|s| b.rule.sections[s].place != super::test::Place::App(buffer)) {
+            if sticky.is_some_and(|place| place != Place::App(buffer)) {
                 return Err(Fault::new(WORD, "names a buffer while a sticky buffer is in force"));
             }
             b.test_of(buffer, test)

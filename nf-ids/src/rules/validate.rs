@@ -7,8 +7,8 @@ use super::refusal::Fault;
 use super::rule::{Arrow, Field, HeaderTest, Kind, Protocol, Rule, TransactionTest, Way, Ways};
 use super::state::{BitCommand, Keeper, StateTest, UniqueOn};
 use super::test::{Absence, Content, Place, Section, Test, Value};
-use crate::app::Number;
 use crate::app::Protocol as Application;
+use crate::app::{Buffer, Number};
 use crate::flow::Direction;
 
 /// Checks the whole and fills in what follows from it.
@@ -154,6 +154,11 @@ fn parts(rule: &Rule) -> Vec<Part> {
             TransactionTest::Number(number, _) | TransactionTest::Several(number, _) => ("a number", *number),
             TransactionTest::Versions(..) => ("ssl_version", Number::TlsVersion),
             TransactionTest::CertificateValid(_) => ("tls_cert_valid", Number::TlsCertNotAfter),
+            TransactionTest::FtpBounce => {
+                let protocols = Buffer::FtpCommandData.protocols();
+                all.push(Part { name: "ftpbounce", protocols, way: Some(Way::ToServer) });
+                continue;
+            }
             TransactionTest::Event(_) => continue,
         };
         all.push(Part { name, protocols: number.protocols(), way: None });

@@ -345,6 +345,10 @@ impl Parser for Http {
         None
     }
 
+    fn has_whole_file(&self, id: u64, direction: Direction, index: usize) -> bool {
+        self.tx(id).is_some_and(|tx| tx.has_whole_file(direction, index))
+    }
+
     fn events(&self, id: u64) -> &[Event] {
         self.tx(id).map_or(&[], |tx| &tx.events)
     }

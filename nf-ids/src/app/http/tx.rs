@@ -195,6 +195,14 @@ impl Tx {
         Some((name, &message.body.data))
     }
 
+    /// Whether nothing of a file follows, and all of it was kept.
+    pub(super) fn has_whole_file(&self, direction: Direction, index: usize) -> bool {
+        let message = self.message(direction);
+        let of_form = message.body.form.as_ref().and_then(|form| form.files.get(index));
+        let done = of_form.map_or(message.progress >= Progress::Body, |file| file.done);
+        done && !message.body.is_full()
+    }
+
     /// Bytes held.
     pub(super) fn memory(&self) -> usize {
         size_of::<Tx>()

@@ -426,6 +426,11 @@ impl Parser for Http2 {
         self.tx(id)?.number(number, direction, index)
     }
 
+    fn has_whole_file(&self, id: u64, direction: Direction, _: usize) -> bool {
+        let known = self.tx(id).map(|tx| &tx.sides[side(direction)]);
+        known.is_some_and(|side| side.progress >= Progress::Body && !side.body.is_full())
+    }
+
     fn events(&self, id: u64) -> &[Event] {
         self.tx(id).map_or(&[], |tx| &tx.events)
     }
