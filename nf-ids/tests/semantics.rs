@@ -319,3 +319,25 @@ fn hashes_and_serials_are_written_as_their_buffers_are() {
         assert_eq!(content.pattern, expected, "{options}");
     }
 }
+
+#[test]
+fn what_an_expression_keeps_can_be_asked_for() {
+    let frames = talk(REQUEST, RESPONSE);
+    for mode in [Mode::Ids, Mode::Inline] {
+        let rules = [
+            http(1, "http.host; pcre:\"/^(\\w+)\\.(\\w+)$/, flow:name, pkt:tld\"; flowbits:noalert;"),
+            http(2, "flow:to_client; http.stat_code; content:\"200\"; flowvar:name,\"exam\";"),
+            http(3, "flow:to_client; http.stat_code; content:\"200\"; flowvar:name,\"org\";"),
+            http(4, "flow:to_client; http.stat_code; content:\"200\"; pktvar:tld,\"org\";"),
+            http(5, "http.uri; content:\"a.txt\"; pktvar:tld,\"org\";"),
+            http(6, "http.uri; pcre:\"/(?P<flow_ext>txt)/\"; flowvar:name,\"example\";"),
+            http(7, "http.method; content:\"GET\"; flowvar:ext,\"txt\";"),
+        ];
+        assert_eq!(alerts(&rules.concat(), &frames, mode), [2, 5, 6, 7], "{mode:?}");
+    }
+}
+
+#[test]
+fn ethernet_headers_are_bytes_too() {
+    assert_eq!(count("flags:S; ether.hdr; content:\"|02 02 02 02 02 02 08 00|\"; endswith;", &said(b"x")), 1);
+}

@@ -12,6 +12,7 @@ pub(crate) fn talk(udp: bool, server_port: u16, pieces: Vec<(bool, u8, &[u8])>) 
         let gap = if gap > 240 { usize::from(gap) } else { 0 };
         state.data(direction, bytes, gap, false);
         assert!(state.memory() < 16 << 20);
+        let _ = state.announced();
         for id in state.transactions().take(3) {
             let _ = (state.progress(id, direction), state.describe(id));
         }

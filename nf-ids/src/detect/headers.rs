@@ -173,6 +173,7 @@ pub(crate) fn has_spoken(seen: &Inspection<'_>, direction: Direction) -> bool {
 /// The bytes of a header, if the packet has it.
 pub(crate) fn bytes<'a>(packet: &Decoded<'a>, header: HeaderBytes) -> Option<&'a [u8]> {
     match header {
+        HeaderBytes::Ethernet => packet.ethernet,
         HeaderBytes::Ipv4 => packet.ipv4_header(),
         HeaderBytes::Ipv6 => packet.ipv6_header(),
         HeaderBytes::Tcp => packet.tcp_header(),

@@ -222,8 +222,8 @@ impl Detector {
         mask: &mut u64,
         both: bool,
     ) -> Answer {
-        if compiled.rule.variables > 0 && !compiled.fills {
-            // Variables do not outlive an evaluation, so that all is asked anew.
+        if compiled.anew && !compiled.fills {
+            // What is found does not outlive an evaluation, so that all is asked anew.
             *mask = 0;
         }
         self.room.work.begin(compiled.rule.variables);

@@ -85,6 +85,9 @@ pub trait Detection {
     /// Looks at a packet.
     fn inspect(&mut self, seen: &Inspection<'_>, flow: Option<&mut Self::FlowState>) -> Judgement;
 
+    /// In line: a packet goes no further, as its receiver would not take it. It was looked at before.
+    fn refused(&mut self, _seen: &Inspection<'_>) {}
+
     /// A transaction of the packet's flow is complete, or its flow ends, and it was inspected: it is about to be forgotten.
     fn transaction_ended(&mut self, _seen: &Inspection<'_>, _id: u64) {}
 

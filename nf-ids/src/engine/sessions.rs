@@ -63,9 +63,10 @@ impl<D: Detection> Engine<D> {
             session.end_raw();
         }
         let presence = if taken.added { Presence::Stream } else { Presence::Packet };
-        let place = At { direction, presence, established, now_ns };
+        let refused = refused && settings.stream.inline && !taken.let_by;
+        let place = At { direction, presence, established, refused, now_ns };
         let mut verdict = show(detection, &packet, flow, place, &events, settings);
-        if refused && settings.stream.inline && !taken.let_by {
+        if refused {
             verdict = verdict.max(Verdict::Drop);
         }
         if let Some(session) = &mut flow.session {
@@ -102,7 +103,8 @@ impl<D: Detection> Engine<D> {
                 for direction in BOTH {
                     counts.pseudo += 1;
                     let packet = pseudo(&flow, direction);
-                    let place = At { direction, presence: Presence::Stream, established: true, now_ns };
+                    let presence = Presence::Stream;
+                    let place = At { direction, presence, established: true, refused: false, now_ns };
                     show(detection, &packet, &mut flow, place, &events, settings);
                     events = stream::Events::default();
                 }
@@ -338,6 +340,8 @@ struct At {
     direction: Direction,
     presence: Presence,
     established: bool,
+    /// It goes no further, as its receiver would not take it.
+    refused: bool,
     now_ns: u64,
 }
 
@@ -350,7 +354,7 @@ fn show<D: Detection>(
     stream_events: &stream::Events,
     settings: &Settings,
 ) -> Verdict {
-    let At { direction, presence, established, now_ns } = at;
+    let At { direction, presence, established, refused, now_ns } = at;
     let mut view = flow.view(direction, now_ns);
     view.presence = presence;
     view.established = established;
@@ -367,6 +371,9 @@ fn show<D: Detection>(
     let had_window = window.is_some();
     let seen = Inspection { packet, stream_events, flow: Some(&view), window, app: app.as_deref(), now_ns };
     let judgement = if passed { Judgement::default() } else { detection.inspect(&seen, Some(state)) };
+    if refused && judgement.verdict < Verdict::Drop {
+        detection.refused(&seen);
+    }
     let below =
         complete_below(flow.kept.app.as_deref(), flow.kept.inspected[direction.index()], packet.pseudo);
     flow.kept.inspected[direction.index()] = below;

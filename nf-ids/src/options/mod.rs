@@ -105,7 +105,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub eve: Option<PathBuf>,
 
-    /// What --eve writes: alert, http, dns, tls, ssh, flow, anomaly, stats, or all; a list
+    /// What --eve writes: alert, http, dns, tls, ssh, fileinfo, drop, flow, anomaly, stats, or all; a list
     #[arg(long, value_name = "KINDS", default_value = "alert", help_heading = "Output")]
     pub eve_types: String,
 

@@ -166,7 +166,7 @@ impl NetworkFunction for Ids {
     const ABOUT: &'static str = "Finds attacks by Suricata's rules, inline and offline";
     /// Resets and ICMP errors.
     const EMITS: bool = true;
-    const STATE_VERSION: u32 = 1;
+    const STATE_VERSION: u32 = 2;
     const TICK: Duration = Duration::from_millis(100);
 
     fn setup(options: &Options, setup: &Setup) -> Result<Self, SetupError> {

@@ -419,7 +419,8 @@ fn ssh_version(b: &mut Builder, value: &str) -> Result<(), Fault> {
         _ if plain => format!("^{}\\z", text.replace('.', "\\.")),
         _ => return Err(Fault::new(WORD, format!("`{text}` is neither a version nor `2_compat`"))),
     };
-    let pcre = super::test::Pcre { expression, negated, relative: false, unlimited: false };
+    let pcre =
+        super::test::Pcre { expression, negated, relative: false, unlimited: false, captures: Vec::new() };
     b.test_of(Buffer::SshProto, Test::Pcre(pcre))
 }
 

@@ -52,6 +52,7 @@ const CHECKSUMS: &[(&str, Checksummed)] = &[
 
 /// Headers as buffers.
 const BUFFERS: &[(&str, HeaderBytes)] = &[
+    ("ether.hdr", HeaderBytes::Ethernet),
     ("ipv4.hdr", HeaderBytes::Ipv4),
     ("ipv6.hdr", HeaderBytes::Ipv6),
     ("tcp.hdr", HeaderBytes::Tcp),

@@ -59,8 +59,8 @@ pub use state::{
     UniqueOn,
 };
 pub use test::{
-    Absence, Arithmetic, Asn1, Base64Mode, Content, Endian, Fast, FileHash, FloatCompare, HashKind,
-    HeaderBytes, Jump, Notation, Number, Operator, Pcre, Place, Section, SetCommand, SetTest, Test,
+    Absence, Arithmetic, Asn1, Base64Mode, Capture, Content, Endian, Fast, FileHash, FloatCompare, Group,
+    HashKind, HeaderBytes, Jump, Notation, Number, Operator, Pcre, Place, Section, SetCommand, SetTest, Test,
     Transform, Value,
 };
 pub(crate) use text::{logical_lines, read as read_text};

@@ -22,6 +22,8 @@ pub enum Place {
 /// Headers as bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HeaderBytes {
+    /// `ether.hdr`.
+    Ethernet,
     /// `ipv4.hdr`.
     Ipv4,
     /// `ipv6.hdr`, with its extension headers.
@@ -431,6 +433,28 @@ pub struct Pcre {
     pub relative: bool,
     /// The match limit is not lowered.
     pub unlimited: bool,
+    /// What is kept of a match.
+    pub captures: Vec<Capture>,
+}
+
+/// What a group of an expression has matched is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// The group.
+    pub group: Group,
+    /// With the flow; else for this packet.
+    pub of_flow: bool,
+    /// Its name for `flowvar` and `pktvar`.
+    pub name: Arc<str>,
+}
+
+/// A group of an expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// By its place, from 1.
+    Number(usize),
+    /// By its name.
+    Name(String),
 }
 
 /// What makes other bytes of a buffer.
