@@ -86,6 +86,8 @@ pub struct Limits {
     pub request_least: usize,
     /// Bytes of a response's body that must be there before it is looked at unfinished.
     pub response_least: usize,
+    /// Bodies of HTTP/1 in LZMA are decoded.
+    pub lzma: bool,
 }
 
 impl Default for Limits {
@@ -96,6 +98,7 @@ impl Default for Limits {
             response_body: 100 << 10,
             request_least: 32 << 10,
             response_least: 40 << 10,
+            lzma: false,
         }
     }
 }

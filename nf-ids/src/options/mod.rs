@@ -147,6 +147,10 @@ pub struct Options {
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub body: u32,
 
+    /// Decode HTTP/1 bodies in LZMA, which browsers do not
+    #[arg(long, help_heading = "Streams")]
+    pub lzma: bool,
+
     /// Flows that are followed at most
     #[arg(long, value_name = "N", default_value_t = 262_144, help_heading = "Streams",
           value_parser = clap::value_parser!(u32).range(1..=67_108_864))]
@@ -185,6 +189,7 @@ impl Options {
         settings.ignore_checksums = self.checksums == Checksums::None;
         let body = (self.body as usize) << 10;
         (settings.app.request_body, settings.app.response_body) = (body, body);
+        settings.app.lzma = self.lzma;
         settings.bounds.flows = self.flows as usize;
         settings.bounds.stream_memory = (self.stream_memory as usize) << 20;
         settings

@@ -21,6 +21,7 @@ mod h2;
 mod header;
 mod line;
 mod multipart;
+mod packed;
 mod request;
 mod response;
 mod tx;

@@ -1,6 +1,7 @@
 //! One transaction: a request, its response, and what rules ask of them.
 
 use super::body::Body;
+use super::decode::Also;
 use super::header::Headers;
 use super::multipart::parameter;
 use crate::app::{Buffer, Event, Limits, Progress};
@@ -57,6 +58,8 @@ pub(super) struct Tx {
     pub(super) continued: bool,
     pub(super) events: Vec<Event>,
     response_name: OnceCell<Vec<u8>>,
+    /// Encodings that are decoded beside the usual ones.
+    pub(super) also: Also,
 }
 
 impl Message {
@@ -111,6 +114,7 @@ impl Tx {
         Tx {
             request: Message::new(limits.request_body),
             response: Message::new(limits.response_body),
+            also: Also { brotli: false, lzma: limits.lzma },
             ..Tx::default()
         }
     }
