@@ -6,7 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use super::builder::Builder;
 use super::parse::Context;
 use super::refusal::Fault;
-use super::test::{Place, SetCommand, SetTest, Test};
+use super::test::{Place, Test};
+use super::values::{SetCommand, SetTest};
 use crate::sets::{Definition, KINDS};
 
 /// Every keyword of this room.

@@ -8,7 +8,8 @@ use super::compare::Compare;
 use super::dataset::beside_rules;
 use super::parse::Context;
 use super::refusal::Fault;
-use super::test::{FileHash, HashKind, Test};
+use super::test::Test;
+use super::values::{FileHash, HashKind};
 use crate::app::Buffer;
 use crate::sets::from_hex;
 

@@ -41,6 +41,7 @@ mod tests;
 mod text;
 mod transforms;
 mod validate;
+mod values;
 mod variables;
 
 pub use classes::Classes;
@@ -59,9 +60,9 @@ pub use state::{
     UniqueOn,
 };
 pub use test::{
-    Absence, Arithmetic, Asn1, Base64Mode, Capture, Content, Endian, Fast, FileHash, FloatCompare, Group,
-    HashKind, HeaderBytes, Jump, Notation, Number, Operator, Pcre, Place, Section, SetCommand, SetTest, Test,
-    Transform, Value,
+    Absence, Arithmetic, Base64Mode, Capture, Content, Endian, Fast, FloatCompare, Group, HeaderBytes, Jump,
+    Notation, Number, Operator, Pcre, Place, Section, Test, Transform, Value,
 };
 pub(crate) use text::{logical_lines, read as read_text};
+pub use values::{Asn1, FileHash, HashKind, SetCommand, SetTest};
 pub use variables::Variables;

@@ -3,7 +3,8 @@
 use super::builder::Builder;
 use super::refusal::Fault;
 use super::rule::{HeaderTest, TransactionTest};
-use super::test::{Asn1, Test};
+use super::test::Test;
+use super::values::Asn1;
 
 /// Every keyword of this room.
 pub(crate) const WORDS: &[&str] = &["asn1", "rpc", "ftpbounce"];
