@@ -41,6 +41,7 @@ pub mod output;
 pub mod program;
 pub mod reject;
 pub mod rules;
+pub mod sets;
 pub mod stream;
 
 pub use program::{Ids, main};

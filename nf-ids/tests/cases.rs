@@ -21,7 +21,7 @@ const FLOORS: &[(&str, usize)] = &[
     ("T5", 49),
     ("T5e", 43),
     ("T6", 18),
-    ("T7", 56),
+    ("T7", 57),
 ];
 
 /// An alert as it is compared: rule, protocol, ends.

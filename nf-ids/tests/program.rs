@@ -234,3 +234,61 @@ fn thresholds_come_from_rules_and_from_a_file() {
     );
     assert_eq!(count(&out), 9, "the fourth of five");
 }
+
+#[test]
+fn in_line_what_is_dropped_is_told() {
+    let folder = Folder::new();
+    let rules = folder.write("a.rules", &RULE.replace("alert http", "drop http"));
+    let capture = folder.capture(&conversation());
+    let arguments: [&dyn AsRef<std::ffi::OsStr>; 8] =
+        [&"--rules", &rules, &"--replay", &capture, &"--eve", &"-", &"--eve-types", &"drop"];
+    assert!(events(&run(&arguments)).is_empty(), "looking on drops nothing");
+    let in_line: Vec<&dyn AsRef<std::ffi::OsStr>> =
+        arguments.into_iter().chain([&"--inline" as &dyn AsRef<std::ffi::OsStr>]).collect();
+    let told = events(&run(&in_line));
+    let [event] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((&event["event_type"], &event["alert"]["signature_id"]), (&"drop".into(), &7.into()));
+    let fields = &event["drop"];
+    assert_eq!(
+        (&fields["reason"], &fields["psh"], &fields["syn"]),
+        (&"rules".into(), &true.into(), &false.into())
+    );
+    assert!(fields["len"].as_u64() > Some(40) && fields["tcpseq"].is_u64(), "{fields}");
+}
+
+#[test]
+fn files_are_told_and_sets_are_kept() {
+    let folder = Folder::new();
+    let rule =
+        "alert http any any -> any any (http.host; dataset:set,hosts,type string,state hosts.lst; sid:9;)\n";
+    let (rules, capture) = (folder.write("a.rules", rule), folder.capture(&conversation()));
+    let data = folder.path("data");
+    std::fs::create_dir(&data).unwrap();
+    let arguments: [&dyn AsRef<std::ffi::OsStr>; 10] = [
+        &"--rules",
+        &rules,
+        &"--replay",
+        &capture,
+        &"--eve",
+        &"-",
+        &"--eve-types",
+        &"alert,fileinfo",
+        &"--data",
+        &data,
+    ];
+    let first = events(&run(&arguments));
+    let of =
+        |events: &[serde_json::Value], kind: &str| events.iter().filter(|e| e["event_type"] == kind).count();
+    assert_eq!(of(&first, "alert"), 1, "{first:?}");
+    for event in first.iter().filter(|e| e["event_type"] == "fileinfo") {
+        assert_eq!((&event["fileinfo"]["state"], &event["app_proto"]), (&"CLOSED".into(), &"http".into()));
+        assert_eq!(event["fileinfo"]["sha256"].as_str().map(str::len), Some(64), "{event}");
+        assert_eq!(event["src_port"], 80, "from who sent it");
+    }
+    assert_eq!(of(&first, "fileinfo"), 1, "{first:?}");
+    assert_eq!(std::fs::read_to_string(data.join("hosts.lst")).unwrap(), "ZXhhbXBsZS50ZXN0\n");
+    // What was seen before is not new.
+    assert_eq!(of(&events(&run(&arguments)), "alert"), 0);
+    let output = run(&arguments[..8]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--data FOLDER"), "{output:?}");
+}

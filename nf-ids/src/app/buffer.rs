@@ -148,7 +148,7 @@ buffers! {
     /// Names that are asked for.
     DnsQuery = ["dns.query", "dns_query"] DNS (Complete) () many;
     /// Names that are asked for, of queries and answers.
-    DnsQueriesName = ["dns.queries.rrname"] DNS (Complete) (Complete) many;
+    DnsQueriesName = ["dns.queries.rrname", "dns.query.name"] DNS (Complete) (Complete) many;
     /// Names of answers.
     DnsAnswersName = ["dns.answers.rrname", "dns.answer.name"] DNS (Complete) (Complete) many;
     /// Names of authorities.

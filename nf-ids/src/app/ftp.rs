@@ -1,7 +1,7 @@
 //! FTP's control connection (RFC 959): a command and its replies are a transaction.
 
 use super::store::{Pending, Reader, Store};
-use super::{Buffer, Event, Progress, Protocol, Step, side};
+use super::{Buffer, Event, Progress, Protocol, Step, Transfer, side};
 use crate::flow::Direction;
 
 /// Longest line that is kept; the rest of a longer one is passed over.
@@ -20,10 +20,28 @@ pub(super) struct Ftp {
     open: usize,
     /// `AUTH TLS` was sent.
     wants_tls: bool,
+    /// Port that the next file goes to, said by either side.
+    port: Option<u16>,
+    /// A file that was asked for, until the engine knows of it.
+    announced: Option<Transfer>,
 }
 
-/// A host and port as PORT and PASV write them: the port.
+/// A host and port as PORT and PASV write them: the host.
+pub(crate) fn named_host(text: &[u8]) -> Option<[u8; 4]> {
+    let parts = six_numbers(text)?;
+    let mut host = [0; 4];
+    for (place, number) in host.iter_mut().zip(parts) {
+        *place = u8::try_from(number).ok()?;
+    }
+    Some(host)
+}
+
+/// The same: the port.
 fn dynamic_port(text: &[u8]) -> Option<u16> {
+    six_numbers(text).map(|parts| parts[4] << 8 | parts[5])
+}
+
+fn six_numbers(text: &[u8]) -> Option<[u16; 6]> {
     let start = text.iter().position(u8::is_ascii_digit)?;
     let text = &text[start..];
     let end = text.iter().position(|byte| !byte.is_ascii_digit() && *byte != b',').unwrap_or(text.len());
@@ -32,7 +50,7 @@ fn dynamic_port(text: &[u8]) -> Option<u16> {
         .split(',')
         .map(|part| part.parse().ok().filter(|number| *number < 256))
         .collect::<Option<_>>()?;
-    (parts.len() == 6).then(|| parts[4] << 8 | parts[5])
+    parts.try_into().ok()
 }
 
 impl Ftp {
@@ -48,11 +66,20 @@ impl Ftp {
             store.put(id, Buffer::FtpCommandData, way, data);
             store.text(id, "command_data", data);
         }
-        if command.eq_ignore_ascii_case(b"PORT")
-            && let Some(port) = dynamic_port(data)
+        let is = |word: &[u8]| command.eq_ignore_ascii_case(word);
+        let port = match () {
+            () if is(b"PORT") => dynamic_port(data),
+            () if is(b"EPRT") => delimited_port(data),
+            () => None,
+        };
+        if let Some(port) = port {
+            self.said_port(store, id, way, port);
+        }
+        let stores = is(b"STOR");
+        if (stores || is(b"RETR"))
+            && let Some(port) = self.port
         {
-            store.number(id, super::Number::FtpDynamicPort, way, u64::from(port));
-            store.field(id, "dynamic_port", port);
+            self.announced = Some(Transfer { port, stores, name: data.to_vec() });
         }
         if long {
             store.event(id, Event::FtpRequestTooLong);
@@ -60,8 +87,14 @@ impl Ftp {
         if self.open > MOST_OPEN {
             store.event(id, Event::FtpTooManyTransactions);
         }
-        self.wants_tls = command.eq_ignore_ascii_case(b"AUTH");
+        self.wants_tls = is(b"AUTH");
         store.reach(id, way, Progress::Complete);
+    }
+
+    fn said_port(&mut self, store: &mut Store, id: u64, way: Direction, port: u16) {
+        self.port = Some(port);
+        store.number(id, super::Number::FtpDynamicPort, way, u64::from(port));
+        store.field(id, "dynamic_port", port);
     }
 
     /// A line of a reply. Whether what follows is TLS.
@@ -86,8 +119,7 @@ impl Ftp {
             if matches!(&code, b"227" | b"229") {
                 let port = if &code == b"227" { dynamic_port(text) } else { extended_port(text) };
                 if let Some(port) = port {
-                    store.number(id, super::Number::FtpDynamicPort, way, u64::from(port));
-                    store.field(id, "dynamic_port", port);
+                    self.said_port(store, id, way, port);
                 }
             }
         }
@@ -108,7 +140,13 @@ impl Ftp {
 /// The port of a reply to EPSV, `(|||6446|)` (RFC 2428).
 fn extended_port(text: &[u8]) -> Option<u16> {
     let start = memchr::memchr(b'(', text)? + 1;
-    let mut parts = text[start..].splitn(5, |byte| *byte == *text.get(start).unwrap_or(&b'|'));
+    delimited_port(&text[start..])
+}
+
+/// The port of `|1|132.235.1.2|6275|`, whatever character the first is.
+fn delimited_port(text: &[u8]) -> Option<u16> {
+    let delimiter = *text.first()?;
+    let mut parts = text.splitn(5, |byte| *byte == delimiter);
     std::str::from_utf8(parts.nth(3)?).ok()?.parse().ok()
 }
 
@@ -157,6 +195,10 @@ impl Reader for Ftp {
         true
     }
 
+    fn announced(&mut self) -> Option<Transfer> {
+        self.announced.take()
+    }
+
     fn memory(&self) -> usize {
         self.pending.iter().map(Pending::memory).sum()
     }
@@ -171,5 +213,7 @@ mod tests {
         assert_eq!(dynamic_port(b"Entering Passive Mode (172,23,0,2,82,9)."), Some(21001));
         assert_eq!(dynamic_port(b"10,0,0,1,0,300"), None);
         assert_eq!(extended_port(b"Entering Extended Passive Mode (|||6446|)"), Some(6446));
+        assert_eq!(delimited_port(b"|2|::1|5282|"), Some(5282));
+        assert_eq!(delimited_port(b"|1|10.0.0.1|"), None);
     }
 }

@@ -29,6 +29,7 @@ mod krb5;
 mod ldap;
 mod mqtt;
 pub mod number;
+mod parser;
 pub mod probe;
 pub mod protocol;
 mod quic;
@@ -41,6 +42,7 @@ mod ssh;
 mod store;
 mod text;
 mod tls;
+pub mod transfer;
 mod websocket;
 
 #[cfg(test)]
@@ -53,12 +55,14 @@ mod tests;
 use crate::flow::Direction;
 pub use buffer::{Buffer, Progress};
 pub use event::Event;
+pub(crate) use ftp::named_host;
 pub use number::Number;
+pub(crate) use parser::{Parser, Step};
 pub use probe::Hints;
 pub use protocol::Protocol;
 use serde_json::{Map, Value};
-use std::ops::Range;
 use store::Stored;
+pub use transfer::Transfer;
 
 /// Live transactions of a flow; with one more, the oldest is forgotten.
 pub const MOST_TRANSACTIONS: u64 = 512;
@@ -82,6 +86,8 @@ pub struct Limits {
     pub request_least: usize,
     /// Bytes of a response's body that must be there before it is looked at unfinished.
     pub response_least: usize,
+    /// Bodies of HTTP/1 in LZMA are decoded.
+    pub lzma: bool,
 }
 
 impl Default for Limits {
@@ -92,57 +98,9 @@ impl Default for Limits {
             response_body: 100 << 10,
             request_least: 32 << 10,
             response_least: 40 << 10,
+            lzma: false,
         }
     }
-}
-
-/// What a parser says after it was given something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Go on.
-    Go,
-    /// Nothing more of this flow can be read.
-    Stop,
-    /// What follows is another protocol, or one to be found out; this many of the bytes just given belong to it.
-    Change(Option<Protocol>, usize),
-}
-
-/// A protocol's parser. Ids of transactions rise by one; they start where [`Parser::ids`] says.
-pub(crate) trait Parser: std::fmt::Debug + Send {
-    /// Bytes of one direction, in order.
-    fn data(&mut self, direction: Direction, bytes: &[u8]) -> Step;
-    /// This many bytes are lost.
-    fn gap(&mut self, direction: Direction, length: usize) -> Step;
-    /// No more bytes of this direction.
-    fn end(&mut self, direction: Direction);
-    /// The live transactions.
-    fn ids(&self) -> Range<u64>;
-    /// How far a live transaction has come.
-    fn progress(&self, id: u64, direction: Direction) -> Progress;
-    /// A buffer's bytes.
-    fn buffer(&self, id: u64, buffer: Buffer, direction: Direction, index: usize) -> Option<&[u8]>;
-    /// A number.
-    fn number(&self, id: u64, number: Number, direction: Direction, index: usize) -> Option<u64>;
-    /// What went wrong in a transaction.
-    fn events(&self, id: u64) -> &[Event];
-    /// What went wrong in one direction of a transaction, where the parser keeps them apart.
-    fn events_in(&self, id: u64, _direction: Direction) -> &[Event] {
-        self.events(id)
-    }
-    /// The fields that EVE has under the protocol's name.
-    fn describe(&self, id: u64) -> Map<String, Value>;
-    /// The direction that a transaction belongs to, where it does not have two.
-    fn only(&self, _id: u64) -> Option<Direction> {
-        None
-    }
-    /// The protocol's name, if what was read makes it another than the one that was recognised.
-    fn renamed(&self) -> Option<Protocol> {
-        None
-    }
-    /// Forgets transactions below `id`.
-    fn release(&mut self, below: u64);
-    /// Bytes held.
-    fn memory(&self) -> usize;
 }
 
 /// The application layer of one flow.
@@ -190,6 +148,19 @@ impl State {
             changes: 0,
             held: 0,
         }
+    }
+
+    /// Of a flow that another has announced: its bytes are a file.
+    pub fn of_transfer(hints: Hints, limits: &Limits, transfer: Transfer) -> State {
+        let mut state = State::new(hints, limits);
+        (state.protocol, state.original) = (Protocol::FtpData, Protocol::FtpData);
+        state.parser = Some(Box::new(Stored::new(0, transfer::Data::new(transfer))));
+        state
+    }
+
+    /// A connection that this flow has announced, and the file that it will carry; each is given once.
+    pub fn announced(&mut self) -> Option<Transfer> {
+        self.parser.as_mut().and_then(|parser| parser.announced())
     }
 
     /// Bytes of one direction in order: `gap` bytes before them are lost; `end`: none follow. A datagram is one call.
@@ -430,6 +401,11 @@ impl State {
     /// A number, the `index`th of several.
     pub fn number(&self, id: u64, number: Number, direction: Direction, index: usize) -> Option<u64> {
         self.of(id)?.1.number(id, number, direction, index)
+    }
+
+    /// Whether nothing of a transaction's file follows, and all of it was kept.
+    pub fn has_whole_file(&self, id: u64, direction: Direction, index: usize) -> bool {
+        self.of(id).is_some_and(|(_, parser)| parser.has_whole_file(id, direction, index))
     }
 
     /// What was wrong in a transaction.

@@ -42,6 +42,8 @@ pub enum Number {
     MqttSessionPresent,
     /// Port that a command or reply names.
     FtpDynamicPort,
+    /// What a data connection was opened for: 1 `RETR`, 2 `STOR`.
+    FtpDataCommand,
     /// Version.
     SnmpVersion,
     /// Type of PDU.
@@ -120,6 +122,7 @@ impl Number {
             | N::MqttReasonCode
             | N::MqttSessionPresent => &[Protocol::Mqtt],
             N::FtpDynamicPort => &[Protocol::Ftp],
+            N::FtpDataCommand => &[Protocol::FtpData],
             N::SnmpVersion | N::SnmpPduType => &[Protocol::Snmp],
             N::DhcpLeaseTime | N::DhcpRebindingTime | N::DhcpRenewalTime => &[Protocol::Dhcp],
             N::RfbSecType | N::RfbSecResult => &[Protocol::Rfb],

@@ -18,6 +18,8 @@ struct Entry {
     fields: Map<String, Value>,
     /// Bytes of its buffers.
     bytes: usize,
+    /// Not all of its file was kept.
+    cut: bool,
 }
 
 /// Things kept of one transaction; more are not.
@@ -72,6 +74,7 @@ impl Store {
         if let Some((_, _, bytes)) = last {
             let room = most.saturating_sub(bytes.len()).min(MOST_BYTES.saturating_sub(entry.bytes));
             let room = room.min(more.len());
+            entry.cut |= room < more.len();
             bytes.extend_from_slice(&more[..room]);
             entry.bytes += room;
             self.bytes += room;
@@ -142,6 +145,10 @@ pub(super) trait Reader: std::fmt::Debug + Send {
     fn gap(&mut self, _store: &mut Store, _direction: Direction, _length: usize) -> bool {
         false
     }
+    /// A connection that was announced; each is given once.
+    fn announced(&mut self) -> Option<super::Transfer> {
+        None
+    }
     /// Bytes held beside the store's.
     fn memory(&self) -> usize;
 }
@@ -177,6 +184,8 @@ impl<R: Reader> Parser for Stored<R> {
     fn gap(&mut self, direction: Direction, length: usize) -> Step {
         if !self.reader.gap(&mut self.store, direction, length) {
             self.lost[side(direction)] = true;
+            let open = |entry: &&mut Entry| entry.progress[side(direction)] != Progress::Complete;
+            self.store.entries.iter_mut().filter(open).for_each(|entry| entry.cut = true);
         }
         if self.lost == [true, true] { Step::Stop } else { Step::Go }
     }
@@ -205,6 +214,11 @@ impl<R: Reader> Parser for Stored<R> {
         all.map(|(_, _, value)| *value).nth(index)
     }
 
+    fn has_whole_file(&self, id: u64, direction: Direction, _: usize) -> bool {
+        let done = |entry: &Entry| entry.progress[side(direction)] >= Progress::Body && !entry.cut;
+        self.entry(id).is_some_and(done)
+    }
+
     fn events(&self, id: u64) -> &[Event] {
         self.entry(id).map_or(&[], |entry| &entry.events)
     }
@@ -215,6 +229,10 @@ impl<R: Reader> Parser for Stored<R> {
 
     fn only(&self, id: u64) -> Option<Direction> {
         self.entry(id)?.only
+    }
+
+    fn announced(&mut self) -> Option<super::Transfer> {
+        self.reader.announced()
     }
 
     fn release(&mut self, below: u64) {

@@ -47,6 +47,13 @@ pub(crate) fn decode(text: &[u8], mode: Base64Mode, out: &mut Vec<u8>) {
     }
 }
 
+/// What a whole text stands for, and nothing but it; none if it is no base64.
+pub(crate) fn strictly(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    decode(text, Base64Mode::Strict, &mut out);
+    (text.is_empty() || !out.is_empty()).then_some(out)
+}
+
 /// Appends what a group of four stands for; `=` is for what is not there. Whether it is a group.
 fn give(group: [u8; 4], out: &mut Vec<u8>) -> bool {
     let [Some(a), Some(b), c, d] = group.map(value) else { return false };

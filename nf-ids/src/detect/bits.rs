@@ -15,6 +15,7 @@ const MOST: usize = 1 << 17;
 pub(crate) enum Condition {
     Bit(Keeper, bool, Vec<u64>),
     Counter(u64, CounterCommand),
+    Variable(bool, u64, Vec<u8>),
 }
 
 /// What is done.
@@ -33,6 +34,9 @@ impl Condition {
             StateTest::Bit(keeper, BitCommand::IsNotSet, names, _) => {
                 Some(Condition::Bit(*keeper, false, names.iter().map(|n| hash(n)).collect()))
             }
+            StateTest::Variable { of_flow, name, bytes } => {
+                Some(Condition::Variable(*of_flow, hash(name), bytes.clone()))
+            }
             StateTest::Counter(name, command) if test.is_condition() => {
                 Some(Condition::Counter(hash(name), command.clone()))
             }
@@ -49,6 +53,7 @@ impl Action {
                 Some(Action::Bit(*keeper, *command, hash(names.first()?), *seconds))
             }
             StateTest::Counter(name, command) => Some(Action::Counter(hash(name), command.clone())),
+            StateTest::Variable { .. } => None,
         }
     }
 }
@@ -64,6 +69,9 @@ enum Owner {
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct HostBits {
     set: HashMap<(Owner, u64), u64>,
+    /// What expressions kept of the packet.
+    #[serde(skip)]
+    pub(crate) of_packet: Vec<(u64, Vec<u8>)>,
 }
 
 /// Whom a packet is of.
@@ -120,6 +128,15 @@ impl HostBits {
             Condition::Bit(keeper, set, names) => {
                 let owner = whose.owner(*keeper);
                 names.iter().any(|name| self.has(owner, *name, whose.now_ns) == *set)
+            }
+            Condition::Variable(of_flow, name, bytes) => {
+                let known = if *of_flow {
+                    flow.and_then(|flow| flow.variable(*name))
+                } else {
+                    let all = self.of_packet.iter().rev();
+                    all.clone().find(|(known, _)| known == name).map(|(_, value)| &value[..])
+                };
+                known.is_some_and(|value| memchr::memmem::find(value, bytes).is_some())
             }
             Condition::Counter(name, command) => flow.is_some_and(|flow| counter(flow, *name, command)),
         })

@@ -41,6 +41,7 @@ fn protocols(rule: &Compiled) -> Vec<Protocol> {
             match test {
                 T::Number(number, _) | T::Several(number, _) => all.extend(number.protocols()),
                 T::Versions(..) => all.extend(Number::TlsVersion.protocols()),
+                T::FtpBounce => all.push(Protocol::Ftp),
                 T::CertificateValid(_) => all.extend(Number::TlsCertNotAfter.protocols()),
                 T::Event(event) => {
                     let name = event.name().split('.').next().unwrap_or_default();

@@ -6,21 +6,37 @@
 //! buffer, and on the bytes that it reads, keep it finite whatever an attacker sends.
 
 use super::base64;
+use super::file::Known;
 use super::find::{Needle, resolve};
+use super::names;
 use super::numbers;
 use super::regex::Regex;
-use crate::rules::{Absence, Base64Mode, Endian, Section, Test};
+use crate::rules::{Absence, Base64Mode, Capture, Endian, Section, Test};
 
 /// Steps of one evaluation of a section: matches tried.
 const MOST_STEPS: u32 = 3_000;
 /// Bytes that the steps of one evaluation read; a buffer is read a few times by a rule that means well.
 const MOST_READ: usize = 16 << 20;
 
+/// A group of an expression whose match is kept: its place, whether with the flow, and the name's hash.
+type Keep = (usize, bool, u64);
+
+/// What a group has matched, on its way to the flow or the packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) of_flow: bool,
+    pub(crate) name: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Bytes of a group that are kept.
+const MOST_KEPT: usize = 4096;
+
 /// A test with what it needs compiled.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Content(Box<Needle>),
-    Regex { regex: Regex, negated: bool, relative: bool },
+    Regex { regex: Regex, negated: bool, relative: bool, keeps: Vec<Keep> },
     Other(Test),
 }
 
@@ -40,11 +56,15 @@ impl Chain {
         for test in &section.tests {
             steps.push(match test {
                 Test::Content(content) => Step::Content(Box::new(Needle::new(content))),
-                Test::Pcre(p) => Step::Regex {
-                    regex: Regex::new(&p.expression, p.unlimited)?,
-                    negated: p.negated,
-                    relative: p.relative,
-                },
+                Test::Pcre(p) => {
+                    let regex = Regex::new(&p.expression, p.unlimited)?;
+                    let keep =
+                        |c: &Capture| Some((regex.group_at(&c.group)?, c.of_flow, names::hash(&c.name)));
+                    let keeps: Option<Vec<Keep>> = p.captures.iter().map(keep).collect();
+                    let keeps =
+                        keeps.ok_or_else(|| format!("`{}` has no group for each name", p.expression))?;
+                    Step::Regex { regex, negated: p.negated, relative: p.relative, keeps }
+                }
                 other => Step::Other(other.clone()),
             });
         }
@@ -90,6 +110,7 @@ fn is_relative(step: &Step) -> bool {
         Step::Regex { relative, .. } => *relative,
         Step::Other(test) => match test {
             Test::DataAt(_, relative, _) | Test::Base64 { relative, .. } => *relative,
+            Test::Asn1(asked) => matches!(asked.offset, Some((_, true))),
             Test::ByteTest(n, ..) | Test::ByteExtract(n, ..) | Test::ByteMath(n, ..) => n.relative,
             Test::ByteJump(jump) => jump.number.relative,
             _ => false,
@@ -110,6 +131,10 @@ pub(crate) struct Work {
     pub(crate) dce: Endian,
     /// The farthest end of something found in the last evaluation.
     pub(crate) farthest: usize,
+    /// What is known of the file that is asked about.
+    pub(crate) file: Known,
+    /// What groups of expressions have matched.
+    pub(crate) kept: Vec<Kept>,
 }
 
 impl Default for Work {
@@ -121,6 +146,8 @@ impl Default for Work {
             read: 0,
             dce: Endian::Little,
             farthest: 0,
+            file: Known::default(),
+            kept: Vec::new(),
         }
     }
 }
@@ -130,6 +157,7 @@ impl Work {
     pub(crate) fn begin(&mut self, variables: usize) {
         self.variables.clear();
         self.variables.resize(variables, 0);
+        self.kept.clear();
         self.farthest = 0;
     }
 
@@ -143,15 +171,34 @@ impl Work {
         let Some(step) = chain.steps.get(at) else { return true };
         match step {
             Step::Content(needle) => self.content(chain, base64, bytes, at, last, needle),
-            Step::Regex { regex, negated, relative } => {
+            Step::Regex { regex, negated, relative, keeps } => {
                 let base = if *relative { last.min(bytes.len()) } else { 0 };
-                self.regex(chain, base64, bytes, at, (base, last), (regex, *negated))
+                let before = self.kept.len();
+                if !negated && !keeps.is_empty() {
+                    self.keep(regex, keeps, &bytes[base..]);
+                }
+                let held = self.regex(chain, base64, bytes, at, (base, last), (regex, *negated));
+                if !held {
+                    self.kept.truncate(before);
+                }
+                held
             }
             Step::Other(test) => match self.other(test, base64, bytes, last) {
                 Some(last) => self.run(chain, base64, bytes, at + 1, last),
                 None => false,
             },
         }
+    }
+
+    /// Keeps what groups have matched.
+    fn keep(&mut self, regex: &Regex, keeps: &[Keep], bytes: &[u8]) {
+        let kept = &mut self.kept;
+        regex.each_group(bytes, 0, |at, (from, to)| {
+            for (_, of_flow, name) in keeps.iter().filter(|(place, ..)| *place == at) {
+                let bytes = bytes[from..to.min(from + MOST_KEPT)].to_vec();
+                kept.push(Kept { of_flow: *of_flow, name: *name, bytes });
+            }
+        });
     }
 
     /// Counts a step that reads so many bytes; whether it was one too many.
@@ -278,6 +325,10 @@ impl Work {
                 let part = if *most == 0 { rest } else { rest.get(..*most).unwrap_or(rest) };
                 self.decode(part, base64).then_some(last)
             }
+            Test::Asn1(asked) => super::ber::holds(asked, bytes, last).then_some(last),
+            Test::Set(asked) => asked.holds(bytes).then_some(last),
+            Test::FileSize(compare) => self.file.size_holds(*compare, bytes.len()).then_some(last),
+            Test::FileHash(asked) => self.file.hash_holds(asked, bytes).then_some(last),
             Test::Absent(asked) => matches!(asked, Absence::OrElse | Absence::ErrorOr).then_some(last),
             Test::Entropy(most, offset, compare) => {
                 let rest = bytes.get(*offset..)?;

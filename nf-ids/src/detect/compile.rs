@@ -34,6 +34,10 @@ pub(crate) struct Compiled {
     pub(crate) limits: RuleLimits,
     /// Whether any section is of the payload.
     pub(crate) payload: bool,
+    /// Whether all of it is asked anew each time: what one part has found is asked for by another, or is kept.
+    pub(crate) anew: bool,
+    /// Whether it changes sets of values when it is asked.
+    pub(crate) fills: bool,
 }
 
 /// What the prefilter looks for, for one rule.
@@ -72,6 +76,9 @@ impl Compiled {
             conditions: rule.state.iter().filter_map(Condition::of).collect(),
             actions: rule.state.iter().filter_map(Action::of).collect(),
             payload,
+            anew: rule.variables > 0
+                || rule.any_test(|test| matches!(test, Test::Pcre(pcre) if !pcre.captures.is_empty())),
+            fills: rule.any_test(|test| matches!(test, Test::Set(asked) if asked.changes())),
             limits: RuleLimits::of(&rule),
             rule: Arc::new(rule),
         })

@@ -124,6 +124,7 @@ impl Detector {
             }
         }
         self.room.matches.clear();
+        self.hosts.of_packet.clear();
         // One count up and down for a packet; workers share the counter.
         let tables = self.tables.clone();
         self.addresses(&tables, seen, flow.as_deref_mut());
@@ -187,6 +188,9 @@ impl Detector {
                 } else {
                     self.discarded += 1;
                 }
+            }
+            if rule.bypass {
+                apply(Action::Pass, true, &mut outcome, flow.as_deref_mut());
             }
             if action == Action::Pass {
                 break;
@@ -279,7 +283,7 @@ impl Detector {
         index: u32,
         compiled: &super::compile::Compiled,
         seen: &Inspection<'_>,
-        flow: Option<&mut FlowState>,
+        mut flow: Option<&mut FlowState>,
         transaction: Option<u64>,
         in_stream: bool,
     ) -> bool {
@@ -288,7 +292,14 @@ impl Detector {
             if !self.hosts.hold(&compiled.conditions, flow.as_deref(), &whose) {
                 return false;
             }
-            self.hosts.act(&compiled.actions, flow, &whose);
+            self.hosts.act(&compiled.actions, flow.as_deref_mut(), &whose);
+        }
+        for kept in self.room.work.kept.drain(..) {
+            match flow.as_deref_mut() {
+                Some(flow) if kept.of_flow => flow.set_variable(kept.name, kept.bytes),
+                _ if kept.of_flow => {}
+                _ => self.hosts.of_packet.push((kept.name, kept.bytes)),
+            }
         }
         self.room.matches.push(Match { rule: index, transaction, in_stream });
         true

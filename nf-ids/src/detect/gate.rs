@@ -4,7 +4,7 @@ use crate::app::Protocol as Application;
 use crate::decode::Decoded;
 use crate::engine::Inspection;
 use crate::flow::Direction;
-use crate::rules::{Arrow, Protocol, Rule, Way};
+use crate::rules::{Arrow, FlowTest, Protocol, Rule, Way, Ways};
 
 use super::compile::Compiled;
 use super::headers;
@@ -44,18 +44,24 @@ fn protocol(rule: &Rule, packet: &Decoded<'_>) -> bool {
 fn flow(rule: &Rule, seen: &Inspection<'_>) -> bool {
     let wanted = &rule.flow;
     let ways = rule.ways;
-    let Some(flow) = seen.flow else {
-        // Without a flow there is neither a direction nor a state.
-        return wanted.way.is_none()
-            && wanted.established != Some(true)
-            && wanted.fragment.is_none_or(|f| f == fragment(seen));
-    };
+    let Some(flow) = seen.flow else { return without_flow(wanted, ways, fragment(seen)) };
     let way = match flow.direction {
         Direction::ToServer => ways.to_server,
         Direction::ToClient => ways.to_client,
     };
     way && wanted.established.is_none_or(|is| is == flow.established)
         && wanted.fragment.is_none_or(|f| f == fragment(seen))
+}
+
+/// A packet without a flow counts as one to the server. Beside a direction and `no_stream`, whatever `flow` says needs a
+/// flow, as in Suricata.
+fn without_flow(wanted: &FlowTest, ways: Ways, fragment: bool) -> bool {
+    if wanted.no_stream {
+        return wanted.way.is_none()
+            && wanted.established != Some(true)
+            && wanted.fragment.is_none_or(|wanted| wanted == fragment);
+    }
+    ways.to_server && *wanted == FlowTest { way: wanted.way, ..FlowTest::default() }
 }
 
 /// Whether a packet was put together of fragments.

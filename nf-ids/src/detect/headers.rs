@@ -4,7 +4,7 @@ use crate::app::{self, Protocol};
 use crate::decode::{Decoded, Net, Transport};
 use crate::engine::Inspection;
 use crate::flow::Direction;
-use crate::rules::{Checksummed, Compare, Field, HeaderBytes, HeaderTest, ProtocolSide, StreamSide, Way};
+use crate::rules::{Bits, Checksummed, Compare, Field, HeaderBytes, HeaderTest, ProtocolSide, StreamSide};
 use onvm_lib::wire::checksum::{Pseudo, Sum};
 use std::net::IpAddr;
 
@@ -13,30 +13,70 @@ pub(crate) fn holds(test: &HeaderTest, seen: &Inspection<'_>) -> bool {
     let packet = seen.packet;
     match test {
         HeaderTest::Number(Field::VlanId(layer), compare) => vlan(packet, *layer, *compare),
+        HeaderTest::Number(Field::PayloadSize, compare) => payload_size(seen, *compare),
+        HeaderTest::Number(Field::FlowPackets(side), compare) => {
+            seen.flow.is_some_and(|flow| of_flow(flow.packets, *side, *compare))
+        }
+        HeaderTest::Number(Field::FlowBytes(side), compare) => {
+            seen.flow.is_some_and(|flow| of_flow(flow.bytes, *side, *compare))
+        }
         HeaderTest::Number(field, compare) => number(*field, seen).is_some_and(|n| compare.holds(n)),
         HeaderTest::IpOption(kind) => match kind {
             Some(kind) => packet.ipv4_options.has(*kind),
             None => packet.ipv4_options.any(),
         },
         HeaderTest::FragmentBits(bits) => packet.fragment_bits().is_some_and(|value| bits.holds(value)),
-        HeaderTest::TcpFlags(bits) => packet.tcp_flags().is_some_and(|value| bits.holds(value)),
+        HeaderTest::TcpFlags(bits) => {
+            packet.tcp_flags().is_some_and(|value| is_asked_of(*bits, value) && bits.holds(value))
+        }
         HeaderTest::SameIp => (packet.is_ipv4() || packet.is_ipv6()) && packet.source == packet.destination,
         HeaderTest::StreamSize(side, compare) => stream_size(seen, *side, *compare),
         HeaderTest::DecodeEvent(event) => packet.has(*event),
         HeaderTest::StreamEvent(event) => seen.stream_events.has(*event),
         HeaderTest::Checksum(what, right) => checksum(packet, *what) == Some(*right),
+        HeaderTest::Rpc { program, version, procedure } => {
+            rpc(packet, [Some(*program), *version, *procedure])
+        }
         HeaderTest::AppProtocol(names, negated, side) => protocol(seen, names, *negated, *side),
     }
+}
+
+/// Whether a test of TCP flags is asked of segments with these at all. As in Suricata, one that names SYN, FIN or RST is only
+/// asked of segments with one of them, whatever its sign (`flags:!S` is not of every acknowledgement); likewise URG, ECE, CWR.
+fn is_asked_of(test: Bits, flags: u8) -> bool {
+    const ENDS: u8 = 0x07;
+    const UNUSUAL: u8 = 0xe0;
+    [ENDS, UNUSUAL].iter().all(|group| test.bits & group == 0 || flags & group != 0)
+}
+
+/// Numbers that a flow has of each direction: of one, of either, of both.
+fn of_flow(counts: [u64; 2], side: StreamSide, compare: Compare) -> bool {
+    let [server, client] = counts.map(|count| compare.holds(count));
+    match side {
+        StreamSide::Server => server,
+        StreamSide::Client => client,
+        StreamSide::Both => server && client,
+        StreamSide::Either => server || client,
+    }
+}
+
+/// The payload's size. A comparison that is not of small sizes is never one of no payload, as in Suricata.
+fn payload_size(seen: &Inspection<'_>, compare: Compare) -> bool {
+    let packet = seen.packet;
+    if packet.pseudo {
+        return false;
+    }
+    // A message of IGMP is all header.
+    let size = if igmp(packet).is_some() { 0 } else { packet.payload.len() as u64 };
+    let more = matches!(compare, Compare::NotEqual(_) | Compare::AtLeast(_));
+    // A packet that brings its stream to be inspected counts as one with a payload.
+    let none = compare == Compare::Equal(0) && seen.window.is_some();
+    compare.holds(size) && !(more && size == 0) && !none
 }
 
 fn number(field: Field, seen: &Inspection<'_>) -> Option<u64> {
     let packet = seen.packet;
     let icmp = packet.icmp_fields.as_ref();
-    let way = |counts: [u64; 2], way: Option<Way>| match way {
-        Some(Way::ToServer) => counts[0],
-        Some(Way::ToClient) => counts[1],
-        None => counts[0] + counts[1],
-    };
     Some(match field {
         Field::Ttl => packet.ttl()?.into(),
         // The class of IPv6 is another thing.
@@ -55,19 +95,28 @@ fn number(field: Field, seen: &Inspection<'_>) -> Option<u64> {
         Field::IcmpSequence => icmp?.sequence?.into(),
         Field::IcmpMtu => icmp?.mtu?.into(),
         Field::IgmpType => (*igmp(packet)?.first()?).into(),
-        Field::PayloadSize => {
-            if packet.pseudo {
-                return None;
-            }
-            // A message of IGMP is all header.
-            if igmp(packet).is_some() { 0 } else { packet.payload.len() as u64 }
-        }
         Field::VlanLayers => packet.vlan_ids().len() as u64,
-        Field::VlanId(_) => return None,
         Field::FlowAge => seen.flow?.age_seconds(),
-        Field::FlowPackets(which) => way(seen.flow?.packets, which),
-        Field::FlowBytes(which) => way(seen.flow?.bytes, which),
+        Field::VlanId(_) | Field::PayloadSize | Field::FlowPackets(_) | Field::FlowBytes(_) => return None,
     })
+}
+
+/// Whether a packet begins a call of ONC RPC (RFC 5531) of this program, version and procedure. TCP has a length before it.
+fn rpc(packet: &Decoded<'_>, wanted: [Option<u32>; 3]) -> bool {
+    const CALL: u32 = 0;
+    const RPC_VERSION: u32 = 2;
+    let start = match packet.protocol {
+        Some(6) => 4,
+        Some(17) => 0,
+        _ => return false,
+    };
+    let word = |index: usize| {
+        let four = packet.payload.get(start + 4 * index..)?.first_chunk::<4>()?;
+        Some(u32::from_be_bytes(*four))
+    };
+    // After the call's number.
+    let call = word(1) == Some(CALL) && word(2) == Some(RPC_VERSION);
+    call && wanted.iter().enumerate().all(|(n, wanted)| wanted.is_none_or(|one| word(3 + n) == Some(one)))
 }
 
 fn igmp<'a>(packet: &Decoded<'a>) -> Option<&'a [u8]> {
@@ -124,6 +173,7 @@ pub(crate) fn has_spoken(seen: &Inspection<'_>, direction: Direction) -> bool {
 /// The bytes of a header, if the packet has it.
 pub(crate) fn bytes<'a>(packet: &Decoded<'a>, header: HeaderBytes) -> Option<&'a [u8]> {
     match header {
+        HeaderBytes::Ethernet => packet.ethernet,
         HeaderBytes::Ipv4 => packet.ipv4_header(),
         HeaderBytes::Ipv6 => packet.ipv6_header(),
         HeaderBytes::Tcp => packet.tcp_header(),

@@ -27,6 +27,7 @@
 
 mod alert;
 mod base64;
+mod ber;
 mod bits;
 mod buffers;
 mod chain;
@@ -34,6 +35,7 @@ mod chain;
 mod chain_tests;
 mod compile;
 mod detector;
+mod file;
 mod find;
 mod gate;
 mod groups;
@@ -54,6 +56,8 @@ mod threshold;
 mod transaction;
 mod transform;
 mod watch;
+
+pub(crate) use base64::strictly as from_base64;
 
 pub use alert::{Alert, Decision, Outcome};
 pub use detector::{Detector, Memory};

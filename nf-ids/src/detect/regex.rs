@@ -7,6 +7,8 @@
 
 use pcre2::bytes::{Regex as Pcre2, RegexBuilder};
 
+use crate::rules::Group;
+
 /// Steps of one match.
 const MATCH_LIMIT: u32 = 3500;
 /// Bytes of stack for compiled code.
@@ -35,6 +37,26 @@ impl Regex {
             return None;
         }
         self.0.find_at(bytes, from).ok().flatten().map(|m| (m.start(), m.end()))
+    }
+
+    /// The places of groups: by their numbers as they are, by their names where there is such a group.
+    pub(crate) fn group_at(&self, group: &Group) -> Option<usize> {
+        match group {
+            Group::Number(at) => (*at <= self.groups()).then_some(*at),
+            Group::Name(name) => self.0.capture_names().iter().position(|n| n.as_ref() == Some(name)),
+        }
+    }
+
+    /// What groups have matched in the first match at or after `from`, each by its place.
+    pub(crate) fn each_group(&self, bytes: &[u8], from: usize, mut each: impl FnMut(usize, (usize, usize))) {
+        let mut places = self.0.capture_locations();
+        if matches!(self.0.captures_read_at(&mut places, bytes, from), Ok(Some(_))) {
+            for at in 1..places.len() {
+                if let Some(place) = places.get(at) {
+                    each(at, place);
+                }
+            }
+        }
     }
 
     /// How many groups it has.

@@ -5,6 +5,8 @@ use crate::app::Buffer;
 
 /// Bits and counters that a flow may have; more rules than a set has would be needed to reach it.
 const MOST: usize = 4096;
+/// Variables that a flow may have; each is at most 4 KiB.
+const MOST_VARIABLES: usize = 16;
 /// Transactions of which something is remembered.
 const MOST_TRANSACTIONS: usize = 512;
 /// Rules remembered for a transaction: those that wait for more of it, and those that matched.
@@ -63,6 +65,8 @@ pub struct FlowState {
     /// Hashes of names, sorted.
     bits: Vec<u64>,
     counters: Vec<(u64, u32)>,
+    /// What expressions kept, by the hash of its name.
+    variables: Vec<(u64, Vec<u8>)>,
     pub(crate) thresholds: Vec<(u64, Entry)>,
     #[serde(skip)]
     transactions: Vec<Transaction>,
@@ -97,6 +101,7 @@ impl FlowState {
         };
         self.bits.capacity() * 8
             + self.counters.capacity() * 16
+            + self.variables.iter().map(|(_, value)| value.capacity() + 32).sum::<usize>()
             + self.thresholds.capacity() * size_of::<(u64, Entry)>()
             + self.transactions.iter().map(each).sum::<usize>()
     }
@@ -133,6 +138,18 @@ impl FlowState {
             entry.1 = value;
         } else if self.counters.len() < MOST {
             self.counters.push((name, value));
+        }
+    }
+
+    pub(crate) fn variable(&self, name: u64) -> Option<&[u8]> {
+        self.variables.iter().find(|(n, _)| *n == name).map(|(_, value)| &value[..])
+    }
+
+    pub(crate) fn set_variable(&mut self, name: u64, value: Vec<u8>) {
+        if let Some(entry) = self.variables.iter_mut().find(|(n, _)| *n == name) {
+            entry.1 = value;
+        } else if self.variables.len() < MOST_VARIABLES {
+            self.variables.push((name, value));
         }
     }
 

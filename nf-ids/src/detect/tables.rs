@@ -128,6 +128,10 @@ fn setters(rules: &[Rule]) -> HashMap<String, u32> {
                     }
                 }
             }
+            for name in kept(rule) {
+                let entry = next.entry(name).or_insert(0);
+                *entry = (*entry).max(own + 1).min(16);
+            }
         }
         if next == depths {
             break;
@@ -135,6 +139,16 @@ fn setters(rules: &[Rule]) -> HashMap<String, u32> {
         depths = next;
     }
     depths
+}
+
+/// Names of variables that a rule's expressions keep something in.
+fn kept(rule: &Rule) -> impl Iterator<Item = String> + '_ {
+    let tests = rule.sections.iter().flat_map(|section| &section.tests);
+    let captures = tests.filter_map(|test| match test {
+        rules::Test::Pcre(pcre) => Some(&pcre.captures),
+        _ => None,
+    });
+    captures.flatten().map(|capture| capture.name.to_string())
 }
 
 fn depth(rule: &Rule, depths: &HashMap<String, u32>) -> u32 {
@@ -146,6 +160,7 @@ fn depth(rule: &Rule, depths: &HashMap<String, u32>) -> u32 {
             use rules::CounterCommand as C;
             Some(u32::from(!matches!(command, C::Set(_) | C::Add(_) | C::Subtract(_))))
         }
+        StateTest::Variable { name, .. } => depths.get(&**name).copied(),
         StateTest::Bit(..) => None,
     });
     asked.max().unwrap_or(0)

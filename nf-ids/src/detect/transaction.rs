@@ -164,7 +164,9 @@ impl Detector {
     ) {
         waiting.retain_mut(|(index, mask)| {
             let compiled = &tables.rules[*index as usize];
-            let answer = self.rule(compiled, at, seen, mask, false);
+            // What changes sets is only done where the header is the rule's.
+            let asked = !compiled.fills || gate::lets_by(compiled, seen);
+            let answer = if asked { self.rule(compiled, at, seen, mask, false) } else { Answer::Open };
             let settled = match answer {
                 Answer::Open => false,
                 Answer::Fails => true,
@@ -220,8 +222,8 @@ impl Detector {
         mask: &mut u64,
         both: bool,
     ) -> Answer {
-        if compiled.rule.variables > 0 {
-            // Variables do not outlive an evaluation, so that all is asked anew.
+        if compiled.anew && !compiled.fills {
+            // What is found does not outlive an evaluation, so that all is asked anew.
             *mask = 0;
         }
         self.room.work.begin(compiled.rule.variables);
@@ -293,8 +295,11 @@ impl Detector {
         let whole = at.progress >= step;
         let absence = section.chain.absence();
         let mut any = false;
-        for bytes in instances(at, buffer) {
+        for (index, bytes) in instances(at, buffer).enumerate() {
             any = true;
+            if buffer == Buffer::FileData {
+                self.room.work.file.whole = at.app.has_whole_file(at.id, at.direction, index);
+            }
             if absence == Some(Absence::Only) {
                 return Answer::Fails;
             }
@@ -348,6 +353,18 @@ fn values<'a>(at: &At<'a>, number: Number) -> impl Iterator<Item = u64> + use<'a
     (0..MOST_INSTANCES).map_while(move |index| app.number(id, number, direction, index))
 }
 
+/// Whether a `PORT` names another host than the one that sends it.
+fn bounces(at: &At<'_>, seen: &Inspection<'_>) -> bool {
+    let is_port = instances(at, Buffer::FtpCommand).any(|word| word.eq_ignore_ascii_case(b"PORT"));
+    let named = instances(at, Buffer::FtpCommandData).next().and_then(app::named_host);
+    is_port && named.is_some_and(|host| seen.packet.source != std::net::IpAddr::from(host))
+}
+
+/// A version, where drafts of TLS 1.3 (`0x7f12`) are it.
+fn version(number: u64) -> u64 {
+    if number >> 8 == 0x7f { 0x0304 } else { number }
+}
+
 fn number(test: &TransactionTest, at: &At<'_>, seen: &Inspection<'_>) -> Answer {
     let held = match test {
         TransactionTest::Number(number, compare) => values(at, *number).any(|value| compare.holds(value)),
@@ -355,6 +372,7 @@ fn number(test: &TransactionTest, at: &At<'_>, seen: &Inspection<'_>) -> Answer 
             at.progress == Progress::Complete && several.holds(&values(at, *number).collect::<Vec<_>>())
         }
         TransactionTest::Versions(with, without) => values(at, Number::TlsVersion)
+            .map(version)
             .any(|v| (with.is_empty() || with.contains(&v)) && !without.contains(&v)),
         TransactionTest::CertificateValid(valid) => {
             let now = seen.now_ns / 1_000_000_000;
@@ -366,6 +384,7 @@ fn number(test: &TransactionTest, at: &At<'_>, seen: &Inspection<'_>) -> Answer 
                 _ => false,
             }
         }
+        TransactionTest::FtpBounce => bounces(at, seen),
         TransactionTest::Event(event) => at.app.events_in(at.id, at.direction).contains(event),
     };
     if held { Answer::Holds } else { open_until_complete(at) }

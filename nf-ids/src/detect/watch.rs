@@ -17,6 +17,10 @@ pub trait Sink: Debug {
     /// A packet was inspected, after its alerts: what is logged of transactions is logged here.
     fn inspected(&mut self, _seen: &Inspection<'_>, _alerts: &[Alert]) {}
 
+    /// A packet goes no further, in line: by the rules of which one or none has alerted, or because its receiver would not
+    /// take it (`refused`).
+    fn dropped(&mut self, _seen: &Inspection<'_>, _alerts: &[Alert], _refused: bool) {}
+
     /// A transaction is complete and was inspected, or its flow ends.
     fn transaction_ended(&mut self, _seen: &Inspection<'_>, _id: u64) {}
 
@@ -55,6 +59,9 @@ impl<S: Sink> Detection for Watch<S> {
             self.sink.alert(alert, seen);
         }
         self.sink.inspected(seen, &self.alerts);
+        if outcome.decision != Decision::Accept {
+            self.sink.dropped(seen, &self.alerts, false);
+        }
         let verdict = match outcome.decision {
             Decision::Accept => Verdict::Pass,
             Decision::Drop => Verdict::Drop,
@@ -64,6 +71,10 @@ impl<S: Sink> Detection for Watch<S> {
         };
         let alerted = !self.alerts.is_empty();
         Judgement { verdict, passed: outcome.passed, for_flow: outcome.for_flow, alerted }
+    }
+
+    fn refused(&mut self, seen: &Inspection<'_>) {
+        self.sink.dropped(seen, &[], true);
     }
 
     fn transaction_ended(&mut self, seen: &Inspection<'_>, id: u64) {

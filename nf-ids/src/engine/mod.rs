@@ -16,6 +16,7 @@ mod layers;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod transfers;
 
 pub use hand_over::{Carried, CarriedKept};
 pub use inspection::Inspection;
@@ -83,6 +84,9 @@ pub trait Detection {
 
     /// Looks at a packet.
     fn inspect(&mut self, seen: &Inspection<'_>, flow: Option<&mut Self::FlowState>) -> Judgement;
+
+    /// In line: a packet goes no further, as its receiver would not take it. It was looked at before.
+    fn refused(&mut self, _seen: &Inspection<'_>) {}
 
     /// A transaction of the packet's flow is complete, or its flow ends, and it was inspected: it is about to be forgotten.
     fn transaction_ended(&mut self, _seen: &Inspection<'_>, _id: u64) {}
@@ -194,6 +198,7 @@ pub struct Engine<D: Detection> {
     /// What was counted.
     pub counts: Counts,
     stream_memory: usize,
+    transfers: transfers::Transfers,
     /// Room for datagrams that are put together, one for each depth.
     buffers: Vec<Vec<u8>>,
     now_ns: u64,
@@ -210,6 +215,7 @@ impl<D: Detection> Engine<D> {
             detection,
             counts: Counts::default(),
             stream_memory: 0,
+            transfers: transfers::Transfers::default(),
             buffers: Vec::new(),
             now_ns: 0,
         }

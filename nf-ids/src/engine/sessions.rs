@@ -1,9 +1,10 @@
 //! A packet in its flow: session, application layer, detection; and how flows end.
 
+use super::transfers::Transfers;
 use super::{Detection, Engine, Inspection, Judgement, Kept, Settings, Verdict};
 use crate::app;
 use crate::decode::{Decoded, Transport};
-use crate::flow::{Direction, Flow, Place, Presence, State};
+use crate::flow::{Direction, End, Flow, Place, Presence, State};
 use crate::stream::{self, Session};
 
 const BOTH: [Direction; 2] = [Direction::ToServer, Direction::ToClient];
@@ -14,7 +15,7 @@ const TCP: u8 = 6;
 impl<D: Detection> Engine<D> {
     pub(super) fn in_flow(&mut self, mut packet: Decoded<'_>, place: Place, now_ns: u64) -> Verdict {
         let right = !matches!(packet.transport, Transport::Tcp(_)) || self.checksum_is_right(&packet);
-        let Self { settings, flows, detection, counts, stream_memory, .. } = self;
+        let Self { settings, flows, detection, counts, stream_memory, transfers, .. } = self;
         let flow = flows.flow(place.slot);
         let mut direction = place.direction;
         flow.packets[direction.index()] += 1;
@@ -33,7 +34,8 @@ impl<D: Detection> Engine<D> {
                 counts.bad_checksums += 1;
             }
             Transport::Tcp(_) if !flow.kept.blind => {
-                taken = follow(flow, &packet, &mut direction, now_ns, settings, &mut events);
+                let read = Reading { settings, transfers, now_ns };
+                taken = follow(flow, &packet, &mut direction, read, &mut events);
             }
             Transport::Udp(_) if !packet.payload.is_empty() && !flow.kept.blind => {
                 read_datagram(flow, &packet, &mut direction, settings);
@@ -61,9 +63,10 @@ impl<D: Detection> Engine<D> {
             session.end_raw();
         }
         let presence = if taken.added { Presence::Stream } else { Presence::Packet };
-        let place = At { direction, presence, established, now_ns };
+        let refused = refused && settings.stream.inline && !taken.let_by;
+        let place = At { direction, presence, established, refused, now_ns };
         let mut verdict = show(detection, &packet, flow, place, &events, settings);
-        if refused && settings.stream.inline && !taken.let_by {
+        if refused {
             verdict = verdict.max(Verdict::Drop);
         }
         if let Some(session) = &mut flow.session {
@@ -82,7 +85,7 @@ impl<D: Detection> Engine<D> {
     /// A flow has ended: what is left of it is read and inspected.
     pub(super) fn end_flow(&mut self, mut flow: Box<Flow<Kept<D::FlowState>>>) {
         let now_ns = self.now_ns;
-        let Self { settings, detection, counts, stream_memory, .. } = self;
+        let Self { settings, detection, counts, stream_memory, transfers, .. } = self;
         let waiting = held(&flow);
         let begun = flow.session.as_ref().is_some_and(|session| session.established());
         if let Some(session) = &mut flow.session {
@@ -92,14 +95,16 @@ impl<D: Detection> Engine<D> {
             let mut round = 0;
             loop {
                 let mut events = stream::Events::default();
-                read_app(&mut flow, settings, &BOTH, &mut events);
+                let mut read = Reading { settings, transfers, now_ns };
+                read_app(&mut flow, &mut read, &BOTH, &mut events);
                 if round == 0 {
                     end_app(&mut flow, BOTH);
                 }
                 for direction in BOTH {
                     counts.pseudo += 1;
                     let packet = pseudo(&flow, direction);
-                    let place = At { direction, presence: Presence::Stream, established: true, now_ns };
+                    let presence = Presence::Stream;
+                    let place = At { direction, presence, established: true, refused: false, now_ns };
                     show(detection, &packet, &mut flow, place, &events, settings);
                     events = stream::Events::default();
                 }
@@ -155,22 +160,28 @@ fn give_up<F>(flow: &mut Flow<Kept<F>>) {
     }
 }
 
+/// What reading a session needs beside the flow.
+struct Reading<'a> {
+    settings: &'a Settings,
+    transfers: &'a mut Transfers,
+    now_ns: u64,
+}
+
 /// Gives a segment to its session, and what can be read then to the application layer.
 fn follow<F>(
     flow: &mut Flow<Kept<F>>,
     packet: &Decoded<'_>,
     direction: &mut Direction,
-    now_ns: u64,
-    settings: &Settings,
+    mut read: Reading<'_>,
     events: &mut stream::Events,
 ) -> stream::Taken {
-    let taken = take(flow, packet, direction, now_ns, settings, events);
+    let taken = take(flow, packet, direction, read.now_ns, read.settings, events);
     if let Some(session) = &flow.session {
         flow.state = flow.state.max(session.flow_state());
     }
     // Looking on, a packet lets be read what it acknowledges.
-    let readable: &[Direction] = if settings.stream.inline { &BOTH } else { &[direction.other()] };
-    if read_app(flow, settings, readable, events) {
+    let readable: &[Direction] = if read.settings.stream.inline { &BOTH } else { &[direction.other()] };
+    if read_app(flow, &mut read, readable, events) {
         *direction = direction.other();
     }
     taken
@@ -226,10 +237,11 @@ fn app_of<'f, F>(flow: &'f mut Flow<Kept<F>>, settings: &Settings, udp: bool) ->
 /// Gives the application layer what it has not seen; whether client and server were exchanged for what it saw.
 fn read_app<F>(
     flow: &mut Flow<Kept<F>>,
-    settings: &Settings,
+    read: &mut Reading<'_>,
     directions: &[Direction],
     events: &mut stream::Events,
 ) -> bool {
+    let settings = read.settings;
     let Some(mut session) = flow.session.take() else { return false };
     let mut turned = false;
     if session.established() {
@@ -242,11 +254,17 @@ fn read_app<F>(
         let directions = if session.state() == stream::State::Closed { &BOTH } else { directions };
         for direction in directions.iter().copied() {
             while let Some(chunk) = session.app_chunk(direction, &settings.stream, events) {
-                let app =
-                    flow.kept.app.get_or_insert_with(|| Box::new(app::State::new(hints, &settings.app)));
+                let app = match &mut flow.kept.app {
+                    Some(app) => app,
+                    app => app.insert(begin_app([flow.client, flow.server], hints, read)),
+                };
                 let gap = usize::try_from(chunk.gap).unwrap_or(usize::MAX);
                 let before = latest_complete(app, direction);
                 app.data(direction, chunk.bytes, gap, false);
+                while let Some(transfer) = app.announced() {
+                    let (client, server) = (flow.client.address, flow.server.address);
+                    read.transfers.announce(client, server, transfer, read.now_ns);
+                }
                 // A message is complete, the last or, where the other side is ahead, an earlier one; or the protocol is
                 // one of which only the name is known.
                 let after = latest_complete(app, direction);
@@ -273,7 +291,7 @@ fn read_app<F>(
         session.turn_round();
         flow.session = Some(session);
         flow.turn_round();
-        read_app(flow, settings, &BOTH, events);
+        read_app(flow, read, &BOTH, events);
         return true;
     }
     for direction in BOTH {
@@ -284,6 +302,16 @@ fn read_app<F>(
     }
     flow.session = Some(session);
     false
+}
+
+/// The application layer of a session whose first data have come.
+fn begin_app([client, server]: [End; 2], hints: app::Hints, read: &mut Reading<'_>) -> Box<app::State> {
+    let announced = read.transfers.take(client.address, server.address, server.port, read.now_ns);
+    let limits = &read.settings.app;
+    Box::new(match announced {
+        Some(transfer) => app::State::of_transfer(hints, limits, transfer),
+        None => app::State::new(hints, limits),
+    })
 }
 
 /// The latest message of a direction that is complete.
@@ -312,6 +340,8 @@ struct At {
     direction: Direction,
     presence: Presence,
     established: bool,
+    /// It goes no further, as its receiver would not take it.
+    refused: bool,
     now_ns: u64,
 }
 
@@ -324,7 +354,7 @@ fn show<D: Detection>(
     stream_events: &stream::Events,
     settings: &Settings,
 ) -> Verdict {
-    let At { direction, presence, established, now_ns } = at;
+    let At { direction, presence, established, refused, now_ns } = at;
     let mut view = flow.view(direction, now_ns);
     view.presence = presence;
     view.established = established;
@@ -341,6 +371,9 @@ fn show<D: Detection>(
     let had_window = window.is_some();
     let seen = Inspection { packet, stream_events, flow: Some(&view), window, app: app.as_deref(), now_ns };
     let judgement = if passed { Judgement::default() } else { detection.inspect(&seen, Some(state)) };
+    if refused && judgement.verdict < Verdict::Drop {
+        detection.refused(&seen);
+    }
     let below =
         complete_below(flow.kept.app.as_deref(), flow.kept.inspected[direction.index()], packet.pseudo);
     flow.kept.inspected[direction.index()] = below;

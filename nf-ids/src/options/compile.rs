@@ -9,6 +9,7 @@ use clap::Parser;
 use super::Options;
 use crate::detect::{Limits, Tables};
 use crate::rules::{Context, Refusal, RuleSet, Variables};
+use crate::sets::Sets;
 
 /// Refusals that are written to the log one by one.
 const MOST_TOLD: usize = 20;
@@ -26,7 +27,7 @@ pub struct Rules {
 ///
 /// # Errors
 /// Files that cannot be read, wrong variables.
-pub fn read_rules(options: &Options) -> Result<RuleSet, String> {
+pub fn read_rules(options: &Options, sets: &Sets) -> Result<RuleSet, String> {
     let mut variables = Variables::default();
     if let Some(path) = &options.vars {
         super::variables::take(path, &mut variables)?;
@@ -34,7 +35,12 @@ pub fn read_rules(options: &Options) -> Result<RuleSet, String> {
     for text in &options.set {
         variables.define(text).map_err(|fault| format!("-S {text}: {fault}"))?;
     }
-    let mut set = RuleSet::new(Context { variables, ..Context::default() });
+    if let Some(folder) = options.data.as_ref().filter(|folder| !folder.is_dir()) {
+        return Err(format!("--data {}: is not a folder", folder.display()));
+    }
+    sets.refresh();
+    let (sets, data) = (sets.clone(), options.data.clone());
+    let mut set = RuleSet::new(Context { variables, sets, data, ..Context::default() });
     if let Some(path) = &options.classification {
         set.add_classes(path).map_err(|refusal| refusal.to_string())?;
     }
@@ -45,8 +51,8 @@ pub fn read_rules(options: &Options) -> Result<RuleSet, String> {
 }
 
 /// Reads and compiles all rule files; the refusals with them, and what is worth knowing.
-fn read_and_compile(options: &Options) -> Result<(Tables, Vec<Refusal>, Vec<Refusal>), String> {
-    let set = read_rules(options)?;
+fn read_and_compile(options: &Options, sets: &Sets) -> Result<(Tables, Vec<Refusal>, Vec<Refusal>), String> {
+    let set = read_rules(options, sets)?;
     let (mut tables, more) = Tables::new(set.rules);
     let (mut refusals, mut notes) = (set.refusals, set.notes);
     refusals.extend(more);
@@ -63,12 +69,12 @@ fn read_and_compile(options: &Options) -> Result<(Tables, Vec<Refusal>, Vec<Refu
     Ok((tables, refusals, notes))
 }
 
-/// Makes rules of files. What cannot be used is named in the log.
+/// Makes rules of files. What cannot be used is named in the log. Sets that rules fill go on with what is in them.
 ///
 /// # Errors
 /// Files that cannot be read, wrong variables; with `--strict`, every rule that cannot be used; no rule at all.
-pub fn compile(options: &Options) -> Result<Rules, String> {
-    let (tables, refusals, notes) = read_and_compile(options)?;
+pub fn compile(options: &Options, sets: &Sets) -> Result<Rules, String> {
+    let (tables, refusals, notes) = read_and_compile(options, sets)?;
     for note in notes.iter().take(MOST_TOLD) {
         log::info!("{note}");
     }
@@ -103,13 +109,14 @@ pub fn check(arguments: &[OsString]) -> Option<ExitCode> {
         Ok(check) => check.options,
         Err(error) => error.exit(),
     };
-    let (tables, refusals, notes) = match read_and_compile(&Options { strict: false, ..options }) {
-        Ok(read) => read,
-        Err(error) => {
-            eprintln!("nf-ids: {error}");
-            return Some(ExitCode::FAILURE);
-        }
-    };
+    let (tables, refusals, notes) =
+        match read_and_compile(&Options { strict: false, ..options }, &Sets::default()) {
+            Ok(read) => read,
+            Err(error) => {
+                eprintln!("nf-ids: {error}");
+                return Some(ExitCode::FAILURE);
+            }
+        };
     for note in &notes {
         println!("note: {note}");
     }

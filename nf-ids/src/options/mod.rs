@@ -85,6 +85,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Rules")]
     pub threshold_file: Option<PathBuf>,
 
+    /// Keep the sets that rules fill (`dataset` with `save` or `state`) in this folder; without it such rules are refused
+    #[arg(long, value_name = "FOLDER", help_heading = "Rules")]
+    pub data: Option<PathBuf>,
+
     /// Refuse rule files with a rule that cannot be used, instead of naming it and going on without it
     #[arg(long, help_heading = "Rules")]
     pub strict: bool,
@@ -101,7 +105,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub eve: Option<PathBuf>,
 
-    /// What --eve writes: alert, http, dns, tls, ssh, flow, anomaly, stats, or all; a list
+    /// What --eve writes: alert, http, dns, tls, ssh, fileinfo, drop, flow, anomaly, stats, or all; a list
     #[arg(long, value_name = "KINDS", default_value = "alert", help_heading = "Output")]
     pub eve_types: String,
 
@@ -137,6 +141,15 @@ pub struct Options {
     /// Bytes of each direction of a TCP session that are put in order, in KiB; 0 for all
     #[arg(long, value_name = "KIB", default_value_t = 1024, help_heading = "Streams")]
     pub depth: u32,
+
+    /// Bytes of each HTTP body that are kept and looked at, in KiB; of what is longer there is no hash
+    #[arg(long, value_name = "KIB", default_value_t = 100, help_heading = "Streams",
+          value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub body: u32,
+
+    /// Decode HTTP/1 bodies in LZMA, which browsers do not
+    #[arg(long, help_heading = "Streams")]
+    pub lzma: bool,
 
     /// Flows that are followed at most
     #[arg(long, value_name = "N", default_value_t = 262_144, help_heading = "Streams",
@@ -174,6 +187,9 @@ impl Options {
         settings.defrag.policy = self.overlap.into();
         settings.stream.depth = u64::from(self.depth) << 10;
         settings.ignore_checksums = self.checksums == Checksums::None;
+        let body = (self.body as usize) << 10;
+        (settings.app.request_body, settings.app.response_body) = (body, body);
+        settings.app.lzma = self.lzma;
         settings.bounds.flows = self.flows as usize;
         settings.bounds.stream_memory = (self.stream_memory as usize) << 20;
         settings

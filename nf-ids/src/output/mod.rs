@@ -6,8 +6,10 @@
 
 pub mod anomaly;
 mod beside;
+pub mod dropped;
 pub mod eve;
 pub mod fast;
+pub mod fileinfo;
 mod time;
 mod writer;
 
@@ -34,6 +36,10 @@ pub enum Kind {
     Ssh,
     /// A transaction of another protocol.
     Other(&'static str),
+    /// A file that a transaction carried.
+    FileInfo,
+    /// A packet went no further.
+    Drop,
     /// A flow has ended.
     Flow,
     /// Something is wrong in a packet, stream or protocol.
@@ -49,6 +55,8 @@ const KINDS: &[(Kind, &str)] = &[
     (Kind::Dns, "dns"),
     (Kind::Tls, "tls"),
     (Kind::Ssh, "ssh"),
+    (Kind::FileInfo, "fileinfo"),
+    (Kind::Drop, "drop"),
     (Kind::Flow, "flow"),
     (Kind::Anomaly, "anomaly"),
     (Kind::Stats, "stats"),

@@ -14,6 +14,7 @@ use crate::detect::{Detector, FlowState, Memory, Watch};
 use crate::engine::{Carried, Engine, Mode, Verdict as Judged};
 use crate::options::{Options, Rules, compile};
 use crate::reject::{self, To};
+use crate::sets::Sets;
 use tell::Tell;
 
 /// Answers to rejected packets a second: a sender that does not listen gets no more than that.
@@ -43,6 +44,8 @@ pub struct Ids {
     reloader: Reloader<Rules>,
     /// The set in force: what it says of itself.
     rules: Rules,
+    /// What rules remember in sets of values.
+    sets: Sets,
     /// Hits of rules of sets that were in force before.
     before: std::collections::BTreeMap<(u32, u32), u64>,
     counts: Counts,
@@ -132,12 +135,22 @@ impl Ids {
         true
     }
 
+    /// Writes the sets that rules fill. A successor reads them when it begins, and writes them in its turn.
+    fn save_sets(&self) {
+        for error in self.sets.save() {
+            log::error!("{error}");
+        }
+    }
+
     /// Nothing follows: what is left is inspected and told.
     fn finish(&mut self, now_ns: u64) {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
         self.engine.finish();
+        if !self.engine.detection.sink.succeeded {
+            self.save_sets();
+        }
         let counters = report::counters(self);
         let tell = &mut self.engine.detection.sink;
         tell.counters(now_ns, counters);
@@ -153,12 +166,14 @@ impl NetworkFunction for Ids {
     const ABOUT: &'static str = "Finds attacks by Suricata's rules, inline and offline";
     /// Resets and ICMP errors.
     const EMITS: bool = true;
-    const STATE_VERSION: u32 = 1;
+    const STATE_VERSION: u32 = 2;
     const TICK: Duration = Duration::from_millis(100);
 
     fn setup(options: &Options, setup: &Setup) -> Result<Self, SetupError> {
-        let reading = options.clone();
-        let (rules, reloader) = Reloader::start(&options.files(), options.watch, move |_| compile(&reading))?;
+        let (reading, sets) = (options.clone(), Sets::default());
+        let kept = sets.clone();
+        let read = move |_: &_| compile(&reading, &kept);
+        let (rules, reloader) = Reloader::start(&options.files(), options.watch, read)?;
         let mode = options.mode(setup.replay);
         let (eve, fast) = (options.eve.as_deref(), options.fast.as_deref());
         let tell = Tell::open(eve, fast, &options.eve_types, mode == Mode::Inline, setup.replay)?;
@@ -167,6 +182,7 @@ impl NetworkFunction for Ids {
             engine: Engine::new(options.settings(setup.replay), watch),
             reloader,
             rules,
+            sets,
             before: std::collections::BTreeMap::new(),
             counts: Counts::default(),
             mode,
@@ -214,6 +230,7 @@ impl NetworkFunction for Ids {
     /// Flows, thresholds and bits of hosts. Data that waits is not handed over but inspected here, at the end.
     fn hand_over(&mut self) -> Option<State> {
         self.engine.detection.sink.succeeded = true;
+        self.save_sets();
         Some(State { flows: self.engine.carried(), memory: self.engine.detection.detector.memory() })
     }
 

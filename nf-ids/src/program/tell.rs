@@ -7,7 +7,9 @@ use crate::decode::{Decoded, Transport};
 use crate::detect::{Alert, FlowState, Sink};
 use crate::engine::{Inspection, Kept};
 use crate::flow::{self, Direction, FlowView};
-use crate::output::{Done, Flow, Kind, Kinds, Matched, Record, Target, Writer, anomaly, eve, fast};
+use crate::output::{
+    Done, Flow, Kind, Kinds, Matched, Record, Target, Writer, anomaly, dropped, eve, fast, fileinfo,
+};
 use crate::rules::Action;
 
 /// Where lines go, and which.
@@ -104,6 +106,39 @@ impl Tell {
         }
     }
 
+    /// The rule that has alerted.
+    fn matched<'a>(&self, alert: &'a Alert) -> Matched<'a> {
+        let rule = &alert.rule;
+        Matched {
+            done: self.done(alert.action),
+            gid: rule.gid,
+            sid: rule.sid,
+            rev: rule.rev,
+            message: &rule.msg,
+            category: &rule.category,
+            severity: rule.priority,
+            metadata: &rule.metadata,
+        }
+    }
+
+    /// Tells of the files of a transaction, each from who sent it to who got it.
+    fn files(&mut self, seen: &Inspection<'_>, state: &app::State, id: u64) {
+        let own = seen.flow.map_or(Direction::ToServer, |flow| flow.direction);
+        for direction in [Direction::ToServer, Direction::ToClient] {
+            for file in fileinfo::of_transaction(state, id, direction) {
+                let mut record = self.record(Kind::FileInfo, seen);
+                (record.flow, record.to_server) = (None, None);
+                if direction != own {
+                    turn(&mut record, seen.packet);
+                }
+                describe(&mut record, state, Some(id));
+                record.transaction = None;
+                record.more = Some(("fileinfo", file));
+                self.write_eve(&record);
+            }
+        }
+    }
+
     /// What every record of a packet says.
     fn record<'a>(&self, kind: Kind, seen: &Inspection<'a>) -> Record<'a> {
         let packet = seen.packet;
@@ -171,18 +206,8 @@ impl Sink for Tell {
         if self.eve.is_none() && self.fast.is_none() {
             return;
         }
-        let rule = &alert.rule;
         let mut record = self.record(Kind::Alert, seen);
-        record.matched = Some(Matched {
-            done: self.done(alert.action),
-            gid: rule.gid,
-            sid: rule.sid,
-            rev: rule.rev,
-            message: &rule.msg,
-            category: &rule.category,
-            severity: rule.priority,
-            metadata: &rule.metadata,
-        });
+        record.matched = Some(self.matched(alert));
         if let Some(state) = seen.app {
             // A match in raw content is told with the transaction that is under way.
             let transaction = alert.transaction.or_else(|| state.transactions().last());
@@ -210,6 +235,17 @@ impl Sink for Tell {
         }
     }
 
+    fn dropped(&mut self, seen: &Inspection<'_>, alerts: &[Alert], refused: bool) {
+        if self.eve.is_none() || !self.inline || !self.kinds.has(Kind::Drop) || seen.packet.pseudo {
+            return;
+        }
+        let why = if refused { dropped::Why::Stream } else { dropped::Why::Rules };
+        let mut record = self.record(Kind::Drop, seen).of_drop(dropped::of_packet(seen.packet, why));
+        let by = alerts.iter().find(|alert| matches!(alert.action, Action::Drop | Action::Reject(_)));
+        record.matched = by.map(|alert| self.matched(alert));
+        self.write_eve(&record);
+    }
+
     fn transaction_ended(&mut self, seen: &Inspection<'_>, id: u64) {
         let Some(state) = seen.app.filter(|_| self.eve.is_some()) else { return };
         if self.kinds.has(Kind::Anomaly) {
@@ -219,6 +255,9 @@ impl Sink for Tell {
                 record.transaction = Some(id);
                 self.write_eve(&record);
             }
+        }
+        if self.kinds.has(Kind::FileInfo) {
+            self.files(seen, state, id);
         }
         let kind = Kind::of_protocol(state.protocol_of(id).name());
         if !self.kinds.has(kind) {

@@ -10,6 +10,7 @@ use super::refusal::Fault;
 use super::rule::{TransactionTest, Way};
 use super::several::Several;
 use super::test::{Content, Place, Test};
+use crate::app::transfer::{RETRIEVES, STORES};
 use crate::app::{Buffer, Event, Number};
 
 type Names = &'static [(&'static str, u64)];
@@ -20,7 +21,6 @@ const NUMBERS: &[(&str, Number, u64, Names)] = &[
     ("dns.rcode", Number::DnsRcode, 65535, RCODES),
     ("dns.rrtype", Number::DnsRrtype, 65535, RECORDS),
     ("tls.cert_chain_len", Number::TlsCertChainLen, 0xffff_ffff, &[]),
-    ("tls.version", Number::TlsVersion, 65535, VERSIONS),
     ("dcerpc.opnum", Number::DceOpnum, 65535, &[]),
     ("dce_opnum", Number::DceOpnum, 65535, &[]),
     ("dhcp.leasetime", Number::DhcpLeaseTime, u64::MAX, &[]),
@@ -54,6 +54,7 @@ const NUMBERS: &[(&str, Number, u64, Names)] = &[
     ("ldap.responses.operation", Number::LdapResponsesOperation, 255, LDAP),
     ("ldap.responses.count", Number::LdapResponsesCount, 0xffff_ffff, &[]),
     ("ftp.dynamic_port", Number::FtpDynamicPort, 65535, &[]),
+    ("ftpdata_command", Number::FtpDataCommand, 2, &[("retr", RETRIEVES), ("stor", STORES)]),
     (
         "websocket.opcode",
         Number::WebsocketOpcode,
@@ -220,6 +221,7 @@ const OTHERS: &[&str] = &[
     "ssh.protoversion",
     "pkt_data",
     "base64_data",
+    "tls.version",
     "ssl_version",
     "ssl_state",
     "tls_cert_notbefore",
@@ -273,6 +275,7 @@ pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>) -> Option<R
         needed().and_then(|v| flags(name, *number, names, v))
     } else {
         match word {
+            "tls.version" => needed().and_then(tls_version),
             "app-layer-event" => needed().and_then(event),
             "ssl_version" => needed().and_then(ssl_version),
             "ssl_state" => needed().and_then(ssl_state),
@@ -365,6 +368,15 @@ fn flags(word: &str, number: Number, names: Names, value: &str) -> Result<Transa
     Ok(TransactionTest::Number(number, Compare::Masked(mask, set, true)))
 }
 
+/// A version by its name, which for 1.3 is that of its drafts, too; or its number alone.
+fn tls_version(value: &str) -> Result<TransactionTest, Fault> {
+    let text = if value.contains('"') { unquote("tls.version", value)?.0 } else { value };
+    match VERSIONS.iter().find(|(name, _)| *name == text.trim()) {
+        Some((_, version)) => Ok(TransactionTest::Versions(vec![*version], Vec::new())),
+        None => number_test("tls.version", Number::TlsVersion, 65535, VERSIONS, text),
+    }
+}
+
 /// A list of versions, of which one must be it; those with `!` must not.
 fn ssl_version(value: &str) -> Result<TransactionTest, Fault> {
     const WORD: &str = "ssl_version";
@@ -407,7 +419,8 @@ fn ssh_version(b: &mut Builder, value: &str) -> Result<(), Fault> {
         _ if plain => format!("^{}\\z", text.replace('.', "\\.")),
         _ => return Err(Fault::new(WORD, format!("`{text}` is neither a version nor `2_compat`"))),
     };
-    let pcre = super::test::Pcre { expression, negated, relative: false, unlimited: false };
+    let pcre =
+        super::test::Pcre { expression, negated, relative: false, unlimited: false, captures: Vec::new() };
     b.test_of(Buffer::SshProto, Test::Pcre(pcre))
 }
 

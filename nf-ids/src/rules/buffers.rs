@@ -57,6 +57,20 @@ pub(crate) fn words() -> impl Iterator<Item = &'static str> {
     Buffer::keywords().chain(CONTENTS.iter().map(|(word, _)| *word))
 }
 
+/// Writes a pattern as its buffer is written: hashes have small letters, serial numbers capitals, whatever a rule has.
+pub(crate) fn fold(buffer: Buffer, pattern: &mut [u8]) {
+    match buffer {
+        Buffer::Ja3Hash
+        | Buffer::Ja3sHash
+        | Buffer::SshHassh
+        | Buffer::SshHasshServer
+        | Buffer::QuicCyuHash
+        | Buffer::TlsCertFingerprint => pattern.make_ascii_lowercase(),
+        Buffer::TlsCertSerial => pattern.make_ascii_uppercase(),
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

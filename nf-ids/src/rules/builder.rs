@@ -70,6 +70,7 @@ impl Builder {
             metadata: Vec::new(),
             target_source: None,
             noalert: action == Action::Pass,
+            bypass: false,
             flow: FlowTest::default(),
             headers: Vec::new(),
             transaction: Vec::new(),

@@ -4,7 +4,7 @@ use super::builder::Builder;
 use super::compare::Compare;
 use super::option::unquote;
 use super::refusal::Fault;
-use super::rule::{Bits, BitsMode, Checksummed, Field, HeaderTest, Protocol, ProtocolSide, StreamSide, Way};
+use super::rule::{Bits, BitsMode, Checksummed, Field, HeaderTest, Protocol, ProtocolSide, StreamSide};
 use super::test::{HeaderBytes, Place};
 use crate::app::Protocol as Application;
 use crate::decode::OptionKind;
@@ -32,10 +32,10 @@ const NUMBERS: &[(&str, Field, u64)] = &[
     ("dsize", Field::PayloadSize, 65535),
     ("vlan.layers", Field::VlanLayers, 3),
     ("flow.age", Field::FlowAge, 0xffff_ffff),
-    ("flow.pkts_toserver", Field::FlowPackets(Some(Way::ToServer)), 0xffff_ffff),
-    ("flow.pkts_toclient", Field::FlowPackets(Some(Way::ToClient)), 0xffff_ffff),
-    ("flow.bytes_toserver", Field::FlowBytes(Some(Way::ToServer)), u64::MAX),
-    ("flow.bytes_toclient", Field::FlowBytes(Some(Way::ToClient)), u64::MAX),
+    ("flow.pkts_toserver", Field::FlowPackets(StreamSide::Server), 0xffff_ffff),
+    ("flow.pkts_toclient", Field::FlowPackets(StreamSide::Client), 0xffff_ffff),
+    ("flow.bytes_toserver", Field::FlowBytes(StreamSide::Server), u64::MAX),
+    ("flow.bytes_toclient", Field::FlowBytes(StreamSide::Client), u64::MAX),
 ];
 
 /// Checksums and their keywords.
@@ -52,6 +52,7 @@ const CHECKSUMS: &[(&str, Checksummed)] = &[
 
 /// Headers as buffers.
 const BUFFERS: &[(&str, HeaderBytes)] = &[
+    ("ether.hdr", HeaderBytes::Ethernet),
     ("ipv4.hdr", HeaderBytes::Ipv4),
     ("ipv6.hdr", HeaderBytes::Ipv6),
     ("tcp.hdr", HeaderBytes::Tcp),
@@ -394,11 +395,14 @@ fn protocols_conflict(one: &HeaderTest, other: &HeaderTest) -> bool {
 fn both_ways(word: &str, value: &str) -> Result<HeaderTest, Fault> {
     let (way, compare) = value.split_once(',').unwrap_or(("either", value));
     let way = match way.trim() {
-        "toserver" | "to_server" => Some(Way::ToServer),
-        "toclient" | "to_client" => Some(Way::ToClient),
-        "either" | "both" => None,
+        "toserver" | "to_server" => StreamSide::Server,
+        "toclient" | "to_client" => StreamSide::Client,
+        "either" => StreamSide::Either,
+        "both" => StreamSide::Both,
         other => {
-            return Err(Fault::new(word, format!("`{other}` is not `toserver`, `toclient` or `either`")));
+            const KNOWN: [&str; 4] = ["toserver", "toclient", "either", "both"];
+            let fault = Fault::new(word, format!("`{other}` is not one of {}", KNOWN.join(", ")));
+            return Err(fault.or_nearest(other, KNOWN));
         }
     };
     let field = if word == "flow.pkts" { Field::FlowPackets(way) } else { Field::FlowBytes(way) };

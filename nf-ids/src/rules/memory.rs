@@ -14,12 +14,25 @@ use super::state::{
 const HOSTBITS_SECONDS: u32 = 300;
 
 /// Every keyword of this room.
-pub(crate) const WORDS: &[&str] =
-    &["flow", "flowbits", "flowint", "xbits", "hostbits", "threshold", "detection_filter", "tag"];
+pub(crate) const WORDS: &[&str] = &[
+    "flow",
+    "flowbits",
+    "flowint",
+    "flowvar",
+    "pktvar",
+    "xbits",
+    "hostbits",
+    "threshold",
+    "detection_filter",
+    "tag",
+];
 
 /// Takes a keyword of this room.
 pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>) -> Result<(), Fault> {
     let value = value.ok_or_else(|| Fault::new(word, "has no value"))?;
+    if matches!(word, "flowvar" | "pktvar") {
+        return variable(b, word, value);
+    }
     let value = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
     match word {
         "flow" => flow(b, value),
@@ -85,6 +98,20 @@ fn flow(b: &mut Builder, value: &str) -> Result<(), Fault> {
             return Err(Fault::new(WORD, format!("`{part}` is said twice")));
         }
     }
+    Ok(())
+}
+
+/// `flowvar:NAME,"text"`.
+fn variable(b: &mut Builder, word: &str, value: &str) -> Result<(), Fault> {
+    let wrong = || Fault::new(word, format!("`{value}` is not NAME,\"TEXT\""));
+    let (name, text) = value.split_once(',').ok_or_else(wrong)?;
+    let name = bit_name(word, name)?;
+    let (text, negated) = super::option::unquote(word, text.trim())?;
+    if negated {
+        return Err(Fault::new(word, "cannot be negated"));
+    }
+    let bytes = super::option::pattern(word, text)?;
+    b.rule.state.push(StateTest::Variable { of_flow: word == "flowvar", name, bytes });
     Ok(())
 }
 

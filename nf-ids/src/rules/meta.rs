@@ -91,7 +91,7 @@ pub(crate) fn take(b: &mut Builder, word: &str, value: Option<&str>, classes: &C
         "noalert" => b.rule.noalert = true,
         "alert" => b.rule.noalert = false,
         "prefilter" => b.rule.prefilter = true,
-        "bypass" => return Err(Fault::new(word, "is not supported: every packet is inspected")),
+        "bypass" => b.rule.bypass = true,
         _ => return Err(Fault::new(word, "is not supported")),
     }
     Ok(())

@@ -8,12 +8,15 @@
 //! The order of options matters: a modifier is of the `content` before it, a sticky buffer is in force until the next.
 //! The builder keeps that state. Each room beside it knows the keywords of one kind.
 
+mod absent;
 mod applayer;
 mod buffers;
 mod builder;
 mod classes;
 mod compare;
+mod dataset;
 mod dates;
+mod files;
 mod header;
 mod headers;
 mod interface;
@@ -21,6 +24,7 @@ mod list;
 mod memory;
 mod meta;
 mod numbers;
+mod older;
 mod option;
 mod parse;
 mod payload;
@@ -37,6 +41,7 @@ mod tests;
 mod text;
 mod transforms;
 mod validate;
+mod values;
 mod variables;
 
 pub use classes::Classes;
@@ -55,8 +60,9 @@ pub use state::{
     UniqueOn,
 };
 pub use test::{
-    Absence, Arithmetic, Base64Mode, Content, Endian, Fast, FloatCompare, HeaderBytes, Jump, Notation,
-    Number, Operator, Pcre, Place, Section, Test, Transform, Value,
+    Absence, Arithmetic, Base64Mode, Capture, Content, Endian, Fast, FloatCompare, Group, HeaderBytes, Jump,
+    Notation, Number, Operator, Pcre, Place, Section, Test, Transform, Value,
 };
 pub(crate) use text::{logical_lines, read as read_text};
+pub use values::{Asn1, FileHash, HashKind, SetCommand, SetTest};
 pub use variables::Variables;

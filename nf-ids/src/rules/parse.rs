@@ -6,7 +6,12 @@ use super::option::{RuleOption, options, split};
 use super::refusal::Fault;
 use super::rule::Rule;
 use super::variables::Variables;
-use super::{applayer, header, headers, memory, meta, payload, requires, transforms, validate};
+use super::{
+    absent, applayer, dataset, files, header, headers, memory, meta, older, payload, requires, transforms,
+    validate,
+};
+use crate::sets::Sets;
+use std::path::PathBuf;
 
 /// Bytes that a rule may have.
 const LONGEST: usize = 256 << 10;
@@ -18,11 +23,25 @@ pub struct Context {
     pub variables: Variables,
     /// Classes.
     pub classes: Classes,
+    /// Sets of values, which rules have in common.
+    pub sets: Sets,
+    /// Where sets are kept that rules fill; `None`: they may not be kept.
+    pub data: Option<PathBuf>,
+    /// Where the rules stand, and files that they name.
+    pub(crate) folder: Option<PathBuf>,
 }
 
 /// Every keyword.
 pub(crate) fn keywords() -> impl Iterator<Item = &'static str> {
-    let lists = [payload::WORDS, transforms::WORDS, memory::WORDS, meta::WORDS];
+    let lists = [
+        payload::WORDS,
+        transforms::WORDS,
+        memory::WORDS,
+        meta::WORDS,
+        dataset::WORDS,
+        files::WORDS,
+        older::WORDS,
+    ];
     lists.into_iter().flatten().copied().chain(headers::words()).chain(applayer::words())
 }
 
@@ -95,8 +114,19 @@ fn take(builder: &mut Builder, option: &RuleOption<'_>, context: &Context) -> Re
     if meta::WORDS.contains(&word) {
         return meta::take(builder, word, value, &context.classes);
     }
+    if dataset::WORDS.contains(&word) {
+        return dataset::take(builder, word, value, context);
+    }
+    if files::WORDS.contains(&word) {
+        return files::take(builder, word, value, context);
+    }
+    if older::WORDS.contains(&word) {
+        return older::take(builder, word, value);
+    }
     let known = headers::take(builder, word, value).or_else(|| applayer::take(builder, word, value));
     known.unwrap_or_else(|| {
-        Err(Fault::new(word, "is not a keyword that is supported").or_nearest(word, keywords()))
+        Err(absent::reason(word).unwrap_or_else(|| {
+            Fault::new(word, "is not a keyword that is supported").or_nearest(word, keywords())
+        }))
     })
 }

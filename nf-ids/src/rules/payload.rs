@@ -31,7 +31,6 @@ pub(crate) const WORDS: &[&str] = &[
     "dsize",
     "absent",
     "entropy",
-    "replace",
     "pcre",
     "base64_decode",
     "byte_test",

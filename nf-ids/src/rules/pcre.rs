@@ -3,11 +3,14 @@
 //! The flags of the expression are written into it, as PCRE2 reads them at its start, so that what is compiled is one
 //! text. `$` under `/E` becomes `\z`, as no inline flag says it.
 
+use std::sync::Arc;
+
 use super::buffers::lettered_buffer;
 use super::builder::Builder;
 use super::option::unquote;
 use super::refusal::Fault;
-use super::test::{Pcre, Test};
+use super::test::{Capture, Group, Pcre, Place, Test};
+use crate::app::Buffer;
 
 /// Bytes that an expression may have.
 const LONGEST: usize = 16 << 10;
@@ -22,8 +25,9 @@ pub(crate) fn take(b: &mut Builder, value: &str) -> Result<(), Fault> {
         .ok_or_else(|| Fault::new(WORD, format!("`{text}` does not start with `/`")))?;
     let end = inner.rfind('/').ok_or_else(|| Fault::new(WORD, format!("`{text}` does not end with `/`")))?;
     let (expression, flags) = (&inner[..end], &inner[end + 1..]);
-    // Names of variables that groups are kept in may follow; they are for other engines' scripts.
-    let flags = flags.split(',').next().unwrap_or_default().trim();
+    let (flags, variables) = flags.split_once(',').unwrap_or((flags, ""));
+    let flags = flags.trim();
+    let captures = captures(WORD, expression, variables)?;
     if expression.len() > LONGEST {
         return Err(Fault::new(WORD, format!("{} bytes are more than {LONGEST}", expression.len())));
     }
@@ -59,16 +63,49 @@ pub(crate) fn take(b: &mut Builder, value: &str) -> Result<(), Fault> {
     let body = if dollar_end && !multiline { end_only(expression) } else { expression.to_string() };
     let flags = if options.is_empty() { String::new() } else { format!("(?{options})") };
     let expression = if anchored { format!("{flags}\\G(?:{body})") } else { format!("{flags}{body}") };
-    let test = Test::Pcre(Pcre { expression, negated, relative, unlimited });
-    match buffer {
+    let test = Test::Pcre(Pcre { expression, negated, relative, unlimited, captures });
+    // The body of a response is what `file.data` has of it.
+    let sticky = b.sticky.map(|s| b.rule.sections[s].place);
+    let same = buffer == Some(Buffer::HttpResponseBody) && sticky == Some(Place::App(Buffer::FileData));
+    match buffer.filter(|_| !same) {
         Some(buffer) => {
-            if b.sticky.is_some_and(|s| b.rule.sections[s].place != super::test::Place::App(buffer)) {
+            if sticky.is_some_and(|place| place != Place::App(buffer)) {
                 return Err(Fault::new(WORD, "names a buffer while a sticky buffer is in force"));
             }
             b.test_of(buffer, test)
         }
         None => b.test(test, relative),
     }
+}
+
+/// Groups whose matches are kept: the first ones by the names that follow the flags (`flow:NAME,pkt:NAME`), or those whose own
+/// names begin with `flow_` or `pkt_`.
+fn captures(word: &str, expression: &str, variables: &str) -> Result<Vec<Capture>, Fault> {
+    const MOST: usize = 16;
+    let mut all = Vec::new();
+    for part in variables.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (kind, name) = part.split_once(':').unwrap_or((part, ""));
+        if !matches!(kind, "flow" | "pkt" | "alert") || name.is_empty() {
+            let why = format!("`{part}` is not flow:NAME, pkt:NAME or alert:NAME");
+            return Err(Fault::new(word, why).or_nearest(kind, ["flow", "pkt", "alert"]));
+        }
+        let group = Group::Number(all.len() + 1);
+        all.push(Capture { group, of_flow: kind == "flow", name: Arc::from(name.trim()) });
+    }
+    for part in expression.split("(?").skip(1) {
+        let named = part.strip_prefix("P<").or_else(|| part.strip_prefix('<'));
+        let Some(name) = named.and_then(|rest| rest.split('>').next()) else { continue };
+        let kept = [("flow_", true), ("pkt_", false)]
+            .iter()
+            .find_map(|(prefix, of_flow)| Some((name.strip_prefix(prefix)?, *of_flow)));
+        if let Some((variable, of_flow)) = kept {
+            all.push(Capture { group: Group::Name(name.to_string()), of_flow, name: Arc::from(variable) });
+        }
+    }
+    if all.len() > MOST {
+        return Err(Fault::new(word, format!("keeps more than {MOST} groups")));
+    }
+    Ok(all)
 }
 
 /// The expression with bytes that are not UTF-8 as PCRE2 takes them.

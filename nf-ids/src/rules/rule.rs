@@ -157,6 +157,15 @@ pub enum HeaderTest {
     StreamEvent(crate::stream::Event),
     /// A checksum that is right (`true`) or wrong.
     Checksum(Checksummed, bool),
+    /// A call of ONC RPC; what is `None` may be any.
+    Rpc {
+        /// The program's number.
+        program: u32,
+        /// Its version.
+        version: Option<u32>,
+        /// What is called.
+        procedure: Option<u32>,
+    },
     /// What the flow is recognised as: one of these; negated; which way.
     AppProtocol(Vec<crate::app::Protocol>, bool, ProtocolSide),
 }
@@ -221,10 +230,10 @@ pub enum Field {
     VlanId(Option<u8>),
     /// Seconds since the flow began.
     FlowAge,
-    /// Packets of the flow that way (`None`: either way).
-    FlowPackets(Option<Way>),
-    /// Bytes of the flow that way.
-    FlowBytes(Option<Way>),
+    /// Packets of the flow, by who sent to whom: `Server` is to the server.
+    FlowPackets(StreamSide),
+    /// Bytes of the flow, likewise.
+    FlowBytes(StreamSide),
 }
 
 /// How bits are compared.
@@ -265,8 +274,8 @@ impl Bits {
     }
 }
 
-/// Whose bytes `stream_size` counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whose bytes `stream_size` counts, and `flow.pkts` and `flow.bytes` to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StreamSide {
     /// The client's.
     Client,
@@ -312,6 +321,8 @@ pub enum TransactionTest {
     CertificateValid(bool),
     /// An event of the protocol's parser.
     Event(crate::app::Event),
+    /// `PORT` with the address of another than who sends it.
+    FtpBounce,
 }
 
 /// One rule.
@@ -355,6 +366,8 @@ pub struct Rule {
     pub target_source: Option<bool>,
     /// It does not say when it matches.
     pub noalert: bool,
+    /// After a match the flow is not inspected any more.
+    pub bypass: bool,
     /// `flow`.
     pub flow: FlowTest,
     /// Tests of headers.

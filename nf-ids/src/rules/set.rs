@@ -53,6 +53,7 @@ impl RuleSet {
     }
 
     fn add(&mut self, text: &str, file: Option<Arc<PathBuf>>) {
+        self.context.folder = file.as_ref().and_then(|file| file.parent()).map(Path::to_path_buf);
         for line in text::lines(text) {
             let said = |at: usize, sid: Option<u32>, fault: Fault| {
                 let (line, column) = line.place(at);

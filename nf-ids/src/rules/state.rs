@@ -74,6 +74,15 @@ pub enum StateTest {
     Bit(Keeper, BitCommand, Vec<Arc<str>>, u32),
     /// A counter of the flow (`flowint`).
     Counter(Arc<str>, CounterCommand),
+    /// What an expression kept with the flow (`flowvar`) or the packet (`pktvar`) has these bytes in it.
+    Variable {
+        /// With the flow.
+        of_flow: bool,
+        /// Its name.
+        name: Arc<str>,
+        /// What must be in it.
+        bytes: Vec<u8>,
+    },
 }
 
 impl StateTest {
@@ -83,6 +92,7 @@ impl StateTest {
         use CounterCommand as C;
         match self {
             StateTest::Bit(_, command, ..) => matches!(command, BitCommand::IsSet | BitCommand::IsNotSet),
+            StateTest::Variable { .. } => true,
             StateTest::Counter(_, command) => !matches!(command, C::Add(_) | C::Subtract(_) | C::Set(_)),
         }
     }

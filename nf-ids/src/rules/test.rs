@@ -1,6 +1,9 @@
 //! Tests of bytes: the buffers that rules look into, and what they ask of them.
 
+use std::sync::Arc;
+
 use super::compare::Compare;
+use super::values::{Asn1, FileHash, SetTest};
 
 /// Bytes of a packet, of its stream or of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +21,8 @@ pub enum Place {
 /// Headers as bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HeaderBytes {
+    /// `ether.hdr`.
+    Ethernet,
     /// `ipv4.hdr`.
     Ipv4,
     /// `ipv6.hdr`, with its extension headers.
@@ -256,6 +261,14 @@ pub enum Test {
     Absent(Absence),
     /// `entropy`: bytes (0: all), offset, and what is asked of the bits a byte.
     Entropy(usize, usize, FloatCompare),
+    /// `asn1`.
+    Asn1(Asn1),
+    /// `dataset`, `datarep`.
+    Set(SetTest),
+    /// `filesize`.
+    FileSize(Compare),
+    /// `filemd5` and its kin.
+    FileHash(FileHash),
 }
 
 /// What `absent` asks for.
@@ -320,6 +333,28 @@ pub struct Pcre {
     pub relative: bool,
     /// The match limit is not lowered.
     pub unlimited: bool,
+    /// What is kept of a match.
+    pub captures: Vec<Capture>,
+}
+
+/// What a group of an expression has matched is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// The group.
+    pub group: Group,
+    /// With the flow; else for this packet.
+    pub of_flow: bool,
+    /// Its name for `flowvar` and `pktvar`.
+    pub name: Arc<str>,
+}
+
+/// A group of an expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// By its place, from 1.
+    Number(usize),
+    /// By its name.
+    Name(String),
 }
 
 /// What makes other bytes of a buffer.

@@ -7,8 +7,8 @@ use super::refusal::Fault;
 use super::rule::{Arrow, Field, HeaderTest, Kind, Protocol, Rule, TransactionTest, Way, Ways};
 use super::state::{BitCommand, Keeper, StateTest, UniqueOn};
 use super::test::{Absence, Content, Place, Section, Test, Value};
-use crate::app::Number;
 use crate::app::Protocol as Application;
+use crate::app::{Buffer, Number};
 use crate::flow::Direction;
 
 /// Checks the whole and fills in what follows from it.
@@ -20,7 +20,8 @@ pub(crate) fn complete(mut rule: Rule, classes: &Classes) -> Result<Rule, Fault>
         let class = rule.classtype.as_deref();
         rule.priority = class.and_then(|c| classes.priority(c)).unwrap_or(DEFAULT_PRIORITY);
     }
-    for section in &rule.sections {
+    for section in &mut rule.sections {
+        as_the_buffer(section);
         contents(section)?;
     }
     fast_pattern(&rule)?;
@@ -58,6 +59,18 @@ fn contents(section: &Section) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// Contents in the letters of their buffer, where what is asked is the buffer itself.
+fn as_the_buffer(section: &mut Section) {
+    let (Place::App(buffer), true) = (section.place, section.transforms.is_empty()) else { return };
+    for test in &mut section.tests {
+        if let Test::Content(content) = test
+            && !content.nocase
+        {
+            super::buffers::fold(buffer, &mut content.pattern);
+        }
+    }
 }
 
 fn positive(test: &Test) -> Option<&Content> {
@@ -141,6 +154,11 @@ fn parts(rule: &Rule) -> Vec<Part> {
             TransactionTest::Number(number, _) | TransactionTest::Several(number, _) => ("a number", *number),
             TransactionTest::Versions(..) => ("ssl_version", Number::TlsVersion),
             TransactionTest::CertificateValid(_) => ("tls_cert_valid", Number::TlsCertNotAfter),
+            TransactionTest::FtpBounce => {
+                let protocols = Buffer::FtpCommandData.protocols();
+                all.push(Part { name: "ftpbounce", protocols, way: Some(Way::ToServer) });
+                continue;
+            }
             TransactionTest::Event(_) => continue,
         };
         all.push(Part { name, protocols: number.protocols(), way: None });
@@ -200,10 +218,6 @@ fn ways(rule: &mut Rule) -> Result<(), Fault> {
 fn payload(rule: &mut Rule) -> Result<(), Fault> {
     let packet_headers = rule.headers.iter().any(|h| {
         !matches!(h, HeaderTest::StreamSize(..) | HeaderTest::AppProtocol(..) | HeaderTest::StreamEvent(_))
-            && !matches!(
-                h,
-                HeaderTest::Number(Field::FlowAge | Field::FlowPackets(_) | Field::FlowBytes(_), _)
-            )
     });
     let header_bytes = rule.sections.iter().any(|s| matches!(s.place, Place::Header(_)));
     rule.of_packet =

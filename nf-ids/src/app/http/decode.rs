@@ -1,9 +1,10 @@
-//! Content encodings: gzip and deflate, in layers, as lenient as browsers.
+//! Content encodings in layers: gzip and deflate as lenient as browsers, and what [`packed`](super::packed) has.
 //!
 //! Servers say `gzip` and send deflate, say `deflate` and send zlib or gzip, write broken gzip headers, or send the plain
 //! text. A layer tries what was said first and the other forms after it as long as nothing came out; when none fits,
 //! the bytes are passed on as they are. What was decoded before an error counts.
 
+use super::packed::{Packed, Packing};
 use flate2::{Decompress, FlushDecompress, Status};
 
 /// Layers that are decoded; further ones are not.
@@ -201,10 +202,24 @@ impl Layer {
     }
 }
 
+/// A layer of either kind.
+#[derive(Debug)]
+enum Either {
+    Deflated(Layer),
+    Packed(Packed),
+}
+
 /// All layers of a body.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
-    layers: Vec<Layer>,
+    layers: Vec<Either>,
+}
+
+/// Which encodings are decoded beside gzip and deflate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Also {
+    pub(super) brotli: bool,
+    pub(super) lzma: bool,
 }
 
 /// What a `Content-Encoding` says beyond its layers.
@@ -218,19 +233,23 @@ pub(super) struct Noticed {
 
 impl Decoder {
     /// For a `Content-Encoding`.
-    pub(super) fn new(encoding: &[u8]) -> (Decoder, Noticed) {
+    pub(super) fn new(encoding: &[u8], also: Also) -> (Decoder, Noticed) {
         let mut noticed = Noticed::default();
         let mut decoder = Decoder::default();
         // NUL bytes inside the words are passed over.
         let text: Vec<u8> = encoding.iter().filter(|byte| **byte != 0).map(u8::to_ascii_lowercase).collect();
         for word in text.split(|byte| matches!(byte, b',' | b' ')).filter(|word| !word.is_empty()) {
             let has = |what: &[u8]| memchr::memmem::find(word, what).is_some();
-            let forms = if has(b"gzip") {
+            let layer = if has(b"gzip") {
                 noticed.abnormal |= !matches!(word, b"gzip" | b"x-gzip");
-                GZIP_FIRST
+                Either::Deflated(Layer::new(GZIP_FIRST))
             } else if has(b"deflate") {
                 noticed.abnormal |= !matches!(word, b"deflate" | b"x-deflate");
-                DEFLATE_FIRST
+                Either::Deflated(Layer::new(DEFLATE_FIRST))
+            } else if also.brotli && word == b"br" {
+                Either::Packed(Packed::new(Packing::Brotli))
+            } else if also.lzma && word == b"lzma" {
+                Either::Packed(Packed::new(Packing::Lzma))
             } else {
                 noticed.abnormal |= !matches!(word, b"identity" | b"none" | b"br" | b"lzma" | b"inflate");
                 continue;
@@ -239,7 +258,7 @@ impl Decoder {
                 noticed.too_many = true;
                 break;
             }
-            decoder.layers.push(Layer::new(forms));
+            decoder.layers.push(layer);
         }
         (decoder, noticed)
     }
@@ -251,7 +270,11 @@ impl Decoder {
 
     /// Bytes held.
     pub(super) fn memory(&self) -> usize {
-        self.layers.iter().map(Layer::memory).sum()
+        let each = |layer: &Either| match layer {
+            Either::Deflated(layer) => layer.memory(),
+            Either::Packed(layer) => layer.memory(),
+        };
+        self.layers.iter().map(each).sum()
     }
 
     /// Decodes more bytes to `out`, of which about `limit` are wanted. Whether a layer failed.
@@ -260,7 +283,10 @@ impl Decoder {
         let mut bytes = input.to_vec();
         for layer in &mut self.layers {
             let mut decoded = Vec::new();
-            failed |= layer.push(&bytes, &mut decoded, limit, last);
+            failed |= match layer {
+                Either::Deflated(layer) => layer.push(&bytes, &mut decoded, limit, last),
+                Either::Packed(layer) => layer.push(&bytes, &mut decoded, limit, last),
+            };
             bytes = decoded;
         }
         out.append(&mut bytes);
@@ -294,7 +320,7 @@ mod tests {
     }
 
     fn decoded(encoding: &str, bytes: &[u8], piece: usize) -> Vec<u8> {
-        let (mut decoder, _) = Decoder::new(encoding.as_bytes());
+        let (mut decoder, _) = Decoder::new(encoding.as_bytes(), Also::default());
         let mut out = Vec::new();
         for part in bytes.chunks(piece) {
             decoder.push(part, &mut out, 1 << 20, false);
@@ -363,7 +389,7 @@ mod tests {
         let both = writer.finish().unwrap();
         assert_eq!(decoded("deflate, gzip", &both, 9), TEXT);
         assert_eq!(decoded("gzip, deflate", &both, 9), TEXT);
-        assert!(Decoder::new(b"gzip,gzip,gzip").1.too_many);
+        assert!(Decoder::new(b"gzip,gzip,gzip", Also::default()).1.too_many);
     }
 
     #[test]
@@ -381,7 +407,7 @@ mod tests {
         let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         writer.write_all(&vec![0; 50 << 20]).unwrap();
         let bomb = writer.finish().unwrap();
-        let (mut decoder, _) = Decoder::new(b"gzip");
+        let (mut decoder, _) = Decoder::new(b"gzip", Also::default());
         let mut out = Vec::new();
         decoder.push(&bomb, &mut out, 100 << 10, false);
         assert!(out.len() >= 100 << 10 && out.len() < 200 << 10, "{}", out.len());

@@ -21,6 +21,7 @@ mod h2;
 mod header;
 mod line;
 mod multipart;
+mod packed;
 mod request;
 mod response;
 mod tx;
@@ -343,6 +344,10 @@ impl Parser for Http {
 
     fn number(&self, _: u64, _: Number, _: Direction, _: usize) -> Option<u64> {
         None
+    }
+
+    fn has_whole_file(&self, id: u64, direction: Direction, index: usize) -> bool {
+        self.tx(id).is_some_and(|tx| tx.has_whole_file(direction, index))
     }
 
     fn events(&self, id: u64) -> &[Event] {

@@ -189,7 +189,7 @@ impl Http {
                 events.push(Event::HttpRequestAuthUnrecognized);
             }
         }
-        let encoding = headers.get(b"content-encoding").map(Decoder::new);
+        let encoding = headers.get(b"content-encoding").map(|value| Decoder::new(value, tx.also));
         let kind = headers.get(b"content-type").unwrap_or_default().to_vec();
         if let Some((decoder, noticed)) = encoding {
             if noticed.too_many {

@@ -360,7 +360,7 @@ fn read_line(tx: &mut Tx, text: Vec<u8>) {
 /// Sets how the body is decoded.
 fn read_encoding(tx: &mut Tx, events: &mut Vec<Event>) {
     let Some(value) = tx.response.headers.get(b"content-encoding") else { return };
-    let (decoder, noticed) = Decoder::new(value);
+    let (decoder, noticed) = Decoder::new(value, tx.also);
     if noticed.too_many {
         events.push(Event::HttpTooManyEncodingLayers);
     }

@@ -1,6 +1,7 @@
 //! One transaction: a request, its response, and what rules ask of them.
 
 use super::body::Body;
+use super::decode::Also;
 use super::header::Headers;
 use super::multipart::parameter;
 use crate::app::{Buffer, Event, Limits, Progress};
@@ -57,6 +58,8 @@ pub(super) struct Tx {
     pub(super) continued: bool,
     pub(super) events: Vec<Event>,
     response_name: OnceCell<Vec<u8>>,
+    /// Encodings that are decoded beside the usual ones.
+    pub(super) also: Also,
 }
 
 impl Message {
@@ -111,6 +114,7 @@ impl Tx {
         Tx {
             request: Message::new(limits.request_body),
             response: Message::new(limits.response_body),
+            also: Also { brotli: false, lzma: limits.lzma },
             ..Tx::default()
         }
     }
@@ -193,6 +197,14 @@ impl Tx {
             }),
         };
         Some((name, &message.body.data))
+    }
+
+    /// Whether nothing of a file follows, and all of it was kept.
+    pub(super) fn has_whole_file(&self, direction: Direction, index: usize) -> bool {
+        let message = self.message(direction);
+        let of_form = message.body.form.as_ref().and_then(|form| form.files.get(index));
+        let done = of_form.map_or(message.progress >= Progress::Body, |file| file.done);
+        done && !message.body.is_full()
     }
 
     /// Bytes held.

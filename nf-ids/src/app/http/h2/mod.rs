@@ -18,7 +18,7 @@ mod tx;
 mod tests;
 
 use crate::app::event::note;
-use crate::app::http::decode::Decoder;
+use crate::app::http::decode::{Also, Decoder};
 use crate::app::{Buffer, Event, Limits, Number, Parser, Progress, Protocol, Step, side};
 use crate::flow::Direction;
 use serde_json::{Map, Value};
@@ -341,7 +341,7 @@ impl Http2 {
             return;
         }
         if let Some(encoding) = one.first(b"content-encoding") {
-            let (decoder, _) = Decoder::new(encoding);
+            let (decoder, _) = Decoder::new(encoding, Also { brotli: true, lzma: false });
             one.body.set_decoder(decoder);
         }
         let (authority, host) = (one.first(b":authority"), one.first(b"host"));
@@ -424,6 +424,11 @@ impl Parser for Http2 {
 
     fn number(&self, id: u64, number: Number, direction: Direction, index: usize) -> Option<u64> {
         self.tx(id)?.number(number, direction, index)
+    }
+
+    fn has_whole_file(&self, id: u64, direction: Direction, _: usize) -> bool {
+        let known = self.tx(id).map(|tx| &tx.sides[side(direction)]);
+        known.is_some_and(|side| side.progress >= Progress::Body && !side.body.is_full())
     }
 
     fn events(&self, id: u64) -> &[Event] {
