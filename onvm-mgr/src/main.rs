@@ -29,7 +29,6 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    ports::before_threads();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = cli::Cli::parse_from(&arguments);
     let outcome = match cli.command {

@@ -270,12 +270,6 @@ fn open_bare(spec: &Spec, pool: &Pool) -> Result<Box<dyn Port>, PortError> {
     })
 }
 
-/// To be called before there are threads: they are to leave to the worker what is meant for it.
-pub(crate) fn before_threads() {
-    #[cfg(feature = "dpdk")]
-    dpdk::leave_to_worker();
-}
-
 #[cfg(feature = "dpdk")]
 fn open_dpdk(spec: &Spec, pool: &Pool) -> Result<Box<dyn Port>, PortError> {
     Ok(Box::new(dpdk::DpdkPort::open(spec, pool)?))

@@ -333,7 +333,7 @@ impl Worker {
             self.send();
             rounds = rounds.wrapping_add(1);
             if self.hushed_until.is_some() {
-                self.let_guests_in();
+                self.let_successor_in();
             }
             if worked > 0 {
                 self.idle.worked();

@@ -51,6 +51,7 @@ struct Named {
 
 /// A successor that was brought to the worker's processor: before it has anything to do, and for a while then.
 struct Guest {
+    instance: InstanceId,
     process: Pid,
     core: u32,
     home: Allowed,
@@ -63,6 +64,8 @@ pub(super) struct Successions {
     /// Who died and who took over, which the control thread does not know yet.
     succeeded: Vec<(InstanceId, InstanceId)>,
     guests: Vec<Guest>,
+    /// One of them has just taken over.
+    works_here: bool,
 }
 
 impl Successions {
@@ -74,6 +77,8 @@ impl Successions {
     /// The control thread knows of a death: its snapshot says what follows.
     pub(super) fn settle(&mut self, dead: InstanceId) {
         self.named.retain(|n| n.successor.of != dead && n.successor.instance != dead);
+        // Its number may soon be another process's.
+        self.guests.retain(|guest| guest.instance != dead);
         self.succeeded.retain(|(instance, successor)| *instance != dead && *successor != dead);
     }
 
@@ -95,8 +100,9 @@ impl Successions {
         Some(successor)
     }
 
-    /// Has a successor run on the worker's processor; says whether it does.
-    fn bring(&mut self, process: Pid) -> bool {
+    /// Has a successor run on the worker's processor, if it is to; says whether it does.
+    fn bring(&mut self, successor: &Successor) -> bool {
+        let Successor { instance, moves: Some(process), .. } = *successor else { return false };
         let here = onvm_lib::cpu::current();
         let guest = self.guests.iter_mut().find(|guest| guest.process == process);
         if guest.as_ref().is_some_and(|guest| guest.core == here) {
@@ -104,7 +110,7 @@ impl Successions {
         }
         match (onvm_lib::cpu::bring(process, here), guest) {
             (Ok(_), Some(guest)) => guest.core = here,
-            (Ok(home), None) => self.guests.push(Guest { process, core: here, home }),
+            (Ok(home), None) => self.guests.push(Guest { instance, process, core: here, home }),
             (Err(error), _) => {
                 log::debug!("cannot bring process {} here: {error}", process.as_raw_nonzero());
                 return false;
@@ -138,8 +144,8 @@ impl Worker {
             self.node_of(successor.instance).map(|_| Named { successor, page })
         });
         self.successions.named = named.collect();
-        for process in self.successions.named.iter().filter_map(|n| n.successor.moves).collect::<Vec<_>>() {
-            let _ = self.successions.bring(process);
+        for successor in self.successions.named.iter().map(|n| n.successor.clone()).collect::<Vec<_>>() {
+            let _ = self.successions.bring(&successor);
         }
         if self.hushed_until.is_none() {
             self.successions.send_home();
@@ -162,14 +168,16 @@ impl Worker {
     fn let_succeed(&mut self) {
         // A command that is on its way may say otherwise: that the operator has killed it, say.
         while !self.called.load(Ordering::Acquire)
-            && let Some(Successor { of, instance, moves }) = self.successions.next_due()
+            && let Some(successor) = self.successions.next_due()
         {
+            let Successor { of, instance, .. } = successor;
             let lives = |node: &&Node| vital(node.page.life().load(Ordering::Acquire)) != Vital::Died;
             if self.gate.is_some() || self.node_of(instance).filter(lives).is_none() {
                 self.tell(News::Died { instance: of });
                 continue;
             }
-            let is_here = moves.is_some_and(|process| self.successions.bring(process));
+            let is_here = self.successions.bring(&successor);
+            self.successions.works_here |= is_here;
             if !is_here && let Some(heir) = self.node_of(instance) {
                 // It takes a while to wake up: it does while this is done.
                 heir.inbound.wake_sleeper();
@@ -186,16 +194,21 @@ impl Worker {
     pub(super) fn speak_up(&mut self) {
         if self.hushed_until.is_some_and(|until| until <= self.now) {
             self.hushed_until = None;
+            self.successions.works_here = false;
             self.successions.send_home();
             (self.news_bell)();
         }
     }
 
-    /// Gives the processor to a successor that was brought here, if it has something to do.
+    /// Gives the processor to a successor that has taken over here, until it is time to speak up: with much to do it keeps the
+    /// processor for a slice each time, so rounds are no measure of that.
     #[cold]
-    pub(super) fn let_guests_in(&self) {
-        if !self.successions.guests.is_empty() {
+    pub(super) fn let_successor_in(&mut self) {
+        if self.successions.works_here {
             std::thread::yield_now();
+            if self.hushed_until.is_some_and(|until| until <= Instant::now()) {
+                self.look_around();
+            }
         }
     }
 }

@@ -18,7 +18,6 @@ mod buffers;
 mod device;
 mod eal;
 mod frame;
-mod signal;
 #[cfg(test)]
 mod tests;
 
@@ -32,8 +31,6 @@ use onvm_lib::wire;
 
 use super::rate::now_ns;
 use super::{Link, Port, PortCounters, PortError, Reception, Spec, afpacket, half_done};
-pub(super) use signal::leave_to_worker;
-
 use buffers::Buffers;
 use device::{BURST, Device, Wanted};
 
@@ -171,7 +168,6 @@ impl DpdkPort {
         }
         let Some(buffers) = &mut self.buffers else { return false };
         buffers.belong_to_this_thread();
-        signal::let_in();
         buffers.stock_up(books, self.device.appetite());
         let begun = self.device.begin(buffers);
         buffers.return_above(books, self.most_stock);
